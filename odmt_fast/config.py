@@ -1,0 +1,203 @@
+"""The one validated configuration; the only place where defaults live.
+
+A run is a `Config`: five frozen sections, read from YAML, overridden by flags, written beside the
+checkpoints. `ModelConfig.from_official` takes the argument names of the official code
+(``utils/parameters.py``), `PRESETS` its published hyper-parameters (``run_*.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Mask = Literal["asymmetric", "symmetric"]
+IdInit = Literal["xavier", "text", "image", "mean"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Compat = Literal["fixed", "official"]
+RepeatTargets = Literal["rank", "miss", "skip"]
+
+# The official `init` argument, in its order (official model/model.py::Model.__init__).
+_OFFICIAL_INIT: tuple[IdInit, ...] = ("xavier", "mean", "image", "text")
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """What is read and how it is filtered and cut."""
+
+    path: Path | None = Field(None, description="prepared dataset directory")
+    min_interactions: PositiveInt = Field(5, description="k of the k-core filter")
+
+
+class FeatureConfig(Section):
+    """Where the token stores of the modalities lie."""
+
+    stores: dict[str, Path] = Field(
+        default_factory=dict, description="modality name -> token store; text and image come first"
+    )
+
+
+class ModelConfig(Section):
+    """The architecture and the objective (paper sections 3.2 to 3.4)."""
+
+    width: PositiveInt = Field(64, description="d, official embedding_dim")
+    id_width: PositiveInt | None = Field(None, description="official id_embedding_dim; None = d")
+    max_seq_len: PositiveInt = Field(20, description="S, input steps of a user")
+    imt_layers: PositiveInt = Field(2, description="official merged_att_layers")
+    imt_heads: PositiveInt | None = Field(None, description="None = imt_layers, as officially")
+    user_layers: PositiveInt = Field(2, description="official transformer_block")
+    user_heads: PositiveInt = Field(2, description="official num_attention_heads")
+    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="official drop_rate")
+    mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
+    id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")
+    tau: float = Field(0.3, gt=0.0, description="temperature of the distillation")
+    alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
+    detach_teacher: bool = Field(False, description="stop the gradient into the teachers")
+
+    @property
+    def heads(self) -> int:
+        """Heads of an IMT layer."""
+        return self.imt_heads or self.imt_layers
+
+    @property
+    def id_features(self) -> int:
+        """Width of the ID embedding table."""
+        return self.id_width or self.width
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelConfig:
+        for name, heads in (("imt_heads", self.heads), ("user_heads", self.user_heads)):
+            if self.width % heads:
+                raise ValueError(
+                    f"width={self.width} is not a multiple of {name}={heads}; "
+                    f"choose a width that {heads} divides"
+                )
+        return self
+
+    @classmethod
+    def from_official(cls, args: Any) -> ModelConfig:
+        """Reads the official argument names from any object (an argparse namespace, say).
+
+        Raises:
+            ValueError: an argument the model needs is absent, or an unsupported value is set.
+        """
+        if isinstance(args, ModelConfig):
+            return args
+        if isinstance(args, Config):
+            return args.model
+        if getattr(args, "item_tower", "modal") != "modal":
+            raise ValueError(f"item_tower={args.item_tower!r} is not supported; use 'modal'")
+        names = {
+            "width": "embedding_dim",
+            "id_width": "id_embedding_dim",
+            "max_seq_len": "max_seq_len",
+            "imt_layers": "merged_att_layers",
+            "user_layers": "transformer_block",
+            "user_heads": "num_attention_heads",
+            "dropout": "drop_rate",
+            "tau": "tau",
+            "alpha": "alpha",
+            "init": "init",
+            "version": "version",
+        }
+        absent = [official for official in names.values() if not hasattr(args, official)]
+        if absent:
+            raise ValueError(
+                f"args lacks {', '.join(absent)}; pass the official argument namespace or a "
+                "ModelConfig"
+            )
+        values = {ours: getattr(args, official) for ours, official in names.items()}
+        init, version = values.pop("init"), values.pop("version")
+        if init not in range(len(_OFFICIAL_INIT)):
+            raise ValueError(f"init={init!r} is not an official value; use 0, 1, 2 or 3")
+        return cls(
+            **values,
+            id_init=_OFFICIAL_INIT[init],
+            mask="asymmetric" if version == "v1" else "symmetric",
+        )
+
+
+class TrainingConfig(Section):
+    """The optimisation and its bookkeeping."""
+
+    output: Path = Field(Path("runs/odmt"), description="checkpoints, logs and plots go here")
+    batch_size: PositiveInt = 128
+    epochs: PositiveInt = 40
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(0.1, ge=0.0)
+    clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
+    precision: Precision = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    seed: int = 1
+    patience: PositiveInt = Field(10, description="epochs without a better validation score")
+    workers: int = Field(0, ge=0, description="loader threads beside the training thread")
+    recompute: bool = Field(False, description="recompute item activations in the backward")
+
+
+class EvaluationConfig(Section):
+    """Ranking over the whole catalogue."""
+
+    k: tuple[PositiveInt, ...] = (5, 10, 20)
+    metric: str = Field("ndcg@10", description="selects the best checkpoint, of the ensemble")
+    batch_size: PositiveInt = 512
+    repeat_targets: RepeatTargets = "rank"
+    compat: Compat = "fixed"
+
+    @model_validator(mode="after")
+    def _metric_is_computed(self) -> EvaluationConfig:
+        name, _, k = self.metric.partition("@")
+        if name not in ("hr", "ndcg") or not k.isdigit() or int(k) not in self.k:
+            raise ValueError(
+                f"metric={self.metric!r} is not computed; use hr@K or ndcg@K with K one of {self.k}"
+            )
+        return self
+
+
+class Config(Section):
+    """Everything a run needs to be made again."""
+
+    data: DataConfig = DataConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def updated(self, overrides: dict[str, Any]) -> Config:
+        """A copy with dotted names replaced (``{"model.width": 128}``), validated again.
+
+        Raises:
+            ValueError: a name that does not exist, or a value its section refuses.
+        """
+        values = self.model_dump()
+        for name, value in overrides.items():
+            section, _, key = name.partition(".")
+            if section not in values or key not in values[section]:
+                raise ValueError(f"{name!r} is not a setting; see odmt-fast train --help")
+            values[section][key] = value
+        return Config.model_validate(values)
+
+
+def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:
+    return Config(
+        model=ModelConfig(
+            width=768, max_seq_len=12, dropout=0.1, tau=tau, alpha=alpha, id_init=id_init
+        ),
+        training=TrainingConfig(
+            batch_size=128, epochs=epochs, learning_rate=1e-4, weight_decay=0.1
+        ),
+    )
+
+
+# Official run_stream.py, run_arts.py, run_office.py, run_hm.py (the first of each list of settings).
+PRESETS: dict[str, Config] = {
+    "stream": _preset(epochs=40, tau=0.5, alpha=50, id_init="text"),
+    "arts": _preset(epochs=31, tau=0.3, alpha=20, id_init="mean"),
+    "office": _preset(epochs=30, tau=0.4, alpha=40, id_init="mean"),
+    "hm": _preset(epochs=30, tau=0.5, alpha=60, id_init="mean"),
+}
