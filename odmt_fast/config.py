@@ -194,7 +194,7 @@ def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config
     )
 
 
-# Official run_stream.py, run_arts.py, run_office.py, run_hm.py (the first of each list of settings).
+# Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list of settings).
 PRESETS: dict[str, Config] = {
     "stream": _preset(epochs=40, tau=0.5, alpha=50, id_init="text"),
     "arts": _preset(epochs=31, tau=0.3, alpha=20, id_init="mean"),

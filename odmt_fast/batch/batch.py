@@ -1,0 +1,82 @@
+"""The training batch: distinct items, their occurrences, and the rows of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.features.tokens import PackedTokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Index arrays of one batch (DESIGN section 4); built on the CPU by ``kernels.batch_index``.
+
+    B users; user b has n_b items, all but the last are inputs, all but the first are targets.
+    N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows.
+
+    Attributes:
+        items: int64 [U], sorted distinct item ids, padding excluded.
+        counts: int32 [U], occurrences of each.
+        occurrences: int64 [N], column of each occurrence, user-major, oldest first.
+        offsets: int64 [B + 1], cu_seqlens of `occurrences`.
+        row_offsets: int32 [B + 1], cu_seqlens of the rows.
+        row_input: int64 [M], column of the row's input item.
+        row_target: int64 [M], column of the row's target item.
+        row_user: int32 [M], user of the row.
+        positions: int64 [M], right-aligned step of the row in 0..S-1.
+        history_offsets: int32 [B + 1], CSR offsets of `history`.
+        history: int32 [H], sorted distinct columns of each user's whole sequence.
+        max_rows: the most rows a user has.
+        features: tokens of `items`, one entry per modality; empty when the model gathers them.
+    """
+
+    items: Tensor
+    counts: Tensor
+    occurrences: Tensor
+    offsets: Tensor
+    row_offsets: Tensor
+    row_input: Tensor
+    row_target: Tensor
+    row_user: Tensor
+    positions: Tensor
+    history_offsets: Tensor
+    history: Tensor
+    max_rows: int
+    features: tuple[PackedTokens, ...] = ()
+
+    @property
+    def n_users(self) -> int:
+        """B."""
+        return self.offsets.shape[0] - 1
+
+    @property
+    def n_rows(self) -> int:
+        """M."""
+        return self.row_target.shape[0]
+
+    def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
+        """The same batch carrying the tokens of its items."""
+        return replace(self, features=features)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on `device`."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory."""
+        return self._map(lambda x: x.pin_memory())
+
+    def _map(self, function: Any) -> Batch:
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                value = function(value)
+            elif isinstance(value, tuple):
+                value = tuple(function(tokens) for tokens in value)
+            values[field.name] = value
+        return Batch(**values)

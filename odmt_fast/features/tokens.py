@@ -1,0 +1,131 @@
+"""Ragged token features of the items: what the model reads, wherever they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedTokens:
+    """Tokens of some items, one item after the other, without padding.
+
+    Attributes:
+        values: [P, d_f], in the dtype of the source.
+        lengths: int64 [U], tokens of each item, at least 1; sums to P.
+        max_length: an upper bound of `lengths`, known without looking at a device.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    max_length: int
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedTokens:
+        """The same tokens on `device`."""
+        return PackedTokens(
+            self.values.to(device, non_blocking=non_blocking),
+            self.lengths.to(device, non_blocking=non_blocking),
+            self.max_length,
+        )
+
+    def pin_memory(self) -> PackedTokens:
+        """The same tokens in page-locked memory."""
+        return PackedTokens(self.values.pin_memory(), self.lengths.pin_memory(), self.max_length)
+
+
+class TokenSource(Protocol):
+    """Anything that can hand out the tokens of items: a table in memory, a store on disk."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+
+    @property
+    def n_items(self) -> int:
+        """Items 1..n_items have tokens."""
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens an item has."""
+
+    def gather(self, items: Tensor) -> PackedTokens:
+        """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """All tokens of a modality in one tensor (in memory, memory-mapped, or on a GPU).
+
+    Attributes:
+        values: [P_total, d_f] tokens, items in order.
+        offsets: int64 [n_items + 2]; item i owns ``values[offsets[i]:offsets[i + 1]]``, the padding
+            item 0 owns nothing, every other item at least one token (a missing modality is one
+            zero token).
+    """
+
+    values: Tensor
+    offsets: Tensor
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+        return self.values.shape[1]
+
+    @property
+    def n_items(self) -> int:
+        """Items 1..n_items have tokens."""
+        return self.offsets.shape[0] - 2
+
+    @cached_property
+    def max_length(self) -> int:
+        """The most tokens an item has."""
+        return int(self.offsets.diff().max())
+
+    def gather(self, items: Tensor) -> PackedTokens:
+        """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
+        starts = self.offsets[items]
+        lengths = self.offsets[items + 1] - starts
+        ends = lengths.cumsum(0)
+        # Token p of item u lies at starts[u] + (p - first packed position of u).
+        shift = torch.repeat_interleave(starts - (ends - lengths), lengths)
+        rows = torch.arange(shift.shape[0], device=shift.device) + shift
+        return PackedTokens(self.values.index_select(0, rows), lengths, self.max_length)
+
+    def to(self, device: torch.device | str) -> TokenTable:
+        """The same table on `device`."""
+        return TokenTable(self.values.to(device), self.offsets.to(device))
+
+    @classmethod
+    def from_padded(cls, features: Tensor, mask: Tensor | None = None) -> TokenTable:
+        """Packs the official layout.
+
+        Args:
+            features: [n_items + 1, T, d_f]; row 0 (padding) is dropped.
+            mask: [n_items + 1, T], nonzero at real tokens; None keeps all T.
+
+        Raises:
+            ValueError: the shapes do not match, or an item has no token at all.
+        """
+        if features.dim() != 3:
+            raise ValueError(f"features must be [n_items + 1, T, d], got {tuple(features.shape)}")
+        if mask is None:
+            mask = features.new_ones(features.shape[:2])
+        if mask.shape != features.shape[:2]:
+            raise ValueError(
+                f"mask must be {tuple(features.shape[:2])} like features, got {tuple(mask.shape)}"
+            )
+        keep = mask.bool().clone()
+        keep[0] = False
+        lengths = keep.sum(1)
+        if bool((lengths[1:] == 0).any()):
+            item = int((lengths[1:] == 0).nonzero()[0]) + 1
+            raise ValueError(
+                f"mask has no token for item {item}; give a missing modality one zero token"
+            )
+        offsets = torch.zeros(features.shape[0] + 1, dtype=torch.int64, device=features.device)
+        offsets[1:] = lengths.cumsum(0)
+        return cls(features[keep], offsets)
