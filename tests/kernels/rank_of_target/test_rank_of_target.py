@@ -1,0 +1,135 @@
+"""rank_of_target: against hand-made numbers, sorting, and the reference, with ties and repeats."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from odmt_fast.kernels.rank_of_target import op, rank_of_score, rank_of_target, reference, tiled
+from torch import Tensor
+
+
+def make_case(
+    *, branches: int = 3, users: int = 7, n: int = 50, width: int = 8, dtype: torch.dtype, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    queries = torch.randn(branches, users, width, generator=g, dtype=torch.float64).to(dtype)
+    items = torch.randn(branches, n, width, generator=g, dtype=torch.float64).to(dtype)
+    items[:, 0] = 100.0  # padding that would win everywhere if it counted
+    items[:, 5:9] = items[:, 4:5]  # five equal items
+    targets = torch.randint(1, n, (users,), generator=g)
+    targets[0] = 6
+    lengths = torch.randint(0, 6, (users,), generator=g)
+    lengths[-1] = 0
+    offsets = torch.zeros(users + 1, dtype=torch.int64)
+    offsets[1:] = lengths.cumsum(0)
+    history = torch.randint(1, n, (int(offsets[-1]),), generator=g)
+    return queries, items, targets, offsets, history
+
+
+def test_hand_made_ranks_of_two_branches_and_their_mean() -> None:
+    # One user, d = 1, u = 1: scores are the item vectors themselves.
+    queries = torch.ones(2, 1, 1)
+    items = torch.tensor([[9.0, 4, 3, 2, 1, 2], [9.0, 0, 5, 4, 8, 4]]).unsqueeze(-1)
+    ranks, ties = rank_of_target(
+        queries, items, torch.tensor([3]), torch.tensor([0, 1]), torch.tensor([2])
+    )
+    # Item 2 is excluded. Branch 0: 4 > 2, item 5 ties. Branch 1: 8 > 4, item 5 ties.
+    # Mean: 2, -, 3, 4.5, 3.
+    assert ranks[:, 0].tolist() == [2, 2, 2]
+    assert ties[:, 0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("repeats", ["rank", "miss"])
+@pytest.mark.parametrize("users", [1, 2, 7, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_tiled_equals_reference(users: int, seed: int, repeats: reference.Repeats) -> None:
+    case = make_case(users=users, dtype=torch.float64, seed=seed)
+    # Small whole numbers: every product is exact, so that ties do not hang on rounding.
+    case = (case[0].mul(3).round(), case[1].mul(3).round(), *case[2:])
+    expected = reference.rank_of_target(*case, repeats)
+    for tile_bytes in (1, 4 * users * 8 * 20, 1 << 20):
+        got = tiled.rank_of_target(*case, repeats, tile_bytes)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("width", [3, 8, 96])
+@pytest.mark.parametrize("users", [1, 2, 3, 64])
+def test_equal_items_tie_in_fp32_whatever_the_tiles(users: int, width: int) -> None:
+    queries, items, targets, offsets, history = make_case(
+        users=users, n=300, width=width, dtype=torch.float32, seed=users
+    )
+    targets[:] = 6
+    for tile_bytes in (1, 16 * users * 37, 1 << 20):
+        _, ties = tiled.rank_of_target(
+            queries, items, targets, torch.zeros_like(offsets), history[:0], "rank", tile_bytes
+        )
+        assert ties.eq(4).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_ranks_match_sorting(dtype: torch.dtype) -> None:
+    queries, items, targets, offsets, history = make_case(dtype=dtype, seed=11, n=200)
+    items[:, 5:9] = torch.randn(items[:, 5:9].shape).to(dtype)
+    ranks, ties = rank_of_target(queries, items, targets, offsets, history)
+    scores = queries.float() @ items.float().transpose(1, 2)
+    scores = torch.cat([scores, scores.mean(0, keepdim=True)])
+    assert not ties.any()
+    for user, target in enumerate(targets.tolist()):
+        past = set(history[offsets[user] : offsets[user + 1]].tolist()) - {target}
+        for branch in range(4):
+            order = scores[branch, user].argsort(descending=True).tolist()
+            order = [item for item in order if item != 0 and item not in past]
+            assert ranks[branch, user] == order.index(target) + 1
+
+
+def test_a_repeated_target_is_ranked_or_missed() -> None:
+    queries, items, _, _, _ = make_case(users=1, dtype=torch.float64, seed=1)
+    history, target = torch.tensor([10, 12, 12, 20]), torch.tensor([12])
+    offsets = torch.tensor([0, 4])
+    ranked, _ = rank_of_target(queries, items, target, offsets, history)
+    others = torch.tensor([10, 20])
+    plain, _ = rank_of_target(queries, items, target, torch.tensor([0, 2]), others)
+    assert torch.equal(ranked, plain)
+    missed, ties = rank_of_target(queries, items, target, offsets, history, repeats="miss")
+    # 49 items, three distinct ones excluded: 46 finite scores stand above.
+    assert missed.eq(47).all()
+    assert ties.eq(2).all()
+
+
+def test_forced_reference_and_default_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(dtype=torch.float64, seed=5)
+    expected = rank_of_target(*case)
+    monkeypatch.setenv("ODMT_FAST_BACKEND", "reference")
+    assert torch.equal(rank_of_target(*case)[0], expected[0])
+
+
+def test_rank_of_score_takes_any_scores() -> None:
+    scores = torch.tensor([[[9.0, 1, 2, 3, 3]]])
+    ranks, ties = rank_of_score(scores, torch.tensor([3]), torch.tensor([0, 0]), torch.tensor([]))
+    assert (ranks.item(), ties.item()) == (1, 1)
+
+
+def test_custom_op_passes_opcheck_and_compiles() -> None:
+    case = make_case(dtype=torch.float32, seed=2)
+    torch.library.opcheck(op._rank_op, (*case, "rank"))
+    compiled = torch.compile(rank_of_target, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*case), rank_of_target(*case), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, torch.zeros(3, 7), "queries must be"),
+        (1, torch.zeros(3, 50, 9), "items must be"),
+        (1, torch.zeros(3, 50, 8, dtype=torch.float64), "items must be"),
+        (2, torch.zeros(6, dtype=torch.int64), "targets must be"),
+        (3, torch.zeros(7, dtype=torch.int64), "history must be"),
+    ],
+)
+def test_wrong_arguments_are_named(position: int, value: Tensor, message: str) -> None:
+    case = list(make_case(dtype=torch.float32, seed=0))
+    case[position] = value
+    with pytest.raises(ValueError, match=message):
+        rank_of_target(*case)
+    with pytest.raises(ValueError, match="repeats='drop'"):
+        rank_of_target(*make_case(dtype=torch.float32, seed=0), repeats="drop")
