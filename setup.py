@@ -1,9 +1,122 @@
-"""Build of odmt_fast: packages are declared here, the extension is added by csrc."""
+"""Build of odmt_fast: the packages, and the optional extension ``odmt_fast._C`` made of ``csrc/``.
 
-from setuptools import find_packages, setup
+``ODMT_FAST_EXT=auto|cpu|cuda|none`` says what to compile. ``auto`` takes the most that builds here
+(cuda with nvcc, else cpu with a compiler, else none) and warns where it falls back; a build that
+was asked for by name fails loudly. torch is never imported: the extension sees raw pointers only.
+"""
 
+import os
+import re
+import shutil
+import subprocess
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+CXX = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math"
+AVX2 = "-mavx2 -mfma -mf16c -mbmi2"
+AVX512 = f"{AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16"
+# A source named *_<isa>.cpp is compiled with these flags and entered only on a CPU that has them.
+ISA = {"avx2": AVX2, "avx512": AVX512, "amx": f"{AVX512} -mamx-tile -mamx-bf16"}
+CUDA_ARCHITECTURES = ("80", "90", "100")
+CSRC = Path("csrc")
+WANTED = os.environ.get("ODMT_FAST_EXT", "auto")
+
+
+def run(*command):
+    """What a command prints; a RuntimeError that shows it when the command fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def cuda_toolkit():
+    """nvcc's command, the libraries to link and the architectures; nvcc may be a wrapper."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        raise RuntimeError("nvcc is not on the PATH")
+    top = re.search(r"\bTOP=(.*)", run(nvcc, "--dryrun", "-c", "x.cu"))
+    root = Path(top[1].strip()) if top else Path(nvcc).parent.parent
+    known = run(nvcc, "--list-gpu-arch").split()
+    archs = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch}" in known]
+    gencode = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    gencode.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+    command = [nvcc, "-std=c++17", "-O3", "-Xcompiler=-fPIC", "-cudart=static", *gencode]
+    return command, [f"-L{root}/lib64", "-lcudart_static", "-ldl", "-lrt", "-lpthread"], archs
+
+
+class BuildExtension(build_ext):
+    """Compiles csrc/*.cpp in parallel, each with the flags of its ISA, and csrc/*.cu by nvcc."""
+
+    def build_extensions(self):
+        for mode in ("cuda", "cpu") if WANTED == "auto" else (WANTED,):
+            if WANTED == "auto" and mode == "cuda" and shutil.which("nvcc") is None:
+                continue
+            try:
+                return self.compile_and_link(cuda=mode == "cuda")
+            except Exception as error:
+                if WANTED != "auto":
+                    raise
+                warnings.warn(f"odmt_fast: the {mode} build of csrc failed: {error}", stacklevel=1)
+        self.extensions = []
+
+    def accepts(self, flags):
+        """Whether the compiler knows these flags."""
+        try:
+            run(*self.compiler.compiler_so, *flags.split(), "-fsyntax-only", "-xc++", os.devnull)
+        except (OSError, RuntimeError):
+            return False
+        return True
+
+    def compile_and_link(self, cuda):
+        import pybind11
+
+        nvcc, libraries, archs = cuda_toolkit() if cuda else ([], [], [])
+        devices = sorted(CSRC.glob("*.cu")) if cuda else []
+        openmp = [flag for flag in ["-fopenmp"] if self.accepts(flag)]
+        isas = [name for name, flags in ISA.items() if self.accepts(flags)]
+        info = f"{CXX} {' '.join(openmp)}; isa {' '.join(['baseline', *isas])}"
+        macros = [f"-DODMT_FAST_{name.upper()}" for name in isas]
+        if devices:
+            macros.append("-DODMT_FAST_CUDA")
+            info += f"; sm {' '.join(archs)}"
+        macros.append(f'-DODMT_FAST_BUILD="{info}"')
+        include = [f"-I{path}" for path in (CSRC, pybind11.get_include(), *self.include_dirs)]
+        newest = max(Path(path).stat().st_mtime for path in ("setup.py", *extension.depends))
+        objects = Path(self.build_temp, "cuda" if devices else "cpu")
+        objects.mkdir(parents=True, exist_ok=True)
+
+        def compile_one(source):
+            target = objects / f"{source.name}.o"
+            if not target.exists() or target.stat().st_mtime < max(newest, source.stat().st_mtime):
+                isa = ISA.get(source.stem.rpartition("_")[2], "").split()
+                cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp, *isa]
+                command = nvcc if source.suffix == ".cu" else cxx
+                run(*command, *include, *macros, "-c", source, "-o", target)
+            return str(target)
+
+        unknown = {name for name in ISA if name not in isas}
+        sources = [s for s in map(Path, extension.sources) if s.stem.split("_")[-1] not in unknown]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            linked = list(pool.map(compile_one, sources + devices))
+        output = self.get_ext_fullpath(extension.name)
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        link = [*openmp, *(libraries if devices else [])]
+        self.compiler.link_shared_object(linked, output, extra_postargs=link, target_lang="c++")
+
+
+if WANTED not in ("auto", "cpu", "cuda", "none"):
+    raise SystemExit(f"ODMT_FAST_EXT={WANTED!r}: use auto, cpu, cuda or none")
+headers = [str(path) for pattern in ("*.h", "*.inl", "*.cu") for path in CSRC.glob(pattern)]
+extension = Extension("odmt_fast._C", sorted(map(str, CSRC.glob("*.cpp"))), depends=headers)
 kernels = ["odmt_fast.kernels"] + [f"odmt_fast.kernels.{name}" for name in find_packages("kernels")]
 setup(
     packages=find_packages(include=["odmt_fast", "odmt_fast.*"]) + kernels,
     package_dir={"odmt_fast.kernels": "kernels"},
+    ext_modules=[] if WANTED == "none" else [extension],
+    cmdclass={"build_ext": BuildExtension},
 )
