@@ -1,0 +1,64 @@
+"""The backend of a Transformer operator, given the tensors it works on.
+
+On top of what a machine has (`kernels.backend`) the dtype decides: the Triton kernels take float32,
+bfloat16 and float16, the C++ code float32 and bfloat16, the reference everything. float64 therefore
+always runs the reference, unless another backend is forced: then it raises.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+import torch
+
+from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere, triton_missing
+
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+CPU_DTYPES = (torch.float32, torch.bfloat16)
+
+
+@cache
+def _cpu_module_error(op: str) -> str | None:
+    try:
+        import_module(f"odmt_fast.kernels.{op}.cpu")
+    except ImportError as error:
+        return f"odmt_fast.kernels.{op}.cpu cannot be imported ({error})"
+    return None
+
+
+def _dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | None:
+    return None if dtype in known else f"it takes {', '.join(map(str, known))}; got {dtype}"
+
+
+def choose_backend(
+    op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None = None
+) -> str:
+    """ "triton", "cpu" or "reference" for operator `op`.
+
+    Args:
+        op: the operator's folder name.
+        device_type: of the tensors.
+        dtype: of the data.
+        triton_limit: why the Triton kernels do not take these shapes; None when they do.
+
+    Raises:
+        RuntimeError: the backend forced by ODMT_FAST_BACKEND cannot run here.
+    """
+    return str(_chosen(op, device_type, dtype, triton_limit))
+
+
+# A compiled graph keeps the backend it was traced with.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _chosen(op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None) -> str:
+    def triton(device_type: str) -> str | None:
+        return triton_missing(device_type) or _dtype_missing(dtype, TRITON_DTYPES) or triton_limit
+
+    def cpu(device_type: str) -> str | None:
+        return (
+            extension_missing(device_type)
+            or _dtype_missing(dtype, CPU_DTYPES)
+            or _cpu_module_error(op)
+        )
+
+    return choose(op, device_type, {"triton": triton, "cpu": cpu, "reference": runs_anywhere})

@@ -1,0 +1,27 @@
+"""Checks that every operator with a dropout argument makes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_dropout(op: str, p: float, seed: Tensor | None, device: torch.device) -> None:
+    """Raise unless 0 <= p < 1 and, where p > 0, seed is an int64 [1] tensor on `device`."""
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"{op}: dropout must be in [0, 1), got {p}")
+    if p == 0.0:
+        return
+    if seed is None:
+        raise ValueError(f"{op}: dropout={p} needs a seed: an int64 tensor [1] on {device}")
+    if seed.dtype != torch.int64 or tuple(seed.shape) != (1,) or seed.device != device:
+        raise ValueError(
+            f"{op}: seed must be an int64 tensor [1] on {device}, got {seed.dtype} "
+            f"{list(seed.shape)} on {seed.device}"
+        )
+
+
+def check_floating(op: str, name: str, x: Tensor) -> None:
+    """Raise unless x has a floating dtype."""
+    if not x.dtype.is_floating_point:
+        raise ValueError(f"{op}: {name} must be a floating tensor, got {x.dtype}")

@@ -1,0 +1,7 @@
+"""Attention within segments of packed tokens, for short segments and any head size."""
+
+from __future__ import annotations
+
+from odmt_fast.kernels.packed_attention.op import packed_attention
+
+__all__ = ["packed_attention"]

@@ -1,0 +1,235 @@
+"""residual_norm: checks, backend choice, autograd, and the custom ops torch.compile sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.dropout.backends import choose_backend
+from odmt_fast.kernels.dropout.checks import check_dropout, check_floating
+from odmt_fast.kernels.residual_norm.reference import residual_norm_reference
+
+OP = "residual_norm"
+LARGEST_WIDTH = 8192  # a program of the Triton kernels holds whole rows in registers
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def residual_norm(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    eps: float,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:
+    """LayerNorm(residual + dropout(x)) * weight + bias over the last axis.
+
+    Args:
+        x: [R, d], the branch that dropout acts on.
+        residual: [R, d], x's dtype.
+        weight: [d], or [G, d] where the rows form G equal consecutive groups; float32
+            or x's dtype.
+        bias: like weight.
+        eps: added to the variance.
+        dropout: probability of dropping an element of x.
+        seed: int64 [1] on x's device, needed where dropout > 0; element index row * d + column.
+
+    Returns:
+        [R, d] in x's dtype. Statistics are in float32 (float64 for float64).
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit.
+        RuntimeError: the forced backend cannot run here.
+
+    Source: official model/modules.py, `layer_norm(x + dropout(sublayer(x)))`.
+    """
+    _check(x, residual, weight, bias, dropout, seed)
+    if _backend(x) == "reference":
+        return residual_norm_reference(x, residual, weight, bias, eps, dropout, seed)
+    if torch.compiler.is_compiling():
+        return _forward_op(x, residual, weight, bias, seed, eps, dropout)[0]
+    return _ResidualNorm.apply(  # type: ignore[no-any-return, no-untyped-call]
+        x, residual, weight, bias, seed, eps, dropout
+    )
+
+
+def _check(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, p: float, seed: Tensor | None
+) -> None:
+    check_floating(OP, "x", x)
+    check_dropout(OP, p, seed, x.device)
+    if x.dim() != 2 or x.shape[1] == 0:
+        raise ValueError(f"{OP}: x must be [R, d] with d >= 1, got {list(x.shape)}")
+    if residual.shape != x.shape or residual.dtype != x.dtype or residual.device != x.device:
+        raise ValueError(
+            f"{OP}: residual must be like x ({x.dtype} {list(x.shape)} on {x.device}), got "
+            f"{residual.dtype} {list(residual.shape)} on {residual.device}"
+        )
+    rows, d = x.shape
+    for name, w in (("weight", weight), ("bias", bias)):
+        if w.dim() not in (1, 2) or w.shape[-1] != d or w.shape != weight.shape:
+            raise ValueError(
+                f"{OP}: {name} must be [d]=[{d}] or [G, d], weight and bias alike, got "
+                f"{list(w.shape)} beside weight {list(weight.shape)}"
+            )
+        if w.dtype not in (torch.float32, x.dtype) or w.dtype != weight.dtype:
+            raise ValueError(
+                f"{OP}: {name} must be torch.float32 or x's {x.dtype}, weight and bias alike, got "
+                f"{w.dtype} beside weight {weight.dtype}"
+            )
+        if w.device != x.device:
+            raise ValueError(f"{OP}: {name} is on {w.device}, x on {x.device}")
+    if weight.dim() == 2 and (len(weight) == 0 or rows % len(weight)):
+        raise ValueError(
+            f"{OP}: {rows} rows cannot form the {len(weight)} equal groups of weight "
+            f"{list(weight.shape)}"
+        )
+
+
+def _backend(x: Tensor) -> str:
+    limit = None
+    if x.shape[1] > LARGEST_WIDTH:
+        limit = f"the width is at most {LARGEST_WIDTH}, got {x.shape[1]}"
+    return choose_backend(OP, x.device.type, x.dtype, limit)
+
+
+def _forward(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    seed: Tensor | None,
+    eps: float,
+    p: float,
+) -> Four:
+    """(out, total, mean, rstd) of the triton and cpu backends; total = residual + dropout(x)."""
+    x, residual, weight, bias = (t.contiguous() for t in (x, residual, weight, bias))
+    if _backend(x) == "triton":
+        from odmt_fast.kernels.residual_norm.fwd import residual_norm_fwd
+
+        return residual_norm_fwd(x, residual, weight, bias, eps, p, seed)
+    from odmt_fast.kernels.residual_norm import cpu
+
+    return cpu.forward(x, residual, weight, bias, eps, p, seed)
+
+
+def _backward(
+    dout: Tensor,
+    total: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    seed: Tensor | None,
+    p: float,
+) -> Four:
+    """(dx, dresidual, dweight, dbias); without dropout dx and dresidual may be one tensor."""
+    dout, weight = dout.contiguous(), weight.contiguous()
+    if _backend(total) == "triton":
+        from odmt_fast.kernels.residual_norm.bwd import residual_norm_bwd
+
+        return residual_norm_bwd(dout, total, mean, rstd, weight, p, seed)
+    from odmt_fast.kernels.residual_norm import cpu
+
+    return cpu.backward(dout, total, mean, rstd, weight, p, seed)
+
+
+class _ResidualNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        seed: Tensor | None,
+        eps: float,
+        p: float,
+    ) -> Tensor:
+        out, total, mean, rstd = _forward(x, residual, weight, bias, seed, eps, p)
+        ctx.save_for_backward(total, mean, rstd, weight, seed)
+        ctx.p = p
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        total, mean, rstd, weight, seed = ctx.saved_tensors
+        return *_backward(dout, total, mean, rstd, weight, seed, ctx.p), None, None, None
+
+
+@torch.library.custom_op("odmt_fast::residual_norm", mutates_args=())
+def _forward_op(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    seed: Tensor | None,
+    eps: float,
+    p: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _forward(x, residual, weight, bias, seed, eps, p)
+
+
+@_forward_op.register_fake
+def _(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    seed: Tensor | None,
+    eps: float,
+    p: float,
+) -> Four:
+    out = x.new_empty(x.shape)
+    statistic = x.new_empty(x.shape[0], dtype=torch.float32)
+    return out, torch.empty_like(out), statistic, torch.empty_like(statistic)
+
+
+@torch.library.custom_op("odmt_fast::residual_norm_backward", mutates_args=())
+def _backward_op(
+    dout: Tensor,
+    total: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    seed: Tensor | None,
+    p: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dx, dresidual, dweight, dbias = _backward(dout, total, mean, rstd, weight, seed, p)
+    # Two outputs of an op may not share memory.
+    return dx.clone() if dx is dresidual else dx, dresidual, dweight, dbias
+
+
+@_backward_op.register_fake
+def _(
+    dout: Tensor,
+    total: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    seed: Tensor | None,
+    p: float,
+) -> Four:
+    dx, dweight = total.new_empty(total.shape), weight.new_empty(weight.shape)
+    return dx, torch.empty_like(dx), dweight, torch.empty_like(dweight)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Four) -> None:
+    _, _, weight, _, seed, _, ctx.p = inputs
+    _, total, mean, rstd = output
+    ctx.mark_non_differentiable(total, mean, rstd)
+    ctx.save_for_backward(total, mean, rstd, weight, seed)
+
+
+def _backward_of_op(ctx: Any, dout: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    total, mean, rstd, weight, seed = ctx.saved_tensors
+    grads = _backward_op(dout, total, mean, rstd, weight, seed, ctx.p)
+    return *grads, None, None, None
+
+
+_forward_op.register_autograd(_backward_of_op, setup_context=_setup_context)
