@@ -1,1 +1,19 @@
-"""."""
+"""Ranking the whole catalogue: HR@K and NDCG@K of every branch, the ensemble and popularity."""
+
+from __future__ import annotations
+
+from odmt_fast.evaluation.ranking import Ranker, evaluate, evaluate_scores
+from odmt_fast.evaluation.result import EvaluationResult
+from odmt_fast.evaluation.slices import by_input_length, by_popularity
+from odmt_fast.evaluation.users import UserBatch, user_batches
+
+__all__ = [
+    "EvaluationResult",
+    "Ranker",
+    "UserBatch",
+    "by_input_length",
+    "by_popularity",
+    "evaluate",
+    "evaluate_scores",
+    "user_batches",
+]

@@ -1,0 +1,176 @@
+"""Leave-one-out ranking of the whole catalogue, for a model or for plain scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from odmt_fast.config import EvaluationConfig
+from odmt_fast.data.sequences import Sequences
+from odmt_fast.evaluation.result import EvaluationResult
+from odmt_fast.evaluation.users import UserBatch, user_batches
+from odmt_fast.kernels.rank_of_target import Repeats, rank_of_score, rank_of_target
+
+
+class Ranker(Protocol):
+    """What evaluation and retrieval need of a model."""
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the K branches."""
+
+    def encode_catalogue(self) -> Tensor:
+        """Embeddings of all items [K, n_items + 1, d], without gradient; row 0 is padding."""
+
+    def encode_users(self, item_embeddings: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
+        """States [K, B, d] after the last input of each user (items [N], offsets [B + 1])."""
+
+
+def evaluate(
+    model: Ranker,
+    sequences: Sequences,
+    history: Sequences,
+    settings: EvaluationConfig | None = None,
+    *,
+    popularity: np.ndarray | None = None,
+) -> EvaluationResult:
+    """Ranks every user's last item among all items, per branch and for the ensemble.
+
+    Args:
+        model: with its parameters where the ranking shall run; evaluated in eval mode.
+        sequences: inputs and, last, the target of each user (``split.valid`` or ``split.test``).
+        history: items left out when ranking (``split.valid_history`` or ``split.test_history``).
+        settings: cut-offs, batch size, the rule for repeated targets; None = the defaults.
+        popularity: float [n_items + 1]; adds the "popularity" ranking as a yardstick.
+
+    Raises:
+        ValueError: the sequences do not fit together, or the model yields NaN or inf.
+    """
+    settings = settings or EvaluationConfig()
+    module = model if isinstance(model, torch.nn.Module) else None
+    training = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        with torch.no_grad():
+            catalogue = model.encode_catalogue()
+            _check_finite("item embeddings", catalogue, model.branches)
+
+            def rank(batch: UserBatch, repeats: Repeats) -> tuple[Tensor, Tensor]:
+                states = model.encode_users(catalogue, batch.items, batch.offsets)
+                _check_finite("user states", states, model.branches)
+                ranks, ties = rank_of_target(
+                    states.to(catalogue.dtype),
+                    catalogue,
+                    batch.targets,
+                    batch.history_offsets,
+                    batch.history,
+                    repeats=repeats,
+                )
+                # The mean of a single branch is that branch.
+                rows = slice(None) if len(model.branches) > 1 else slice(1)
+                return ranks[rows], ties[rows]
+
+            names = model.branches
+            if len(names) > 1:
+                names = (*names, "ensemble")
+            n_items = catalogue.shape[1] - 1
+            return _evaluate(
+                rank, names, sequences, history, n_items, settings, catalogue.device, popularity
+            )
+    finally:
+        if module is not None:
+            module.train(training)
+
+
+def evaluate_scores(
+    name: str,
+    score: Callable[[UserBatch], Tensor],
+    sequences: Sequences,
+    history: Sequences,
+    n_items: int,
+    settings: EvaluationConfig | None = None,
+) -> EvaluationResult:
+    """The same evaluation for anything that scores all items: `score` returns [B, n_items + 1]."""
+
+    def rank(batch: UserBatch, repeats: Repeats) -> tuple[Tensor, Tensor]:
+        scores = score(batch).unsqueeze(0)
+        return rank_of_score(scores, batch.targets, batch.history_offsets, batch.history, repeats)
+
+    settings = settings or EvaluationConfig()
+    return _evaluate(rank, (name,), sequences, history, n_items, settings, torch.device("cpu"))
+
+
+def _evaluate(
+    rank: Callable[[UserBatch, Repeats], tuple[Tensor, Tensor]],
+    names: tuple[str, ...],
+    sequences: Sequences,
+    history: Sequences,
+    n_items: int,
+    settings: EvaluationConfig,
+    device: torch.device,
+    popularity: np.ndarray | None = None,
+) -> EvaluationResult:
+    rule = "miss" if settings.compat == "official" else settings.repeat_targets
+    repeats: Repeats = "miss" if rule == "miss" else "rank"
+    ranks, ties, targets, repeated = [], [], [], []
+    for batch in user_batches(sequences, history, settings.batch_size, device):
+        found = rank(batch, repeats)
+        if popularity is not None:
+            by_popularity = _rank_by_popularity(popularity, batch, repeats)
+            found = (
+                torch.cat([found[0], by_popularity[0]]),
+                torch.cat([found[1], by_popularity[1]]),
+            )
+        ranks.append(found[0].cpu())
+        ties.append(found[1].cpu())
+        targets.append(batch.targets.cpu())
+        repeated.append(batch.repeated.cpu())
+    if not ranks:
+        raise ValueError("sequences has no user; nothing can be ranked")
+    result = EvaluationResult(
+        names=names if popularity is None else (*names, "popularity"),
+        k=settings.k,
+        ranks=torch.cat(ranks, dim=1),
+        ties=torch.cat(ties, dim=1),
+        targets=torch.cat(targets),
+        input_lengths=torch.from_numpy(np.diff(sequences.offsets) - 1),
+        repeated=torch.cat(repeated),
+        n_items=n_items,
+        repeat_targets=rule,
+    )
+    if rule != "skip":
+        return result
+    if bool(result.repeated.all()):
+        raise ValueError("repeat_targets='skip' leaves no user; use 'rank' or 'miss'")
+    return result.select(~result.repeated)
+
+
+def _rank_by_popularity(
+    popularity: np.ndarray, batch: UserBatch, repeats: Repeats
+) -> tuple[Tensor, Tensor]:
+    """Ranks [1, B] when every user's score of an item is its popularity."""
+    values = torch.from_numpy(np.asarray(popularity, dtype=np.float64)).to(batch.targets.device)
+    ranks, ties = rank_of_target(
+        values.new_ones(1, batch.targets.shape[0], 1),
+        values.view(1, -1, 1),
+        batch.targets,
+        batch.history_offsets,
+        batch.history,
+        repeats=repeats,
+    )
+    return ranks[:1], ties[:1]
+
+
+def _check_finite(what: str, values: Tensor, branches: tuple[str, ...]) -> None:
+    finite = values.isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        bad = ", ".join(name for name, fine in zip(branches, finite, strict=True) if not fine)
+        raise ValueError(
+            f"{what} of {bad} hold NaN or inf; the training diverged: lower the learning rate, or "
+            "resume from an earlier checkpoint"
+        )
