@@ -1,10 +1,29 @@
-"""odmt_fast: the engine for multi-modal sequential recommenders trained by online distillation."""
+"""odmt_fast: the engine for multi-modal sequential recommenders trained by online distillation.
+
+>>> from odmt_fast import ODMT
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pkgutil import extend_path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from odmt_fast.config import Config, ModelConfig
+    from odmt_fast.model import ODMT
 
 # A checkout on sys.path must not hide the compiled extension of an installed package.
 __path__ = extend_path(__path__, __name__)
 
 __version__ = "0.1.0"
+__all__ = ["ODMT", "Config", "ModelConfig", "__version__"]
+
+_HOME = {"ODMT": "odmt_fast.model", "Config": "odmt_fast.config", "ModelConfig": "odmt_fast.config"}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that reading data or a store does not import torch and the kernels.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'odmt_fast' has no attribute {name!r}")

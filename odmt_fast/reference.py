@@ -17,19 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
+from odmt_fast.objective.ramp import ramp_up
+from odmt_fast.official.names import prefix
 
 # Finite, so that a masked logit times a zero probability is zero (official model.py, modules.py).
 MASKED_LOGIT = -1e4
 MASKED_STEP = -1e9
 LAYER_NORM_EPS = 1e-6
-
-# The official attribute prefixes; a further modality is its own prefix.
-PREFIXES = {"id": "id", "text": "t", "image": "v"}
-
-
-def prefix(branch: str) -> str:
-    """The official attribute prefix of a branch: ``t`` of ``t_user_encoder`` and ``t_dnns``."""
-    return PREFIXES.get(branch, branch)
 
 
 class MultiHeadAttention(nn.Module):
@@ -191,30 +185,65 @@ def distillation(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     return -(soft * (student / tau).log_softmax(-1)).sum(-1).mean() * tau**2
 
 
-def ramp_up(epoch: float, alpha: float) -> float:
-    """Weight of the distillation: sigmoid ramp-up over alpha epochs, or the constant alpha < 1."""
-    if alpha < 1:
-        return alpha
-    phase = 1.0 - min(max(epoch, 0.0), alpha) / alpha
-    return math.exp(-5.0 * phase * phase)
+class Parameters(nn.Module):
+    """Every parameter of the official model under its official name, freshly initialised.
+
+    Args:
+        config: the architecture.
+        item_num: number of items; ids are 1..item_num, 0 is padding.
+        dims: modality -> width of its tokens; "text" and "image" first.
+        id_start: [item_num + 1, id width] the ID table starts from (see `ModelConfig.id_init`);
+            None for a random start.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        item_num: int,
+        dims: Mapping[str, int],
+        id_start: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.branches = ("id", *dims)
+        width = config.width
+        # The official order of creation: it decides what a seed initialises.
+        for branch in self.branches:
+            self.add_module(f"{prefix(branch)}_user_encoder", UserEncoder(config))
+        self.id_encoder = nn.Embedding(item_num + 1, config.id_features, padding_idx=0)
+        self.id_proj = nn.Linear(config.id_features, width)
+        for name, dim in dims.items():
+            self.add_module(f"{name}_proj", nn.Linear(dim, width))
+        for branch in self.branches:
+            self.add_module(f"{prefix(branch)}_dnns", branch_head(width))
+        self.IMT = ItemTransformer(config)
+        if id_start is None:
+            nn.init.xavier_normal_(self.id_encoder.weight)
+        elif id_start.shape != self.id_encoder.weight.shape:
+            raise ValueError(
+                f"id_init={config.id_init!r} starts from first tokens {tuple(id_start.shape)}, but "
+                f"the ID table is {tuple(self.id_encoder.weight.shape)}; set id_width to the "
+                "features' width or id_init='xavier'"
+            )
+        else:
+            with torch.no_grad():
+                self.id_encoder.weight.copy_(id_start)
 
 
-def initial_id_embedding(config: ModelConfig, text: Tensor, image: Tensor) -> Tensor | None:
-    """First tokens [n_items + 1, d] the ID table starts from; None for a random start."""
+def id_start(config: ModelConfig, text: Tensor, image: Tensor) -> Tensor | None:
+    """The ID table's first values from the first tokens [n_items + 1, d_m] of text and image.
+
+    The official code lets the table share the features' memory for `init` 2 and 3, so that training
+    changes the first token too; a copy is taken here.
+    """
     if config.id_init == "xavier":
         return None
-    start = {"text": text, "image": image}.get(config.id_init)
-    # A copy: the official code aliases the features and would train their first token with the ID.
-    start = (text + image) / 2 if start is None else start.clone()
-    if start.shape[1] != config.id_features:
-        raise ValueError(
-            f"id_init={config.id_init!r} needs id_width={start.shape[1]} (the features' width), "
-            f"got {config.id_features}; set id_width or id_init='xavier'"
-        )
-    return start
+    if config.id_init == "mean":
+        return (text + image) / 2
+    return text if config.id_init == "text" else image
 
 
-class Model(nn.Module):
+class Model(Parameters):
     """ODMT as published, generalised to any number of modalities.
 
     Args:
@@ -233,33 +262,20 @@ class Model(nn.Module):
         features: Mapping[str, Tensor],
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.branches = ("id", *features)
-        self.popularity = torch.as_tensor(pop_prob_list)
+        super().__init__(
+            config,
+            item_num,
+            {name: tokens.shape[-1] for name, tokens in features.items()},
+            id_start(config, features["text"][:, 0], features["image"][:, 0]),
+        )
+        # In fp32, as the official FloatTensor.
+        self.log_p = torch.as_tensor(pop_prob_list).float().log()
         self.features = dict(features)
         masks = masks or {}
         self.masks = {
             name: masks.get(name, torch.ones(tokens.shape[:2], device=tokens.device))
             for name, tokens in features.items()
         }
-        width = config.width
-        # The official order of creation: it decides what a seed initialises.
-        for branch in self.branches:
-            self.add_module(f"{prefix(branch)}_user_encoder", UserEncoder(config))
-        self.id_encoder = nn.Embedding(item_num + 1, config.id_features, padding_idx=0)
-        self.id_proj = nn.Linear(config.id_features, width)
-        for name, tokens in features.items():
-            self.add_module(f"{name}_proj", nn.Linear(tokens.shape[-1], width))
-        for branch in self.branches:
-            self.add_module(f"{prefix(branch)}_dnns", branch_head(width))
-        self.IMT = ItemTransformer(config)
-        if config.id_init == "xavier":
-            nn.init.xavier_normal_(self.id_encoder.weight)
-        else:
-            start = initial_id_embedding(config, features["text"][:, 0], features["image"][:, 0])
-            assert start is not None
-            self.id_encoder.weight.data = start.to(self.id_encoder.weight.dtype)
 
     def encode_items(self, item_ids: Tensor) -> list[Tensor]:
         """Embeddings [n, d] of items [n] for every branch."""
@@ -288,7 +304,7 @@ class Model(nn.Module):
         steps = slots - 1
         columns = item_ids.reshape(-1)
         embeddings = self.encode_items(columns)
-        log_p = self.popularity.to(columns.device).log().to(embeddings[0].dtype)[columns]
+        log_p = self.log_p.to(embeddings[0])[columns]
         valid = log_mask.reshape(-1) != 0
         padding = torch.cat([log_mask == 0, log_mask.new_zeros(users, 1) != 0], dim=1).reshape(-1)
         target = torch.arange(users * slots, device=columns.device).view(users, slots)[:, 1:]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from golden_cases import NAMES, Golden, load
+from golden_cases import Golden
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.reference import Model
@@ -20,11 +19,6 @@ def build(golden: Golden) -> Model:
     )
     model.load_state_dict(golden.group("param"), strict=True)
     return model
-
-
-@pytest.fixture(params=NAMES)
-def golden(request: pytest.FixtureRequest) -> Golden:
-    return load(request.param)
 
 
 def test_losses(golden: Golden) -> None:

@@ -1,0 +1,159 @@
+"""The post-norm Transformer block over packed rows, used by the item and the user encoders."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from odmt_fast.kernels.packed_attention import packed_attention
+from odmt_fast.kernels.readout_attention import readout_attention
+from odmt_fast.kernels.residual_norm import residual_norm
+from odmt_fast.noise import Site
+
+LAYER_NORM_EPS = 1e-6
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W^T + b`` in the dtype of x, with master weights of any dtype.
+
+    Args:
+        x: [R, d_in]; with grouped weights the rows form G equal consecutive groups.
+        weight: [d_out, d_in] or [G, d_out, d_in].
+        bias: [d_out] or [G, d_out].
+    """
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    groups = x.view(weight.shape[0], -1, x.shape[1])
+    if bias is None:
+        out = groups @ weight.transpose(1, 2)
+    else:
+        out = torch.baddbmm(bias[:, None], groups, weight.transpose(1, 2))
+    return out.view(x.shape[0], -1)
+
+
+class Affine(nn.Module):
+    """Weight and bias of a LayerNorm or a linear map, optionally one per group.
+
+    Args:
+        shape: shape of the weight; the bias has it without the last dimension of a linear map.
+        bias: shape of the bias.
+    """
+
+    def __init__(self, shape: tuple[int, ...], bias: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(bias))
+
+
+class Block(nn.Module):
+    """MHA -> LN(x + .) -> FFN -> LN(x + .), every step on packed rows.
+
+    Parameters have a leading group dimension when `groups` is given: the three user encoders are
+    one block of three groups.
+
+    Args:
+        width: d.
+        heads: attention heads H; head size d / H.
+        groups: independent copies G of the block, or None for one without the dimension.
+    """
+
+    def __init__(self, width: int, heads: int, groups: int | None = None) -> None:
+        super().__init__()
+        g = () if groups is None else (groups,)
+        self.heads = heads
+        self.qkv = nn.Parameter(torch.empty(*g, 3 * width, width))
+        self.out = nn.Parameter(torch.empty(*g, width, width))
+        self.attention_norm = Affine((*g, width), (*g, width))
+        self.up = Affine((*g, 4 * width, width), (*g, 4 * width))
+        self.down = Affine((*g, width, 4 * width), (*g, width))
+        self.norm = Affine((*g, width), (*g, width))
+
+    SITES = 3
+    """Dropout sites of a block: the probabilities, after O, after the second linear map."""
+
+    def forward(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        *,
+        max_seqlen: int,
+        mask: str,
+        sites: tuple[Site, Site, Site],
+    ) -> Tensor:
+        """x [R, d] in segments `cu_seqlens` (int32) -> [R, d]."""
+        rows, width = x.shape
+        q, k, v = linear(x, self.qkv).view(rows, 3, self.heads, -1).unbind(1)
+        attended = packed_attention(
+            q,
+            k,
+            v,
+            cu_seqlens,
+            max_seqlen=max_seqlen,
+            mask=mask,
+            scale=1 / math.sqrt(width // self.heads),
+            **sites[0],
+        )
+        return self._rest(attended.reshape(rows, width), x, sites)
+
+    def readout(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        readouts: Tensor,
+        *,
+        max_seqlen: int,
+        mask: str,
+        sites: tuple[Site, Site, Site],
+    ) -> Tensor:
+        """The block for a few rows of every segment only (identity 3).
+
+        Keys and values are never formed: ``q . (W_K h) = (W_K^T q) . h`` and
+        ``sum_j p_j W_V h_j = W_V sum_j p_j h_j``.
+
+        Args:
+            x: [L, d] hidden states of all tokens.
+            cu_seqlens: int32 [U + 1].
+            readouts: int64 [U, R], rows of x to compute; the last one is the ID token.
+            max_seqlen: the longest segment.
+            mask: "id_aware" or "full".
+            sites: dropout of the block.
+
+        Returns:
+            [U R, d].
+        """
+        items, r = readouts.shape
+        width = x.shape[1]
+        head = width // self.heads
+        w_q, w_k, w_v = self.qkv.to(x.dtype).view(3, width, width).unbind(0)
+        residual = x.index_select(0, readouts.reshape(-1))
+        q = F.linear(residual, w_q).view(-1, self.heads, head)
+        w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
+        queries = (q.transpose(0, 1) @ w_k).transpose(0, 1)
+        weighted = readout_attention(
+            queries.reshape(items, r, self.heads, width),
+            x,
+            cu_seqlens,
+            max_seqlen=max_seqlen,
+            mask=mask,
+            scale=1 / math.sqrt(head),
+            **sites[0],
+        )
+        weighted = weighted.view(items * r, self.heads, width).transpose(0, 1)
+        values = (weighted @ w_v.transpose(1, 2)).transpose(0, 1)
+        return self._rest(values.reshape(items * r, width), residual, sites)
+
+    def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:
+        """O, residual, norm, feed-forward, residual, norm; attended and x [R, d]."""
+        x = self._residual_norm(linear(attended, self.out), x, self.attention_norm, sites[1])
+        hidden = linear(x, self.up.weight, self.up.bias).relu()
+        y = linear(hidden, self.down.weight, self.down.bias)
+        return self._residual_norm(y, x, self.norm, sites[2])
+
+    @staticmethod
+    def _residual_norm(y: Tensor, x: Tensor, norm: Affine, site: Site) -> Tensor:
+        return residual_norm(y, x, norm.weight, norm.bias, eps=LAYER_NORM_EPS, **site)

@@ -1,0 +1,105 @@
+"""IMT on distinct items without padding (paper section 3.2, identities 1 to 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from odmt_fast.block import Affine, Block, linear
+from odmt_fast.config import ModelConfig
+from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.items.layout import TokenLayout, interleave
+from odmt_fast.kernels.dropout import dropout
+from odmt_fast.noise import Noise
+
+
+class ItemEncoder(nn.Module):
+    """ID embedding and frozen tokens of an item -> one embedding per branch.
+
+    Args:
+        config: the architecture.
+        n_items: items are 1..n_items, row 0 of the ID table is padding.
+        feature_dims: modality -> width of its tokens, in token order.
+    """
+
+    def __init__(self, config: ModelConfig, n_items: int, feature_dims: Mapping[str, int]) -> None:
+        super().__init__()
+        width, branches = config.width, len(feature_dims) + 1
+        self.mask = "id_aware" if config.mask == "asymmetric" else "full"
+        self.dropout = config.dropout
+        self.recompute = False
+        self.id_embedding = nn.Embedding(n_items + 1, config.id_features, padding_idx=0)
+        self.id_projection = nn.Linear(config.id_features, width)
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
+        )
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.imt_layers))
+        self.heads = nn.ModuleList(
+            Affine((branches, width, width), (branches, width)) for _ in range(2)
+        )
+
+    def forward(
+        self, items: Tensor, features: tuple[PackedTokens, ...], dtype: torch.dtype
+    ) -> Tensor:
+        """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
+
+        Args:
+            items: dense ids, no padding.
+            features: tokens of the items, one entry per modality.
+            dtype: of the computation; parameters keep theirs.
+        """
+        noise = Noise(
+            self.dropout if self.training else 0.0, 1 + Block.SITES * len(self.blocks), items.device
+        )
+        layout = TokenLayout.of(
+            tuple(tokens.lengths for tokens in features),
+            tuple(tokens.values.shape[0] for tokens in features),
+            sum(tokens.max_length for tokens in features) + 1,
+        )
+        groups = [
+            linear(tokens.values.to(dtype), projection.weight, projection.bias)
+            for tokens, projection in zip(features, self.projections.values(), strict=True)
+        ]
+        ids = self.id_embedding(items).to(dtype)
+        groups.append(linear(ids, self.id_projection.weight, self.id_projection.bias))
+        x = interleave(tuple(groups), layout)
+        first = noise.site()
+        x = dropout(x, first["dropout"], first["seed"])
+        for number, block in enumerate(self.blocks, start=1):
+            sites = (noise.site(), noise.site(), noise.site())
+            if number == len(self.blocks):
+                x = block.readout(
+                    x,
+                    layout.cu_seqlens,
+                    layout.readouts,
+                    max_seqlen=layout.max_seqlen,
+                    mask=self.mask,
+                    sites=sites,
+                )
+            else:
+                arguments = {"max_seqlen": layout.max_seqlen, "mask": self.mask, "sites": sites}
+                if self.recompute and self.training:
+                    # The seeds are fixed above, so the second run repeats the first.
+                    x = checkpoint(
+                        block,
+                        x,
+                        layout.cu_seqlens,
+                        use_reentrant=False,
+                        preserve_rng_state=False,
+                        **arguments,
+                    )
+                else:
+                    x = block(x, layout.cu_seqlens, **arguments)
+        return self._branch_heads(x.view(*layout.readouts.shape, -1))
+
+    def _branch_heads(self, readouts: Tensor) -> Tensor:
+        """[U, R, d], ID last -> [K, U, d], ID first."""
+        items, branches, width = readouts.shape
+        x = readouts.roll(1, dims=1).transpose(0, 1).reshape(branches * items, width)
+        first, second = self.heads
+        x = F.leaky_relu(linear(x, first.weight, first.bias))
+        return linear(x, second.weight, second.bias).view(branches, items, width)

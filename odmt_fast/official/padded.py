@@ -1,0 +1,72 @@
+"""The official feature layout ``[n_items + 1, T, d]`` as a token source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from odmt_fast.features.tokens import PackedTokens
+
+
+@dataclass(frozen=True)
+class PaddedTokens:
+    """Padded features, packed when they are gathered.
+
+    Attributes:
+        values: [n_items + 1, T, d_f].
+        ragged: whether items have fewer than T real tokens, so that a mask must come with the call.
+    """
+
+    values: Tensor
+    ragged: bool
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+        return self.values.shape[2]
+
+    @property
+    def n_items(self) -> int:
+        """Items 1..n_items have tokens."""
+        return self.values.shape[0] - 1
+
+    @property
+    def max_length(self) -> int:
+        """T."""
+        return self.values.shape[1]
+
+    def gather(self, items: Tensor, mask: Tensor | None = None) -> PackedTokens:
+        """Tokens of `items` (int64 [U]) where `mask` ([U, T]) is nonzero; all T without a mask.
+
+        Raises:
+            ValueError: the features are ragged and no mask was given, or an item's first token,
+                whose output is the branch's, is masked.
+        """
+        if mask is None and self.ragged:
+            raise ValueError(
+                "t_feat is padded and its mask comes only with the official call; give the model "
+                "TokenTable.from_padded(t_feat, mask) to encode items by id"
+            )
+        padded = self.values[items]
+        if mask is None:
+            lengths = items.new_full((items.shape[0],), self.max_length)
+            return PackedTokens(padded.flatten(0, 1), lengths, self.max_length)
+        keep = mask != 0
+        if not bool(keep[:, 0].all()):
+            item = int(items[int((~keep[:, 0]).nonzero()[0, 0])])
+            raise ValueError(
+                f"the text mask of item {item} hides its first token, whose output is the text "
+                "branch; give an item without text one zero token with mask 1"
+            )
+        return PackedTokens(padded[keep], keep.sum(1), self.max_length)
+
+
+def first_tokens(source: PaddedTokens | object, n_items: int) -> Tensor:
+    """[n_items + 1, d_f] first token of every item; row 0 (padding) as the source has it, or 0."""
+    if isinstance(source, PaddedTokens):
+        return source.values[:, 0]
+    tokens: PackedTokens = source.gather(torch.arange(1, n_items + 1))  # type: ignore[attr-defined]
+    starts = tokens.lengths.cumsum(0) - tokens.lengths
+    return torch.nn.functional.pad(tokens.values[starts], (0, 0, 1, 0))

@@ -1,0 +1,125 @@
+"""State dicts: ours (fused, branches stacked) to the official keys and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from odmt_fast.official.names import prefix
+
+State = Mapping[str, Tensor]
+
+# Our block parameter -> the official ones it is the concatenation of.
+_BLOCK = {
+    "qkv": (
+        "multi_head_attention.w_Q.weight",
+        "multi_head_attention.w_K.weight",
+        "multi_head_attention.w_V.weight",
+    ),
+    "out": ("multi_head_attention.fc.weight",),
+    "attention_norm.weight": ("multi_head_attention.layer_norm.weight",),
+    "attention_norm.bias": ("multi_head_attention.layer_norm.bias",),
+    "up.weight": ("feed_forward.w_1.weight",),
+    "up.bias": ("feed_forward.w_1.bias",),
+    "down.weight": ("feed_forward.w_2.weight",),
+    "down.bias": ("feed_forward.w_2.bias",),
+    "norm.weight": ("feed_forward.layer_norm.weight",),
+    "norm.bias": ("feed_forward.layer_norm.bias",),
+}
+# Parameters the official IMT owns and never uses.
+UNUSED = ("IMT.token_type_embeddings.weight", "IMT.layer_norm.weight", "IMT.layer_norm.bias")
+
+
+def _entries(
+    branches: Sequence[str], imt_layers: int, user_layers: int
+) -> Iterator[tuple[str, list[tuple[str, ...]] | tuple[str, ...]]]:
+    """(our key, official keys): a tuple is concatenated, a list of tuples also stacked."""
+    encoders = [f"{prefix(b)}_user_encoder.transformer_encoder" for b in branches]
+    yield "items.id_embedding.weight", ("id_encoder.weight",)
+    yield "users.positions", [(f"{e}.position_embedding.weight",) for e in encoders]
+    for field in ("weight", "bias"):
+        yield f"items.id_projection.{field}", (f"id_proj.{field}",)
+        for name in branches[1:]:
+            yield f"items.projections.{name}.{field}", (f"{name}_proj.{field}",)
+        for ours, theirs in ((0, 0), (1, 2)):
+            stacked = [(f"{prefix(b)}_dnns.{theirs}.{field}",) for b in branches]
+            yield f"items.heads.{ours}.{field}", stacked
+        yield f"users.norm.{field}", [(f"{e}.layer_norm.{field}",) for e in encoders]
+    for ours, parts in _BLOCK.items():
+        for layer in range(imt_layers):
+            block = f"IMT.transformer_blocks.{layer}"
+            yield f"items.blocks.{layer}.{ours}", tuple(f"{block}.{part}" for part in parts)
+        for layer in range(user_layers):
+            yield (
+                f"users.blocks.{layer}.{ours}",
+                [
+                    tuple(f"{e}.transformer_blocks.{layer}.{part}" for part in parts)
+                    for e in encoders
+                ],
+            )
+    for key in UNUSED:
+        yield f"unused.{key.removeprefix('IMT.').replace('.', '_')}", (key,)
+
+
+class Keys:
+    """The translation for one architecture.
+
+    Args:
+        branches: "id" and the modalities.
+        imt_layers: layers of the item Transformer.
+        user_layers: layers of a user encoder.
+    """
+
+    def __init__(self, branches: Sequence[str], imt_layers: int, user_layers: int) -> None:
+        self._entries = dict(_entries(branches, imt_layers, user_layers))
+
+    def official(self) -> list[str]:
+        """All official keys."""
+        keys: list[str] = []
+        for group in self._entries.values():
+            for part in group:
+                keys.extend([part] if isinstance(part, str) else part)
+        return keys
+
+    def to_official(self, state: State) -> dict[str, Tensor]:
+        """Official keys and shapes; every value is a view of ours, with its gradient history."""
+        result: dict[str, Tensor] = {}
+        for ours, group in self._entries.items():
+            if isinstance(group, tuple):
+                result.update(zip(group, state[ours].chunk(len(group)), strict=True))
+            else:
+                for value, keys in zip(state[ours].unbind(0), group, strict=True):
+                    result.update(zip(keys, value.chunk(len(keys)), strict=True))
+        return result
+
+    def from_official(self, state: State) -> dict[str, Tensor]:
+        """Our keys and shapes.
+
+        Raises:
+            RuntimeError: official keys are missing or unknown ones are there; all are named.
+        """
+        expected = set(self.official())
+        missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
+        if missing or unknown:
+            lines = [f"missing: {', '.join(missing)}"] if missing else []
+            lines += [f"unexpected: {', '.join(unknown)}"] if unknown else []
+            raise RuntimeError(
+                "the official state dict does not fit this model; " + "; ".join(lines)
+            )
+
+        def joined(keys: tuple[str, ...]) -> Tensor:
+            return state[keys[0]] if len(keys) == 1 else torch.cat([state[key] for key in keys])
+
+        def value(group: list[tuple[str, ...]] | tuple[str, ...]) -> Tensor:
+            if isinstance(group, tuple):
+                return joined(group)
+            return torch.stack([joined(keys) for keys in group])
+
+        return {ours: value(group) for ours, group in self._entries.items()}
+
+
+def is_official(state: State) -> bool:
+    """Whether a state dict has the official keys."""
+    return "id_encoder.weight" in state

@@ -1,0 +1,196 @@
+"""`ODMT` computes the reference's function: random shapes, float64, every gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from odmt_fast import ODMT, ModelConfig
+from odmt_fast.batch.batch import Batch
+from odmt_fast.features.tokens import TokenTable
+from odmt_fast.kernels.batch_index import batch_index
+from odmt_fast.reference import Model
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model pair on the same parameters and a batch both understand."""
+
+    engine: ODMT
+    reference: Model
+    batch: Batch
+    item_ids: Tensor
+    log_mask: Tensor
+
+
+def make_case(
+    seed: int,
+    *,
+    users: int = 3,
+    n_items: int = 12,
+    steps: int = 4,
+    modalities: int = 2,
+    repeats: bool = False,
+    dtype: torch.dtype = torch.float64,
+    dropout: float = 0.0,
+    longest: int = 5,
+    missing: bool = False,
+    **config: object,
+) -> Case:
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def integer(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    names = ("text", "image", "audio", "video")[:modalities]
+    settings_ = ModelConfig(
+        **{"width": 16, "max_seq_len": steps, "dropout": dropout, "id_width": 8, **config}
+    )
+    features, masks = {}, {}
+    for number, name in enumerate(names):
+        tokens = integer(1, longest)
+        features[name] = torch.randn(n_items + 1, tokens, 6 + number, dtype=dtype)
+        lengths = torch.randint(1, tokens + 1, (n_items + 1,), generator=generator)
+        masks[name] = (torch.arange(tokens) < lengths[:, None]).to(dtype)
+        if missing:
+            # A missing modality is one zero token.
+            item = integer(1, n_items)
+            features[name][item] = 0
+            masks[name][item] = torch.arange(tokens) == 0
+    popularity = torch.rand(n_items + 1, generator=generator) + 0.05
+    reference = Model(settings_, popularity, n_items, features, masks).to(dtype)
+    for parameter in reference.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).to(dtype)
+    tables = {name: TokenTable.from_padded(features[name], masks[name]) for name in names}
+    engine = ODMT(
+        settings_,
+        popularity,
+        n_items,
+        tables.pop("text"),
+        tables.pop("image"),
+        tables,
+    ).to(dtype)
+    engine.load_state_dict(reference.state_dict())
+
+    sequences = []
+    for _ in range(users):
+        length = integer(1, steps + 1)
+        pool = 2 if repeats else n_items
+        sequences.append(torch.randint(1, pool + 1, (length,), generator=generator))
+    if all(len(s) == 1 for s in sequences):
+        sequences[0] = torch.tensor([1, 2])
+    item_ids = torch.zeros(users, steps + 1, dtype=torch.int64)
+    log_mask = torch.zeros(users, steps, dtype=dtype)
+    for user, sequence in enumerate(sequences):
+        item_ids[user, -len(sequence) :] = sequence
+        if len(sequence) > 1:
+            log_mask[user, -(len(sequence) - 1) :] = 1
+    index = batch_index(
+        torch.cat(sequences), torch.tensor([len(s) for s in sequences]), settings_.max_seq_len
+    )
+    return Case(engine, reference, Batch(**index._asdict()), item_ids, log_mask)
+
+
+def compare(case: Case, tolerance: float = 1e-10) -> None:
+    terms = case.engine.loss(case.batch, epoch=3)
+    ce, kd = case.reference.loss_terms(case.item_ids, case.log_mask)
+    torch.testing.assert_close(terms.ce, ce, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(terms.kd, kd, atol=tolerance, rtol=tolerance)
+    (ce.sum() + terms.weight * kd.sum()).backward()
+    terms.total.backward()
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad
+        for name, p in case.engine.named_parameters()
+    }
+    got = case.engine.official_keys().to_official(gradients)
+    for name, parameter in case.reference.named_parameters():
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        scale = max(1.0, float(expected.abs().max()))
+        assert (got[name] - expected).abs().max() <= tolerance * scale, name
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    users=st.integers(1, 5),
+    steps=st.integers(1, 6),
+    modalities=st.integers(2, 4),
+    longest=st.integers(1, 7),
+    repeats=st.booleans(),
+    missing=st.booleans(),
+    imt_layers=st.integers(1, 2),
+    mask=st.sampled_from(["asymmetric", "symmetric"]),
+    tau=st.floats(0.1, 2.0),
+    alpha=st.sampled_from([0.02, 5.0]),
+)
+def test_engine_equals_reference(seed: int, **shape: object) -> None:
+    compare(make_case(seed, **shape))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"users": 1, "steps": 1, "n_items": 2},
+        {"users": 1, "longest": 1},
+        {"users": 6, "repeats": True, "n_items": 3},
+        {"imt_layers": 3, "imt_heads": 4},
+        {"imt_heads": 1, "user_heads": 4, "user_layers": 1},
+        {"missing": True, "modalities": 4},
+    ],
+    ids=str,
+)
+def test_corner_cases(shape: dict[str, object]) -> None:
+    compare(make_case(11, **shape))
+
+
+def test_fp32_backend_agrees() -> None:
+    compare(make_case(5, dtype=torch.float32, users=5, imt_layers=2), tolerance=2e-5)
+
+
+def test_a_step_is_reproduced_by_its_seed_and_varies_without() -> None:
+    case = make_case(3, dropout=0.3, dtype=torch.float32)
+    case.engine.train()
+    losses = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(float(case.engine.loss(case.batch, epoch=3).total))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_recompute_changes_nothing() -> None:
+    gradients = []
+    for recompute in (False, True):
+        case = make_case(4, dropout=0.2, dtype=torch.float32, imt_layers=3, imt_heads=2)
+        case.engine.items.recompute = recompute
+        torch.manual_seed(0)
+        case.engine.train().loss(case.batch, epoch=3).total.backward()
+        gradients.append([p.grad for p in case.engine.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_detached_teachers_get_no_gradient_from_the_distillation() -> None:
+    case = make_case(7, detach_teacher=True)
+    terms = case.engine.loss(case.batch, epoch=3)
+    terms.kd[0].backward()
+    head = case.engine.users.positions.grad
+    assert head is not None
+    assert float(head[0].abs().max()) == 0.0, "the ID branch is the teacher of edge 0"
+    assert float(head[1].abs().max()) > 0.0
+
+
+def test_bf16_autocast_stays_close_and_gives_fp32_gradients() -> None:
+    case = make_case(9, dtype=torch.float32, users=5)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = case.engine.loss(case.batch, epoch=3)
+    exact = case.engine.loss(case.batch, epoch=3)
+    assert terms.total.dtype == torch.float32
+    assert abs(float(terms.total) - float(exact.total)) < 0.05 * float(exact.total)
+    terms.total.backward()
+    assert all(p.grad.dtype == torch.float32 for p in case.engine.users.parameters())
