@@ -26,7 +26,7 @@ class Ranker(Protocol):
     def encode_catalogue(self) -> Tensor:
         """Embeddings of all items [K, n_items + 1, d], without gradient; row 0 is padding."""
 
-    def encode_users(self, item_embeddings: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
+    def encode_users(self, catalogue: Tensor, items: Tensor, offsets: Tensor, /) -> Tensor:
         """States [K, B, d] after the last input of each user (items [N], offsets [B + 1])."""
 
 

@@ -1,1 +1,18 @@
-"""."""
+"""From a trained model to lists of items: vectors, exact top-k, recommendations, export."""
+
+from __future__ import annotations
+
+from odmt_fast.retrieval.export import Vectors, export_vectors, load_vectors
+from odmt_fast.retrieval.recommend import Recommendation, Recommender
+from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors
+
+__all__ = [
+    "Recommendation",
+    "Recommender",
+    "Vectors",
+    "export_vectors",
+    "item_vectors",
+    "load_vectors",
+    "top_k",
+    "user_vectors",
+]
