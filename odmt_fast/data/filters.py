@@ -1,0 +1,162 @@
+"""From what a reader found to a dataset: short users, the k-core, unused items, dense ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.interactions import Interactions
+from odmt_fast.data.items import ItemTable
+from odmt_fast.data.report import Report
+from odmt_fast.data.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is left out. The defaults are the official behaviour.
+
+    Attributes:
+        min_seq_len: users with fewer items are dropped (official min_seq_len), before anything
+            else is counted; at least 3, the least a leave-one-out split can cut.
+        k_core: users and items with fewer than this many interactions are dropped, again and again
+            until none is left; 1 keeps all.
+        keep_last: cut every sequence to its last this many items, and drop the items that then
+            occur nowhere; None keeps whole sequences. ``max_seq_len + 3`` gives the catalogue and
+            the item numbers of the official code.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    min_seq_len: int = 5
+    k_core: int = 1
+    keep_last: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("min_seq_len", self.min_seq_len, 3),
+            ("k_core", self.k_core, 1),
+            ("keep_last", 3 if self.keep_last is None else self.keep_last, 3),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """What a reader hands over: everything the source holds, nothing filtered.
+
+    Attributes:
+        users: user names, distinct, in order of first appearance.
+        items: the whole catalogue, in the order of the item table.
+        sequences: per user the items (1 + row of `items`), in time order; may be empty.
+        report: counts of the reading.
+    """
+
+    users: tuple[str, ...]
+    items: ItemTable
+    sequences: Sequences
+    report: Report
+
+
+def assemble(log: Log, filters: Filters) -> Interactions:
+    """Filters `log` and gives the items that remain dense ids, in the order of the item table.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    report = log.report
+    n_items = len(log.items)
+    lengths = log.sequences.lengths
+    long_enough = lengths >= filters.min_seq_len
+    counts: dict[str, Any] = {
+        "users_read": len(log.users),
+        "items_read": n_items,
+        "users_empty": int((lengths == 0).sum()),
+        "users_too_short": int((~long_enough & (lengths > 0)).sum()),
+    }
+    users = np.flatnonzero(long_enough)
+    sequences = log.sequences.select(long_enough)
+
+    core_users, core_items = core(
+        sequences, n_items, least_user=max(filters.k_core, filters.min_seq_len), k=filters.k_core
+    )
+    seen = sequences.counts(n_items) > 0
+    counts["users_below_core"] = int((~core_users).sum())
+    counts["items_below_core"] = int((seen & ~core_items).sum())
+    sequences = _restrict(sequences, core_users, core_items)
+    users = users[core_users]
+
+    if filters.keep_last is not None:
+        before = sequences.items.size
+        sequences = sequences.tail(filters.keep_last)
+        counts["interactions_cut"] = before - sequences.items.size
+
+    used = sequences.counts(n_items) > 0
+    counts["items_unused"] = n_items - int(used.sum()) - counts["items_below_core"]
+    if not users.size:
+        raise DataError(
+            report.source,
+            f"no user is left of {len(log.users)} ({counts['users_empty']} empty, "
+            f"{counts['users_too_short']} shorter than min_seq_len={filters.min_seq_len}, "
+            f"{counts['users_below_core']} below k_core={filters.k_core}); lower the filters",
+        )
+    dense = np.cumsum(used, dtype=np.int32)  # id 0 is unused, so the first used id becomes 1
+    items = log.items.take(np.flatnonzero(used) - 1)
+    no_text = np.array([text is None for text in items.texts])
+    no_image = np.array([image is None for image in items.images])
+    return Interactions(
+        users=tuple(log.users[u] for u in users.tolist()),
+        items=items,
+        sequences=Sequences(dense[sequences.items], sequences.offsets),
+        report=replace(
+            report,
+            **counts,
+            items_without_text=int(no_text.sum()),
+            items_without_image=int(no_image.sum()),
+            items_bare=int((no_text & no_image).sum()),
+            users=int(users.size),
+            items=len(items),
+            interactions=int(sequences.items.size),
+        ),
+    )
+
+
+def core(
+    sequences: Sequences, n_items: int, *, least_user: int, k: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The k-core: the largest set in which every user and every item keeps enough interactions.
+
+    Args:
+        sequences: the interactions.
+        n_items: size of the catalogue.
+        least_user: interactions a user needs.
+        k: interactions an item needs.
+
+    Returns:
+        Which users (bool [n_users]) and which ids (bool [n_items + 1], entry 0 False) stay.
+    """
+    user_of = sequences.user_of_item()
+    items = sequences.items
+    while True:
+        per_user = np.bincount(user_of, minlength=len(sequences))
+        per_item = np.bincount(items, minlength=n_items + 1)
+        keep_user, keep_item = per_user >= least_user, per_item >= k
+        keep_item[0] = False
+        keep = keep_user[user_of] & keep_item[items]
+        if keep.all():
+            return keep_user, keep_item
+        user_of, items = user_of[keep], items[keep]
+
+
+def _restrict(
+    sequences: Sequences, users: NDArray[np.bool_], items: NDArray[np.bool_]
+) -> Sequences:
+    """The interactions between kept users and kept items; dropped users vanish."""
+    keep = np.repeat(users, sequences.lengths) & items[sequences.items]
+    kept = np.bincount(sequences.user_of_item()[keep], minlength=len(sequences))
+    return Sequences.from_lengths(sequences.items[keep], kept[users])

@@ -1,0 +1,110 @@
+"""Reading other people's files: one module per layout, one function for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.filters import Filters, Log, assemble
+from odmt_fast.data.interactions import Interactions
+from odmt_fast.data.readers import amazon, hm, official, table
+from odmt_fast.data.readers.image_files import check_images
+
+Options = official.OfficialOptions | amazon.AmazonOptions | hm.HmOptions | table.TableOptions
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One layout.
+
+    Attributes:
+        options: the dataclass of its options.
+        read: (folder, options) -> everything the folder holds.
+        fits: whether a folder looks like this layout.
+    """
+
+    options: type[Any]
+    read: Callable[[Path, Any], Log]
+    fits: Callable[[Path], bool]
+
+
+def _fits_table(folder: Path) -> bool:
+    return any((folder / f"interactions{suffix}").is_file() for suffix in table.SUFFIXES)
+
+
+READERS: dict[str, Reader] = {
+    "official": Reader(
+        official.OfficialOptions,
+        official.read_official,
+        lambda folder: any(any(folder.glob(pattern)) for pattern in official.BEHAVIORS),
+    ),
+    "hm": Reader(hm.HmOptions, hm.read_hm, lambda folder: (folder / hm.TRANSACTIONS).is_file()),
+    "table": Reader(table.TableOptions, table.read_table, _fits_table),
+    "amazon": Reader(
+        amazon.AmazonOptions,
+        amazon.read_amazon,
+        lambda folder: bool(amazon.json_files(folder, metadata=True)),
+    ),
+}
+
+
+def detect(path: str | PathLike[str]) -> str:
+    """The kind of the folder `path`: one of ``READERS``.
+
+    Raises:
+        DataError: it is not a folder, or fits no layout or several.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DataError(folder, "there is no such folder")
+    kinds = [kind for kind, reader in READERS.items() if reader.fits(folder)]
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        raise DataError(folder, f"this fits several layouts ({', '.join(kinds)}); name the kind")
+    raise DataError(
+        folder, f"this fits none of the layouts {', '.join(READERS)}; name the kind and the files"
+    )
+
+
+def read(
+    path: str | PathLike[str],
+    kind: str = "auto",
+    *,
+    options: Options | None = None,
+    filters: Filters | None = None,
+    decode_images: bool = True,
+) -> Interactions:
+    """Reads and filters a folder of any known layout.
+
+    Args:
+        path: the folder.
+        kind: "official", "amazon", "hm", "table", or "auto" to look.
+        options: names of files and columns; None takes the defaults of the kind.
+        filters: what to leave out; None is the official behaviour.
+        decode_images: decode every picture that is kept once, so that a broken one is found now.
+
+    Raises:
+        DataError: something in the folder cannot be used; names file, line and reason.
+        ValueError: `kind` is not known, or `options` belongs to another kind.
+    """
+    folder = Path(path)
+    chosen = detect(folder) if kind == "auto" else kind
+    if chosen not in READERS:
+        raise ValueError(f"kind={kind!r} is not known; use auto, {', '.join(READERS)}")
+    reader = READERS[chosen]
+    if options is None:
+        options = reader.options()
+    if not isinstance(options, reader.options):
+        raise ValueError(
+            f"options must be {reader.options.__name__} for kind {chosen!r}, "
+            f"got {type(options).__name__}"
+        )
+    interactions = assemble(reader.read(folder, options), filters or Filters())
+    if decode_images:
+        check_images(interactions.items)
+    return interactions

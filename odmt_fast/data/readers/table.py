@@ -1,0 +1,169 @@
+"""Interactions and items as two tables, each a CSV (.csv, .tsv, .gz on top) or a Parquet file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.filters import Log
+from odmt_fast.data.items import ImageSource, ItemTable
+from odmt_fast.data.readers.columns import InteractionColumns, Unknown
+from odmt_fast.data.readers.image_files import find_images
+from odmt_fast.data.readers.tabular import TimeColumn, blocks, line_of_row, names, texts
+from odmt_fast.data.report import Report
+from odmt_fast.data.sequences import Sequences
+
+SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Names of files and columns.
+
+    Attributes:
+        interactions: the file of interactions; None finds ``interactions.parquet|csv|tsv[.gz]``.
+        items: the file of items; None finds ``items.parquet|csv|tsv[.gz]``.
+        user: column of the user.
+        item: column of the item, in the file of interactions.
+        timestamp: column of the time: numbers, dates, or ISO 8601 texts.
+        item_id: column of the item, in the file of items.
+        texts: columns of the file of items whose texts are joined by ". ".
+        image: column of the file of items with the path of a picture, relative to that file.
+        images: a folder of <item>.jpg or an LMDB, where there is no image column; None takes
+            ``images/`` if it is there.
+        unknown_items: "error" refuses an interaction whose item is not in the file of items,
+            "drop" leaves it out and counts it.
+    """
+
+    interactions: str | None = None
+    items: str | None = None
+    user: str = "user"
+    item: str = "item"
+    timestamp: str = "timestamp"
+    item_id: str = "item"
+    texts: tuple[str, ...] = ("text",)
+    image: str | None = None
+    images: str | None = None
+    unknown_items: Unknown = "error"
+
+
+def read_table(path: Path, options: TableOptions) -> Log:
+    """Reads the two tables of the folder `path`.
+
+    Raises:
+        DataError: a file or a column is missing; a value is missing or malformed; an item is
+            listed twice; an item is unknown and `options.unknown_items` is "error".
+    """
+    interactions = _find(path, options.interactions, "interactions")
+    items = _find(path, options.items, "items")
+    ids, item_texts, pictures = read_items(items, options.item_id, options.texts, options.image)
+    if options.image is not None:
+        images, unused = tuple(_picture(items.parent, name) for name in pictures), 0
+    else:
+        images, unused = find_images(images_folder(path, options.images), ids)
+    users, sequences, n_read, n_unknown = read_interactions(
+        interactions,
+        (options.user, options.item, options.timestamp),
+        ids,
+        table=items,
+        unknown=options.unknown_items,
+    )
+    return Log(
+        users=users,
+        items=ItemTable(ids, item_texts, images),
+        sequences=sequences,
+        report=Report(
+            kind="table",
+            source=str(path),
+            interactions_read=n_read,
+            interactions_unknown=n_unknown,
+            images_unused=unused,
+        ),
+    )
+
+
+def read_interactions(
+    path: Path,
+    columns: tuple[str, str, str],
+    ids: tuple[str, ...],
+    *,
+    table: Path,
+    unknown: Unknown,
+) -> tuple[tuple[str, ...], Sequences, int, int]:
+    """Streams the columns user, item and time of `path`.
+
+    Returns:
+        Users, their items in time order (1 + place in `ids`), interactions read, interactions
+        dropped because their item is not in `ids`.
+
+    Raises:
+        DataError: see `read_table`.
+    """
+    user, item, time = columns
+    gathered, times, n_read = InteractionColumns(), TimeColumn(path, time), 0
+    for block in blocks(path, columns):
+        gathered.add(
+            names(block[user], path, user, n_read),
+            names(block[item], path, item, n_read),
+            times.numbers(block[time], n_read),
+        )
+        n_read += block.num_rows
+    users, sequences, n_unknown = gathered.finish(
+        ids, path=path, table=table, unknown=unknown, line_of=partial(line_of_row, path)
+    )
+    return users, sequences, n_read, n_unknown
+
+
+def read_items(
+    path: Path, item_id: str, columns: tuple[str, ...], image: str | None = None
+) -> tuple[tuple[str, ...], tuple[str | None, ...], tuple[str | None, ...]]:
+    """Item names, their joined texts, and the values of the column `image` (none without one).
+
+    Raises:
+        DataError: the file or a column is missing, or an item is listed twice.
+    """
+    ids: dict[str, None] = {}
+    joined: list[str | None] = []
+    pictures: list[str | None] = []
+    wanted = (item_id, *columns, *([image] if image else []))
+    for block in blocks(path, wanted, quoted_newlines=True):
+        start = len(ids)
+        for row, item in enumerate(names(block[item_id], path, item_id, start).to_pylist(), start):
+            if item in ids:
+                line = line_of_row(path, row)
+                raise DataError(path, f"item {item!r} is listed twice", line=line)
+            ids[item] = None
+        parts = [texts(block[name], path, name).to_pylist() for name in columns]
+        joined += [join_texts(values) for values in zip(*parts, strict=True)]
+        if image:
+            pictures += texts(block[image], path, image).to_pylist()
+    return tuple(ids), tuple(joined), tuple(pictures)
+
+
+def join_texts(parts: tuple[str | None, ...]) -> str | None:
+    """The parts that say something, blanks collapsed, joined by ". "; None where none does."""
+    cleaned = (" ".join(part.split()) for part in parts if part)
+    return ". ".join(part for part in cleaned if part) or None
+
+
+def images_folder(path: Path, name: str | None) -> Path | None:
+    """The named image folder, or ``images/`` where there is one."""
+    if name is not None:
+        return path / name
+    return path / "images" if (path / "images").is_dir() else None
+
+
+def _picture(folder: Path, name: str | None) -> ImageSource | None:
+    """The picture of a path column; a file that is not there is a missing picture."""
+    return ImageSource(folder / name) if name and (folder / name).is_file() else None
+
+
+def _find(folder: Path, name: str | None, stem: str) -> Path:
+    if name is not None:
+        return folder / name
+    for suffix in SUFFIXES:
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
+    raise DataError(folder, f"no {stem} here; expected {stem}.parquet, .csv or .tsv")

@@ -1,0 +1,205 @@
+"""CSV and Parquet as a stream of Arrow blocks, with every bad value named by its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.readers.lines import csv_line, explain_csv
+
+BLOCK_BYTES = 16 << 20
+
+
+def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = False) -> Iterator[Any]:
+    """Arrow record batches of the named columns; every column of a CSV comes as text.
+
+    Args:
+        path: a .parquet file, or a CSV (.csv, .tsv; .gz on top) with a header.
+        columns: names of the columns.
+        quoted_newlines: a CSV may have line ends inside quotes (slower).
+
+    Raises:
+        DataError: the file or a column is missing, or the file cannot be parsed.
+    """
+    import pyarrow as pa
+
+    if not path.is_file():
+        raise DataError(path, "there is no such file")
+    wanted = list(dict.fromkeys(columns))
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(path) as file:
+                _require(path, wanted, file.schema_arrow.names)
+                yield from file.iter_batches(columns=wanted)
+        except pa.ArrowException as error:
+            raise DataError(path, f"this is not a readable Parquet file: {error}") from error
+        return
+
+    from pyarrow import csv
+
+    parse = csv.ParseOptions(delimiter=delimiter(path), newlines_in_values=quoted_newlines)
+    try:
+        _require(path, wanted, csv.open_csv(path, parse_options=parse).schema.names)
+        yield from csv.open_csv(
+            path,
+            parse_options=parse,
+            read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, pa.string()),
+                include_columns=wanted,
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except pa.ArrowException as error:
+        raise explain_csv(path, str(error), delimiter(path)) from error
+
+
+def delimiter(path: Path) -> str:
+    """The character between the columns of a CSV: a TAB where the name says .tsv."""
+    return "\t" if ".tsv" in path.suffixes else ","
+
+
+def line_of_row(path: Path, row: int) -> int:
+    """Line of data row `row` (from 0) of a CSV; its number (from 1) in a Parquet file."""
+    return row + 1 if path.suffix == ".parquet" else csv_line(path, row, delimiter(path))
+
+
+def names(column: Any, path: Path, title: str, start: int) -> Any:
+    """A column of names as an Arrow string array.
+
+    Args:
+        column: texts or integers.
+        path: the file, for errors.
+        title: name of the column, for errors.
+        start: row of the file (from 0) the column begins at, for errors.
+
+    Raises:
+        DataError: a value is missing, or the column holds something else.
+    """
+    array = texts(column, path, title)
+    if array.null_count:
+        at = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+        raise DataError(path, f"column {title!r} is empty", line=line_of_row(path, start + at))
+    return array
+
+
+def texts(column: Any, path: Path, title: str) -> Any:
+    """A column of texts (or integers) as an Arrow string array; empty texts become null.
+
+    Raises:
+        DataError: the column holds something else.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+    ):
+        raise DataError(path, f"column {title!r} is of type {kind}; write it as text or integers")
+    array = pc.cast(column, pa.string())
+    return pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array)
+
+
+@dataclass
+class TimeColumn:
+    """A column of times that arrives block by block: numbers, dates, or ISO 8601 texts.
+
+    Attributes:
+        path: the file, for errors.
+        title: name of the column, for errors.
+        kind: the Arrow type the first block of texts was read as.
+    """
+
+    path: Path
+    title: str
+    kind: Any = None
+
+    def numbers(self, column: Any, start: int) -> NDArray[Any]:
+        """int64 or float64 values that sort by time.
+
+        Raises:
+            DataError: a value is missing, NaN or not a time; `start` (the row the block begins at,
+                from 0) gives its line.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        types = pa.types
+        if types.is_string(column.type) or types.is_large_string(column.type):
+            column = self._parsed(column, start)
+        if types.is_date(column.type):
+            column = pc.cast(column, pa.timestamp("ms"))
+        if types.is_timestamp(column.type):
+            column = pc.cast(column, pa.int64())
+        elif not (types.is_integer(column.type) or types.is_floating(column.type)):
+            raise DataError(
+                self.path, f"column {self.title!r} is of type {column.type}, which is not a time"
+            )
+        missing = pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False)
+        if missing.any():
+            at = start + int(np.flatnonzero(missing)[0])
+            raise DataError(
+                self.path, f"column {self.title!r} is empty or NaN", line=line_of_row(self.path, at)
+            )
+        values = column.to_numpy(zero_copy_only=False)
+        return np.asarray(values, np.int64 if values.dtype.kind in "iu" else np.float64)
+
+    def _parsed(self, column: Any, start: int) -> Any:
+        """A column of texts as numbers or timestamps, all blocks alike."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kinds = [pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")]
+        if self.kind is not None:
+            kinds = kinds[:2] if self.kind in kinds[:2] else [self.kind]
+        for kind in kinds:
+            try:
+                parsed = pc.cast(column, kind)
+            except pa.ArrowInvalid:
+                continue
+            # A block without any value says nothing about the kind.
+            self.kind = self.kind or (kind if parsed.null_count < len(parsed) else None)
+            return parsed
+        at, text = self._first_bad(column, kinds)
+        raise DataError(
+            self.path,
+            f"column {self.title!r} has {text!r}, which is not a time like the ones before",
+            line=line_of_row(self.path, start + at),
+        )
+
+    @staticmethod
+    def _first_bad(column: Any, kinds: list[Any]) -> tuple[int, str]:
+        """The first value that none of the kinds that read the most values before it can read."""
+        import pyarrow as pa
+
+        left = list(kinds)
+        for at, value in enumerate(column):
+            readable = []
+            for kind in left:
+                try:
+                    value.cast(kind)
+                except pa.ArrowInvalid:
+                    continue
+                readable.append(kind)
+            if not readable:
+                return at, value.as_py()
+            left = readable
+        raise AssertionError("a column that cannot be read has no bad value")
+
+
+def _require(path: Path, wanted: list[str], present: list[str]) -> None:
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise DataError(
+            path, f"column {', '.join(map(repr, missing))} is missing; it has {', '.join(present)}"
+        )

@@ -1,0 +1,50 @@
+"""What a reader found and what the filters left: counted, never silently dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _count(label: str, *, always: bool = False) -> Any:
+    return field(default=0, metadata={"label": label, "always": always})
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of one reading, from the source to the dataset.
+
+    `kind` and `source` say which reader read what; every other field is a count whose label is
+    the sentence the command line prints. Dropping happens in the order of the fields.
+    """
+
+    kind: str = ""
+    source: str = ""
+    users_read: int = _count("users read", always=True)
+    items_read: int = _count("items read", always=True)
+    interactions_read: int = _count("interactions read", always=True)
+    blank_lines: int = _count("blank lines skipped")
+    repeated_items: int = _count("repeated rows of an item, of which the first was kept")
+    interactions_unknown: int = _count("interactions dropped: item not in the item table")
+    users_empty: int = _count("users dropped: no interaction")
+    users_too_short: int = _count("users dropped: shorter than the least sequence length")
+    users_below_core: int = _count("users dropped by the k-core filter")
+    items_below_core: int = _count("items dropped by the k-core filter")
+    items_unused: int = _count("items dropped: no interaction left")
+    interactions_cut: int = _count("interactions dropped: older than the kept end of a sequence")
+    images_unused: int = _count("image files that belong to no item of the table")
+    items_without_text: int = _count("items kept without text")
+    items_without_image: int = _count("items kept without image")
+    items_bare: int = _count("items kept with neither text nor image")
+    users: int = _count("users kept", always=True)
+    items: int = _count("items kept", always=True)
+    interactions: int = _count("interactions kept", always=True)
+
+    def lines(self) -> tuple[str, ...]:
+        """The report for people: a heading and one line per count; drops of zero are left out."""
+        shown = [f"{self.source} ({self.kind})"]
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if "label" in entry.metadata and (value or entry.metadata["always"]):
+                shown.append(f"{value:>12,} {entry.metadata['label']}")
+        return tuple(shown)

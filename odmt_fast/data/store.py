@@ -1,0 +1,165 @@
+"""Prepared datasets on disk: two Parquet files and the manifest that makes them a dataset.
+
+``dataset.json`` names the other files with their SHA-256. New files get new names and the rename of
+the manifest is the one moment at which the dataset changes, so it is never half old, half new.
+Pictures stay where they are; their paths are stored relative to the directory, so a dataset moves
+together with its pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.interactions import Interactions
+from odmt_fast.data.items import ImageSource, ItemTable
+from odmt_fast.data.report import Report
+from odmt_fast.data.sequences import Sequences
+
+MANIFEST = "dataset.json"
+FORMAT = "odmt_fast.interactions"
+VERSION = 1
+
+
+def save(data: Interactions, directory: Path) -> Path:
+    """Writes `data` to `directory`; see `Interactions.save`."""
+    import pyarrow as pa
+
+    directory.mkdir(parents=True, exist_ok=True)
+    previous = _stored_files(directory)
+    sequences = pa.table(
+        {
+            "user": pa.array(data.users, pa.string()),
+            "items": pa.LargeListArray.from_arrays(
+                pa.array(data.sequences.offsets), pa.array(data.sequences.items)
+            ),
+        }
+    )
+    base = Path(os.path.realpath(directory))
+    images = data.items.images
+    items = pa.table(
+        {
+            "id": pa.array(data.items.ids, pa.string()),
+            "text": pa.array(data.items.texts, pa.string()),
+            "image": pa.array(
+                [i and Path(os.path.relpath(i.path, base)).as_posix() for i in images], pa.string()
+            ),
+            "image_key": pa.array([i and i.key for i in images], pa.string()),
+        }
+    )
+    files = {
+        "sequences": _write_parquet(sequences, directory, "sequences"),
+        "items": _write_parquet(items, directory, "items"),
+    }
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "users": data.n_users,
+        "items": data.n_items,
+        "interactions": int(data.sequences.items.size),
+        "files": files,
+        "report": asdict(data.report),
+    }
+    temporary = directory / f".{MANIFEST}.{os.getpid()}"
+    temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(temporary, directory / MANIFEST)
+    for name in previous - {entry["name"] for entry in files.values()}:
+        (directory / name).unlink(missing_ok=True)
+    return directory
+
+
+def load(directory: Path) -> Interactions:
+    """Reads and verifies the dataset in `directory`; see `Interactions.load`."""
+    manifest = _manifest(directory)
+    try:
+        counts = {name: int(manifest[name]) for name in ("users", "items", "interactions")}
+        files = {name: manifest["files"][name] for name in ("sequences", "items")}
+        paths = {name: _verified(directory, entry) for name, entry in files.items()}
+        report = Report(**manifest["report"])
+    except (KeyError, TypeError) as error:
+        raise DataError(directory / MANIFEST, f"the manifest is damaged: {error!r}") from error
+
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(paths["items"])
+    base = Path(os.path.realpath(directory))
+    images = tuple(
+        ImageSource(Path(os.path.normpath(base / path)), key) if path is not None else None
+        for path, key in zip(
+            table["image"].to_pylist(), table["image_key"].to_pylist(), strict=True
+        )
+    )
+    items = ItemTable(tuple(table["id"].to_pylist()), tuple(table["text"].to_pylist()), images)
+    table = pq.read_table(paths["sequences"])
+    lists = table["items"].combine_chunks()
+    sequences = Sequences(np.asarray(lists.values), np.asarray(lists.offsets))
+    users = tuple(table["user"].to_pylist())
+    found = {"users": len(users), "items": len(items), "interactions": sequences.items.size}
+    for name, expected in counts.items():
+        if found[name] != expected:
+            raise DataError(
+                directory / MANIFEST, f"says {expected} {name} but the files hold {found[name]}"
+            )
+    return Interactions(users, items, sequences, report)
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            directory, f"no prepared dataset is here ({MANIFEST} is absent); prepare it first"
+        ) from None
+    except ValueError as error:
+        raise DataError(path, f"the manifest is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(path, f"this is not the manifest of a dataset (format is not {FORMAT!r})")
+    if manifest.get("version") != VERSION:
+        raise DataError(
+            path,
+            f"format version {manifest.get('version')} cannot be read, this program reads version "
+            f"{VERSION}; prepare the dataset again",
+        )
+    return manifest
+
+
+def _stored_files(directory: Path) -> set[str]:
+    """Names of the files a valid manifest in `directory` owns, so that they can be replaced."""
+    try:
+        return {Path(entry["name"]).name for entry in _manifest(directory)["files"].values()}
+    except (DataError, KeyError, TypeError):
+        return set()
+
+
+def _write_parquet(table: Any, directory: Path, stem: str) -> dict[str, str]:
+    """Writes `table` under a name made of its checksum; returns name and checksum."""
+    import pyarrow.parquet as pq
+
+    temporary = directory / f".{stem}.{os.getpid()}.parquet"
+    pq.write_table(table, temporary, compression="zstd")
+    digest = _sha256(temporary)
+    name = f"{stem}-{digest[:12]}.parquet"
+    os.replace(temporary, directory / name)
+    return {"name": name, "sha256": digest}
+
+
+def _verified(directory: Path, entry: dict[str, str]) -> Path:
+    path = directory / entry["name"]
+    if not path.is_file():
+        raise DataError(path, "the file is missing; prepare the dataset again")
+    if _sha256(path) != entry["sha256"]:
+        raise DataError(path, "the file is damaged (checksum differs); prepare the dataset again")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
