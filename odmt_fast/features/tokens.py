@@ -37,6 +37,23 @@ class PackedTokens:
         return PackedTokens(self.values.pin_memory(), self.lengths.pin_memory(), self.max_length)
 
 
+def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the tokens of `items` lie, item after item.
+
+    Args:
+        offsets: int64 [n_items + 2], as in `TokenTable`.
+        items: int64 [U], ids in 1..n_items, any order, repeats allowed.
+
+    Returns:
+        (rows int64 [P] of the token table, lengths int64 [U]).
+    """
+    starts = offsets[items]
+    lengths = offsets[items + 1] - starts
+    # Token p of item u lies at starts[u] + (p - first packed position of u).
+    shift = torch.repeat_interleave(starts - (lengths.cumsum(0) - lengths), lengths)
+    return torch.arange(shift.shape[0], device=shift.device) + shift, lengths
+
+
 class TokenSource(Protocol):
     """Anything that can hand out the tokens of items: a table in memory, a store on disk."""
 
@@ -51,6 +68,10 @@ class TokenSource(Protocol):
     @property
     def max_length(self) -> int:
         """The most tokens an item has."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What `gather` hands out."""
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
@@ -80,6 +101,11 @@ class TokenTable:
         """Items 1..n_items have tokens."""
         return self.offsets.shape[0] - 2
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What `gather` hands out."""
+        return self.values.dtype
+
     @cached_property
     def max_length(self) -> int:
         """The most tokens an item has."""
@@ -87,12 +113,7 @@ class TokenTable:
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
-        starts = self.offsets[items]
-        lengths = self.offsets[items + 1] - starts
-        ends = lengths.cumsum(0)
-        # Token p of item u lies at starts[u] + (p - first packed position of u).
-        shift = torch.repeat_interleave(starts - (ends - lengths), lengths)
-        rows = torch.arange(shift.shape[0], device=shift.device) + shift
+        rows, lengths = token_rows(self.offsets, items)
         return PackedTokens(self.values.index_select(0, rows), lengths, self.max_length)
 
     def to(self, device: torch.device | str) -> TokenTable:

@@ -1,0 +1,144 @@
+"""Items in, token store out: what ``odmt-fast extract`` runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality, Picture
+from odmt_fast.features.index import DTYPES, STATE_FILE, Plan
+from odmt_fast.features.registry import load_encoder
+from odmt_fast.features.store import TokenStore
+from odmt_fast.features.writer import StoreWriter, remove_store
+
+if TYPE_CHECKING:
+    from odmt_fast.data import ItemTable
+
+Progress = Callable[[int, int], None]
+"""Called with (items done, items in all), also for items done by an earlier run."""
+
+
+def extract(
+    items: ItemTable,
+    modality: Modality,
+    encoder: str | Encoder[Any],
+    out: str | Path,
+    *,
+    options: EncoderOptions = DEFAULTS,
+    dtype: str = "float16",
+    shard_bytes: int = 256 << 20,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """Encodes the texts or images of a catalogue into a token store.
+
+    The work is done shard by shard. Interrupted at any moment and called again with the same
+    arguments, it goes on after the last whole shard and ends with the same bytes; called on a
+    finished store it only opens it.
+
+    Args:
+        items: the catalogue; row i becomes dense item i + 1. A missing (None or blank) text, or a
+            missing image, becomes one zero token.
+        modality: "text" or "image".
+        encoder: "hashed-words", "pca-patches", a folder or a hub name (`load_encoder`), or an
+            encoder already loaded, whose own options then count.
+        out: folder of the store.
+        options: layer, lengths, preprocessing, device.
+        dtype: how tokens are stored: "float16", "bfloat16" or "float32".
+        shard_bytes: about how large a shard gets, which is also what an interruption can cost.
+        overwrite: delete another store found in `out` first.
+        progress: told after each item.
+
+    Raises:
+        ValueError: unknown dtype or encoder, an unreadable image or a NaN feature (names the item).
+        StoreError: `out` holds a store of something else and `overwrite` is not set.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not stored; use {', '.join(DTYPES)}")
+    out = Path(out)
+    if overwrite:
+        remove_store(out)
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder, modality, options)
+    inputs = _inputs(items, modality)
+    encoder.fit([value for value in inputs if value is not None], out / STATE_FILE)
+    plan = Plan(
+        modality=modality,
+        encoder=encoder.identity.to_json(),
+        dtype=dtype,
+        dim=encoder.dim,
+        shard_items=_shard_items(encoder, dtype, shard_bytes),
+        items=tuple(items.ids),
+        missing=tuple(row + 1 for row, value in enumerate(inputs) if value is None),
+        inputs=_text_digest(inputs) if modality == "text" else None,
+    )
+    writer = StoreWriter.begin(out, plan)
+    if not writer.finished:
+        encoder.save(out / STATE_FILE)
+        _write_pending(writer, encoder, inputs, progress)
+    writer.finish()
+    return TokenStore.open(out)
+
+
+@dataclass(frozen=True)
+class _NamedPicture:
+    """A picture that says whose it is when it cannot be read."""
+
+    item: str
+    source: Picture
+
+    def load(self) -> Any:
+        try:
+            return self.source.load()
+        except Exception as error:
+            raise ValueError(f"image of item {self.item!r} cannot be read: {error}") from error
+
+
+def _inputs(items: ItemTable, modality: Modality) -> list[Any]:
+    """What is encoded of each item, None where the modality is missing."""
+    if modality == "text":
+        return [text if text and text.strip() else None for text in items.texts]
+    return [
+        None if image is None else _NamedPicture(item, image)
+        for item, image in zip(items.ids, items.images, strict=True)
+    ]
+
+
+def _write_pending(
+    writer: StoreWriter, encoder: Encoder[Any], inputs: Sequence[Any], progress: Progress | None
+) -> None:
+    pending = writer.pending()
+    done = len(inputs) - sum(len(writer.plan.shards[number]) for number in pending)
+    zero = torch.zeros(1, encoder.dim)
+    for number in pending:
+        rows = writer.plan.shards[number]
+        present = [row for row in rows if inputs[row] is not None]
+        tokens: dict[int, Tensor] = {row: zero for row in rows if inputs[row] is None}
+        for position, states in encoder.encode([inputs[row] for row in present]):
+            tokens[present[position]] = states
+            if progress is not None:
+                progress(done + len(tokens), len(inputs))
+        writer.write(number, [tokens[row] for row in rows])
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(inputs))
+
+
+def _shard_items(encoder: Encoder[Any], dtype: str, shard_bytes: int) -> int:
+    item_bytes = encoder.max_length * encoder.dim * DTYPES[dtype].itemsize
+    return max(1, shard_bytes // item_bytes)
+
+
+def _text_digest(texts: Sequence[str | None]) -> str:
+    """sha256 of all texts, so that a changed catalogue is not taken for the one extracted."""
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = (text or "").encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()

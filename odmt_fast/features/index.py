@@ -1,0 +1,220 @@
+"""What a token store says about itself: the plan fixed before extraction, the index after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+FORMAT = "odmt_fast.tokens"
+VERSION = 1
+PLAN_FILE = "plan.json"
+INDEX_FILE = "index.json"
+STATE_FILE = "encoder.safetensors"
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+class StoreError(ValueError):
+    """A token store that cannot be used; the message names what is wrong in one line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the bytes of a store, known before the first item is encoded.
+
+    Attributes:
+        modality: "text" or "image".
+        encoder: `EncoderIdentity.to_json()`.
+        dtype: a key of `DTYPES`.
+        dim: width of a token.
+        shard_items: items of a shard (the last one has fewer).
+        items: item ids; row i is dense item i + 1.
+        missing: dense ids without this modality, ascending; each owns one zero token.
+        inputs: sha256 of what was encoded, where that is cheap to know (texts), else None.
+    """
+
+    modality: str
+    encoder: dict[str, Any]
+    dtype: str
+    dim: int
+    shard_items: int
+    items: tuple[str, ...]
+    missing: tuple[int, ...]
+    inputs: str | None
+
+    @property
+    def shards(self) -> tuple[range, ...]:
+        """Rows (dense id - 1) of each shard."""
+        n, step = len(self.items), self.shard_items
+        return tuple(range(first, min(first + step, n)) for first in range(0, n, step))
+
+    def digest(self) -> str:
+        """sha256 that every shard carries; the encoder's name is left out (folders move)."""
+        values = asdict(self)
+        values["encoder"] = {k: v for k, v in self.encoder.items() if k != "name"}
+        return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+    def difference(self, other: Plan) -> str | None:
+        """The first thing in which `other` would give other bytes, in words; None if nothing."""
+        if (items := first_difference(self.items, other.items)) is not None:
+            return items
+        mine, theirs = _flat(self), _flat(other)
+        for key in dict.fromkeys((*mine, *theirs)):
+            if mine.get(key) != theirs.get(key):
+                return f"{key} is {mine.get(key)!r}, not {theirs.get(key)!r}"
+        return None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of the store.
+
+    Attributes:
+        file: name in the store's folder.
+        tokens: rows of its ``values``.
+        bytes: size of the file.
+        sha256: of the whole file (``sha256sum`` prints the same).
+    """
+
+    file: str
+    tokens: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """A finished store: the plan, where each item lies, and the files.
+
+    Attributes:
+        plan: what was extracted.
+        offsets: [n_items + 2] as in `TokenTable`: item i owns tokens offsets[i]..offsets[i + 1].
+        shards: the files in item order.
+    """
+
+    plan: Plan
+    offsets: tuple[int, ...]
+    shards: tuple[Shard, ...]
+
+    def to_json(self) -> str:
+        """The text of index.json."""
+        body = {"offsets": self.offsets, "shards": [asdict(shard) for shard in self.shards]}
+        return canonical_json({**_header(), **asdict(self.plan), **body})
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Index:
+        """Reads `to_json`.
+
+        Raises:
+            StoreError: not JSON, another format, or parts that contradict each other.
+        """
+        values = _parse(text, where)
+        try:
+            offsets = tuple(int(x) for x in values.pop("offsets"))
+            shards = tuple(Shard(**shard) for shard in values.pop("shards"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{where} is damaged: offsets or shards ({error})") from None
+        index = cls(_plan(values, where), offsets, shards)
+        index._check(where)
+        return index
+
+    def _check(self, where: str) -> None:
+        n = len(self.plan.items)
+        if len(self.offsets) != n + 2 or self.offsets[0] != 0 or self.offsets[1] != 0:
+            raise StoreError(f"{where} is damaged: {n} items but {len(self.offsets)} offsets")
+        if len(self.shards) != len(self.plan.shards):
+            raise StoreError(
+                f"{where} is damaged: {n} items in shards of {self.plan.shard_items} make "
+                f"{len(self.plan.shards)} shards, it lists {len(self.shards)}"
+            )
+        for rows, shard in zip(self.plan.shards, self.shards, strict=True):
+            tokens = self.offsets[rows.stop + 1] - self.offsets[rows.start + 1]
+            if tokens != shard.tokens:
+                raise StoreError(
+                    f"{where} is damaged: {shard.file} has {shard.tokens} tokens, "
+                    f"its items {tokens}"
+                )
+        for row, item in enumerate(self.plan.items):
+            if self.offsets[row + 2] <= self.offsets[row + 1]:
+                raise StoreError(f"{where} is damaged: item {item!r} has no token")
+
+
+def plan_to_json(plan: Plan) -> str:
+    """The text of plan.json."""
+    return canonical_json({**_header(), **asdict(plan)})
+
+
+def plan_from_json(text: str, where: str) -> Plan:
+    """Reads `plan_to_json`.
+
+    Raises:
+        StoreError: not JSON, or another format.
+    """
+    return _plan(_parse(text, where), where)
+
+
+def first_difference(stored: tuple[str, ...], wanted: tuple[str, ...]) -> str | None:
+    """Says where two lists of item ids first differ; None when they are equal."""
+    for row, (have, want) in enumerate(zip(stored, wanted, strict=False)):
+        if have != want:
+            return f"item {row + 1} is {have!r} in the store, {want!r} in the catalogue"
+    if len(stored) != len(wanted):
+        return f"the store has {len(stored)} items, the catalogue {len(wanted)}"
+    return None
+
+
+def canonical_json(values: Any) -> str:
+    """One text for equal values, on every platform."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _header() -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION}
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{where} is not JSON: {error}") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise StoreError(f"{where} does not describe a token store (format {FORMAT})")
+    if values.get("version") != VERSION:
+        raise StoreError(
+            f"{where} has version {values.get('version')!r}, this release reads {VERSION}; "
+            "extract the features again"
+        )
+    return {key: value for key, value in values.items() if key not in _header()}
+
+
+def _plan(values: dict[str, Any], where: str) -> Plan:
+    try:
+        values["items"] = tuple(values["items"])
+        values["missing"] = tuple(values["missing"])
+        plan = Plan(**values)
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{where} is damaged: {error}") from None
+    if plan.dtype not in DTYPES:
+        raise StoreError(f"{where} has dtype {plan.dtype!r}, known are {', '.join(DTYPES)}")
+    if plan.shard_items < 1:
+        raise StoreError(f"{where} has shard_items {plan.shard_items}, it must be at least 1")
+    return plan
+
+
+def _flat(plan: Plan) -> dict[str, Any]:
+    values = {k: v for k, v in asdict(plan).items() if k not in ("items", "encoder")}
+    encoder = {k: v for k, v in plan.encoder.items() if k not in ("name", "settings")}
+    settings = plan.encoder.get("settings", {})
+    return {
+        **values,
+        **{f"encoder {k}": v for k, v in encoder.items()},
+        **{f"encoder setting {k}": v for k, v in settings.items()},
+    }

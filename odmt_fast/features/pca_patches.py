@@ -1,0 +1,144 @@
+"""Image tokens without weights: patches in the principal components of the catalogue's own patches.
+
+Each image is stretched to 112 x 112 and cut into 7 x 7 patches of 16 x 16 pixels. The first
+components, whitened, are a patch's token; since the item Transformer knows no positions, the low
+cosines of the patch's place are appended. The summary token is the whole image shrunk to the size
+of one patch and seen through the same components, with zeros for its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from math import pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderIdentity, EncoderOptions, Picture
+from odmt_fast.features.pictures import read_batches
+from odmt_fast.features.shard import write_atomically
+
+_GRID, _PATCH = 7, 16
+_PIXELS = 3 * _PATCH * _PATCH
+_WIDTH = 128
+_PLACE = 8
+_FIT_IMAGES = 1024
+# Directions with less variance than this share of the first one's are noise of the resampling.
+_VARIANCE_FLOOR = 1e-6
+
+
+class PcaPatches(Encoder[Picture]):
+    """ "pca-patches": a summary token and 49 patch tokens an image; `fit` before `encode`.
+
+    Args:
+        options: `width` (default 128, of which 8 say the place of the patch), batch_size, threads.
+
+    Raises:
+        ValueError: a width that leaves no component or asks for more than a patch has.
+    """
+
+    def __init__(self, options: EncoderOptions = DEFAULTS) -> None:
+        self.dim = options.width or _WIDTH
+        self.max_length = 1 + _GRID * _GRID
+        if not _PLACE < self.dim <= _PLACE + _PIXELS:
+            raise ValueError(
+                f"width={self.dim} must be in {_PLACE + 1}..{_PLACE + _PIXELS} for pca-patches"
+            )
+        self._options = options
+        self._settings: dict[str, Any] = {"grid": _GRID, "patch": _PATCH, "width": self.dim}
+        self._state: dict[str, Tensor] | None = None
+        self._place = torch.cat([torch.zeros(1, _PLACE), _places()])
+
+    def fit(self, inputs: Sequence[Picture], state: Path) -> None:
+        """Finds the components of up to 1,024 images spread evenly over the catalogue."""
+        kept = self._read(state)
+        self._state = self._fitted(inputs) if kept is None else kept
+        self.identity = EncoderIdentity(
+            name="pca-patches", layer=None, weights=_digest(self._state), settings=self._settings
+        )
+
+    def save(self, state: Path) -> None:
+        """Writes mean [768] and projection [768, width - 8], so that new items can be encoded."""
+        assert self._state is not None, "fit before save"
+        tensors, tag = self._state, {"odmt_fast": json.dumps(self._settings)}
+        if self._read(state) is None:
+            write_atomically(state, lambda file: save_file(tensors, file, metadata=tag))
+
+    def encode(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
+        """Yields (index, float32 [50, dim])."""
+        if self._state is None:
+            raise ValueError("pca-patches was not fitted; call fit with the catalogue's images")
+        for first, patches in self._batches(inputs):
+            tokens = (patches - self._state["mean"]) @ self._state["projection"]
+            for row, states in enumerate(tokens):
+                yield first + row, torch.cat([states, self._place], dim=1)
+
+    def _fitted(self, inputs: Sequence[Picture]) -> dict[str, Tensor]:
+        count = min(len(inputs), _FIT_IMAGES)
+        total = torch.zeros(_PIXELS, dtype=torch.float64)
+        products = torch.zeros(_PIXELS, _PIXELS, dtype=torch.float64)
+        for _, patches in self._batches([inputs[i * len(inputs) // count] for i in range(count)]):
+            rows = patches[:, 1:].reshape(-1, _PIXELS).double()
+            total += rows.sum(0)
+            products += rows.T @ rows
+        patches_seen = max(1, count * _GRID * _GRID)
+        mean = total / patches_seen
+        variances, directions = torch.linalg.eigh(products / patches_seen - mean.outer(mean))
+        # Ascending order; the sign is arbitrary, so let the largest entry be positive.
+        variances, directions = variances.flip(0), directions.flip(1)
+        largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+        components = self.dim - _PLACE
+        kept = variances > _VARIANCE_FLOOR * variances[0].clamp(min=1e-12)
+        scale = torch.where(kept, variances.clamp(min=1e-12).rsqrt(), 0.0) * largest[0].sign()
+        projection = (directions * scale)[:, :components]
+        return {"mean": mean.float(), "projection": projection.float().contiguous()}
+
+    def _read(self, state: Path) -> dict[str, Tensor] | None:
+        if not state.is_file():
+            return None
+        with safe_open(state, framework="pt") as file:
+            if json.loads((file.metadata() or {}).get("odmt_fast", "{}")) != self._settings:
+                return None
+            return {name: file.get_tensor(name).clone() for name in ("mean", "projection")}
+
+    def _batches(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
+        """Yields (index of the first, float32 [images, 1 + 49, 768] in 0..1)."""
+        options = self._options
+        for first, images in read_batches(
+            inputs, _patches, batch_size=options.batch_size, threads=options.threads
+        ):
+            yield first, torch.stack(images)
+
+
+def _patches(image: Any) -> Tensor:
+    """float32 [1 + 49, 768]: the shrunk image, then the patches row by row."""
+    from PIL import Image
+
+    side = _GRID * _PATCH
+    whole = np.asarray(image.resize((_PATCH, _PATCH), Image.Resampling.BILINEAR))
+    large = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    grid = large.reshape(_GRID, _PATCH, _GRID, _PATCH, 3).transpose(0, 2, 1, 3, 4)
+    rows = np.concatenate([whole.reshape(1, _PIXELS), grid.reshape(-1, _PIXELS)])
+    return torch.from_numpy(rows).float() / 255
+
+
+def _places() -> Tensor:
+    """float32 [49, 8]: cosines 1..4 of a patch's row and column, mean square 1 over the grid."""
+    steps = (torch.arange(_GRID, dtype=torch.float64) + 0.5) * pi / _GRID
+    waves = torch.cos(steps[:, None] * torch.arange(1, _PLACE // 2 + 1)) * 2**0.5
+    rows = waves.repeat_interleave(_GRID, 0)
+    return torch.cat([rows, waves.repeat(_GRID, 1)], dim=1).float()
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    digest = sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].numpy().tobytes())
+    return digest.hexdigest()

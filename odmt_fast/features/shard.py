@@ -1,0 +1,137 @@
+"""One safetensors file of a token store: written at once, mapped into memory, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from odmt_fast.features.index import DTYPES, Plan, StoreError
+
+_SAFETENSORS_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32"}
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a file beside `path`, makes it durable, and renames it into place."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.touch()
+    mode = temporary.stat().st_mode & 0o777
+    write(temporary)
+    # safetensors creates files for their owner alone; the umask decides here as everywhere else.
+    temporary.chmod(mode)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_shard(path: Path, values: Tensor, lengths: Tensor, plan: Plan, number: int) -> None:
+    """Writes tokens [P, dim] and lengths int32 [n] of a shard's items."""
+    tag = json.dumps({"plan": plan.digest(), "shard": number})
+    tensors = {"values": values, "lengths": lengths}
+    # One metadata entry: safetensors writes several in an order that changes between runs.
+    write_atomically(path, lambda file: save_file(tensors, file, metadata={"odmt_fast": tag}))
+
+
+def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
+    """Maps a shard into memory after checking its header, without reading the tokens.
+
+    Returns:
+        (values [P, dim], a view of the mapped file; lengths int32 [n]).
+
+    Raises:
+        StoreError: missing, truncated, other dtype or width, or part of another store.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path} is missing; extract the features again")
+    _check_header(path, plan)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tag = json.loads((file.metadata() or {}).get("odmt_fast", "{}"))
+            values, lengths = file.get_tensor("values"), file.get_tensor("lengths")
+    except Exception as error:  # safetensors raises its own and plain OSErrors
+        raise StoreError(f"{path} cannot be read: {error}") from None
+    if tag != {"plan": plan.digest(), "shard": number}:
+        raise StoreError(
+            f"{path} belongs to another store (other items, encoder or settings than the index)"
+        )
+    rows = plan.shards[number]
+    if lengths.shape != (len(rows),) or int(lengths.sum()) != values.shape[0]:
+        raise StoreError(f"{path} describes {lengths.shape[0]} items, the index {len(rows)}")
+    return values, lengths
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_header(path: Path, plan: Plan) -> None:
+    # Read by hand because safetensors only says that something is wrong, not what.
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length + 8 > size:
+            raise StoreError(f"{path} is truncated: {size} bytes, its header alone needs more")
+        try:
+            header = json.loads(file.read(length))
+            values = header["values"]
+            end = max(header[name]["data_offsets"][1] for name in ("values", "lengths"))
+            dtype, shape = str(values["dtype"]), values["shape"]
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise StoreError(f"{path} has no readable safetensors header") from None
+    if _SAFETENSORS_NAMES.get(dtype, dtype) != plan.dtype:
+        raise StoreError(
+            f"{path} holds {_SAFETENSORS_NAMES.get(dtype, dtype)}, the index says {plan.dtype}"
+        )
+    if len(shape) != 2 or shape[1] != plan.dim:
+        raise StoreError(f"{path} holds tokens of shape {shape}, the index says width {plan.dim}")
+    if size != 8 + length + end:
+        raise StoreError(f"{path} is truncated: {size} bytes instead of {8 + length + end}")
+
+
+def pack(tokens: list[Tensor], plan: Plan, rows: range) -> tuple[Tensor, Tensor]:
+    """Joins the tokens of a shard's items in the store's dtype.
+
+    Raises:
+        ValueError: an item has no token, another width, or a NaN or infinite feature.
+    """
+    dtype = DTYPES[plan.dtype]
+    for row, states in zip(rows, tokens, strict=True):
+        if states.dim() != 2 or states.shape[0] < 1 or states.shape[1] != plan.dim:
+            raise ValueError(
+                f"item {plan.items[row]!r} has {plan.modality} tokens of shape "
+                f"{tuple(states.shape)}, they must be [L >= 1, {plan.dim}]"
+            )
+    lengths = torch.tensor([states.shape[0] for states in tokens], dtype=torch.int32)
+    values = torch.cat([states.to(dtype) for states in tokens])
+    if not bool(values.isfinite().all()):
+        for row, states in zip(rows, tokens, strict=True):
+            _check_finite(states, plan, row)
+    return values, lengths
+
+
+def _check_finite(states: Tensor, plan: Plan, row: int) -> None:
+    if not bool(states.isfinite().all()):
+        raise ValueError(
+            f"item {plan.items[row]!r} has a NaN or infinite {plan.modality} feature; "
+            "check its input and the encoder's weights"
+        )
+    if not bool(states.to(DTYPES[plan.dtype]).isfinite().all()):
+        raise ValueError(
+            f"item {plan.items[row]!r} has a {plan.modality} feature of "
+            f"{float(states.abs().max()):.3g}, too large for {plan.dtype}; "
+            "store bfloat16 or float32"
+        )

@@ -1,0 +1,184 @@
+"""The token store on disk: safetensors shards read through a memory map, and their index.
+
+A store is a folder: ``index.json``, ``shard-00000.safetensors`` ... with ``values`` [P, d] and
+``lengths`` int32 [n] of consecutive items, and ``encoder.safetensors`` where an encoder was fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.features.index import (
+    DTYPES,
+    INDEX_FILE,
+    PLAN_FILE,
+    Index,
+    StoreError,
+    first_difference,
+)
+from odmt_fast.features.shard import file_sha256, map_shard
+from odmt_fast.features.tokens import PackedTokens, TokenTable, token_rows
+
+__all__ = ["StoreError", "TokenStore"]
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A finished store, opened; a `TokenSource` whose tokens stay on disk until gathered.
+
+    Attributes:
+        path: the folder.
+        index: what it holds.
+        offsets: int64 [n_items + 2], as in `TokenTable`.
+        shards: [P_s, d] each, views of the mapped files in item order.
+    """
+
+    path: Path
+    index: Index
+    offsets: Tensor
+    shards: tuple[Tensor, ...]
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = False) -> TokenStore:
+        """Maps the store at `path`.
+
+        Always checked: the index agrees with itself, every shard is there, has the dtype, width,
+        size and lengths the index says and carries the digest of this very index's plan. That costs
+        a page per shard. `verify` also reads every byte and compares the checksums, which only
+        silent corruption of the disk makes necessary.
+
+        Raises:
+            StoreError: says in one line what is wrong.
+        """
+        path = Path(path)
+        index = read_index(path)
+        shards = []
+        for number, shard in enumerate(index.shards):
+            values, lengths = map_shard(path / shard.file, index.plan, number)
+            _check_lengths(path / shard.file, index, number, lengths)
+            if verify and (found := file_sha256(path / shard.file)) != shard.sha256:
+                raise StoreError(
+                    f"{path / shard.file} has checksum {found[:12]}.., the index says "
+                    f"{shard.sha256[:12]}..; extract the features again"
+                )
+            shards.append(values)
+        return cls(path, index, torch.tensor(index.offsets), tuple(shards))
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of the items; row i is dense item i + 1."""
+        return self.index.plan.items
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Dense ids of the items without this modality (one zero token each)."""
+        return self.index.plan.missing
+
+    @property
+    def modality(self) -> str:
+        """ "text" or "image"."""
+        return self.index.plan.modality
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """Which encoder made the tokens (`EncoderIdentity.to_json`)."""
+        return self.index.plan.encoder
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+        return self.index.plan.dim
+
+    @property
+    def n_items(self) -> int:
+        """Items 1..n_items have tokens."""
+        return len(self.item_ids)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is stored and handed out."""
+        return DTYPES[self.index.plan.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.bytes for shard in self.index.shards)
+
+    @cached_property
+    def max_length(self) -> int:
+        """The most tokens an item has."""
+        return int(self.offsets.diff().max())
+
+    def check_items(self, item_ids: Sequence[str]) -> None:
+        """Makes sure that the store describes these items in this order.
+
+        Raises:
+            StoreError: names the first difference.
+        """
+        difference = first_difference(self.item_ids, tuple(item_ids))
+        if difference is not None:
+            raise StoreError(
+                f"{self.path} was made for another catalogue: {difference}; "
+                "extract the features of this catalogue"
+            )
+
+    def gather(self, items: Tensor) -> PackedTokens:
+        """Tokens of `items` (int64 [U] on the CPU, ids in 1..n_items), in that order.
+
+        Only the rows asked for are read from the map.
+        """
+        rows, lengths = token_rows(self.offsets, items)
+        if len(self.shards) == 1:
+            values = self.shards[0].index_select(0, rows)
+        else:
+            values = torch.empty(rows.shape[0], self.dim, dtype=self.dtype)
+            shard_of_row = torch.bucketize(rows, self._shard_ends, right=True)
+            for number in sorted(set(shard_of_row.tolist())):
+                chosen = (shard_of_row == number).nonzero()[:, 0]
+                first = int(self._shard_ends[number]) - self.shards[number].shape[0]
+                values[chosen] = self.shards[number].index_select(0, rows[chosen] - first)
+        return PackedTokens(values, lengths, self.max_length)
+
+    def table(self) -> TokenTable:
+        """All tokens as one tensor: the mapped file itself for one shard, else a copy in memory."""
+        values = self.shards[0] if len(self.shards) == 1 else torch.cat(self.shards)
+        return TokenTable(values, self.offsets)
+
+    @cached_property
+    def _shard_ends(self) -> Tensor:
+        return torch.tensor([shard.tokens for shard in self.index.shards]).cumsum(0)
+
+
+def read_index(path: Path) -> Index:
+    """Reads the index of the store at `path`.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    file = path / INDEX_FILE
+    if not file.is_file():
+        if (path / PLAN_FILE).is_file():
+            raise StoreError(
+                f"{path} is unfinished (no {INDEX_FILE}); run the same extraction again to go on"
+            )
+        raise StoreError(f"{path} is not a token store: it has no {INDEX_FILE}")
+    return Index.from_json(file.read_text(encoding="utf-8"), str(file))
+
+
+def _check_lengths(file: Path, index: Index, number: int, lengths: Tensor) -> None:
+    rows, shard = index.plan.shards[number], index.shards[number]
+    if file.stat().st_size != shard.bytes:
+        raise StoreError(f"{file} has {file.stat().st_size} bytes, the index says {shard.bytes}")
+    expected = torch.tensor(index.offsets[rows.start + 1 : rows.stop + 2]).diff()
+    if not torch.equal(lengths.long(), expected):
+        row = rows.start + int((lengths.long() != expected).nonzero()[0])
+        raise StoreError(
+            f"{file} and the index disagree about the tokens of item {index.plan.items[row]!r}"
+        )
