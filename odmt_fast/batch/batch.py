@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -69,6 +70,16 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory."""
         return self._map(lambda x: x.pin_memory())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of the batch, those of the tokens included."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                yield value
+        for tokens in self.features:
+            yield tokens.values
+            yield tokens.lengths
 
     def _map(self, function: Any) -> Batch:
         values: dict[str, Any] = {}

@@ -1,0 +1,61 @@
+"""Turns a choice of users into a `Batch`: their last items, the index arrays, the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.features.tokens import TokenSource
+from odmt_fast.kernels.batch_index import batch_index
+
+if TYPE_CHECKING:
+    from odmt_fast.data.sequences import Sequences
+
+
+class Collator:
+    """Builds training batches from the last `max_seq_len` + 1 items of each user.
+
+    Users with fewer than two items have no row of the loss and are left out. Holds no state that
+    a call changes, so threads may share it.
+
+    Attributes:
+        users: int64 [n], the users that can be trained on.
+        skipped: how many users were left out.
+
+    Args:
+        sequences: items of each user, oldest first (``Split.train``).
+        max_seq_len: S, input steps of a user.
+        sources: where the tokens of the batch's items are gathered from, one per modality in the
+            model's order; empty when the model holds its own tables.
+    """
+
+    def __init__(
+        self, sequences: Sequences, max_seq_len: int, sources: Sequence[TokenSource] = ()
+    ) -> None:
+        self._items = sequences.items
+        self._ends = sequences.offsets[1:]
+        self._lengths = np.minimum(np.diff(sequences.offsets), max_seq_len + 1)
+        self._max_seq_len = max_seq_len
+        self._sources = tuple(sources)
+        self.users: NDArray[np.int64] = np.flatnonzero(self._lengths >= 2)
+        self.skipped = len(self._lengths) - len(self.users)
+
+    def __call__(self, users: NDArray[np.int64]) -> Batch:
+        """The batch of `users` (int64 [B], indices into the sequences), in that order."""
+        items, lengths = self._gather(users)
+        index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
+        features = tuple(source.gather(index.items) for source in self._sources)
+        return Batch(**index._asdict(), features=features)
+
+    def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Items of the users one after the other (int64 [N]) and how many each has (int64 [B])."""
+        lengths = self._lengths[users]
+        packed_ends = np.cumsum(lengths)
+        # Item p of the result lies at p + (the user's end in the store - its end in the result).
+        shift = np.repeat(self._ends[users] - packed_ends, lengths)
+        return self._items[np.arange(len(shift)) + shift].astype(np.int64), lengths

@@ -1,0 +1,126 @@
+"""Builds the batches of an epoch, ahead of the training step when there are worker threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from types import TracebackType
+
+import torch
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.sampler import UserSampler
+from odmt_fast.batch.staging import DeviceStage, Staged
+
+# Batches in the making or waiting, per worker: one is ready while the next is built.
+_AHEAD = 2
+
+
+class BatchLoader:
+    """The batches of any epoch from any step on, in order, on `device`.
+
+    A batch depends on (seed, epoch, step) alone, so the number of workers changes nothing but the
+    time. Without workers a batch is built and copied when it is asked for, with no thread, queue
+    or stream involved. With workers, threads (not processes: gathers and copies release the
+    interpreter lock, and tokens need not be sent between processes) build and copy up to two
+    batches each ahead of the consumer. An error in a worker is raised where its batch is asked for.
+
+    Use it as a context manager, or call `close`, to end the threads.
+
+    Args:
+        collate: builds a batch from user indices; must be callable from several threads at once.
+        batch_size: users of a batch.
+        seed: of the order of the users.
+        device: where the batches are wanted.
+        workers: threads beside the caller's.
+    """
+
+    def __init__(
+        self,
+        collate: Collator,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+    ) -> None:
+        if workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {workers}")
+        self.collate = collate
+        self.sampler = UserSampler(collate.users, batch_size, seed)
+        self.device = torch.device(device)
+        self.workers = workers
+        self._pool = _thread_pool(workers) if workers else None
+        self._stage = DeviceStage(self.device) if workers else None
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return self.sampler.steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Batch]:
+        """Batches `start`, `start` + 1, ... of `epoch`."""
+        if not 0 <= start <= self.steps:
+            raise ValueError(f"start={start} is not a step of an epoch of {self.steps} steps")
+        order = self.sampler.order(epoch)
+        if self._pool is None or self._stage is None:
+            for step in range(start, self.steps):
+                batch = self.collate(self.sampler.batch(order, step))
+                yield batch if self.device.type == "cpu" else batch.to(self.device)
+            return
+
+        pool, stage = self._pool, self._stage
+
+        def build(step: int) -> Staged:
+            return stage.send(self.collate(self.sampler.batch(order, step)))
+
+        steps = iter(range(start, self.steps))
+        waiting = deque(pool.submit(build, step) for step in islice(steps, _AHEAD * self.workers))
+        try:
+            while waiting:
+                staged = waiting.popleft().result()
+                waiting.extend(pool.submit(build, step) for step in islice(steps, 1))
+                yield stage.receive(staged)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends the worker threads; the loader cannot be used afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _thread_pool(workers: int) -> ThreadPoolExecutor:
+    """A pool whose threads use one core each and leave the caller's OpenMP threads alone."""
+    threads = torch.get_num_threads()
+    ready = threading.Barrier(workers + 1)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch", initializer=_use_one_core)
+    # Every task blocks its thread until all threads exist.
+    for _ in range(workers):
+        pool.submit(ready.wait)
+    ready.wait()
+    # The last call decides for threads still to come, which must not inherit the workers' one.
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _use_one_core() -> None:
+    # A thread takes the process's number when torch first asks it, so ask before setting its own.
+    torch.get_num_threads()
+    torch.set_num_threads(1)

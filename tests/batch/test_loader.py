@@ -1,0 +1,147 @@
+"""The loader: the same batches whatever the workers, errors that arrive, threads that end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.loader import BatchLoader
+from odmt_fast.data.sequences import Sequences
+from odmt_fast.features.tokens import PackedTokens, TokenTable
+
+N_ITEMS = 40
+
+
+@pytest.fixture
+def collate() -> Collator:
+    """70 users with 1 to 9 items and features of 40 items."""
+    draws = np.random.default_rng(0)
+    lists = [draws.integers(1, N_ITEMS + 1, draws.integers(1, 10)).tolist() for _ in range(70)]
+    features = torch.arange((N_ITEMS + 1) * 6.0).reshape(N_ITEMS + 1, 2, 3)
+    return Collator(Sequences.from_lists(lists), 5, (TokenTable.from_padded(features),))
+
+
+def flat(batch: Batch) -> list[object]:
+    """Every value of a batch, for comparisons."""
+    values = [getattr(batch, field.name) for field in fields(batch) if field.name != "features"]
+    values += [x for tokens in batch.features for x in (tokens.values, tokens.lengths)]
+    return [value.tolist() if isinstance(value, Tensor) else value for value in values]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_nothing(collate: Collator, workers: int) -> None:
+    with (
+        BatchLoader(collate, batch_size=8, seed=4) as plain,
+        BatchLoader(collate, batch_size=8, seed=4, workers=workers) as threaded,
+    ):
+        for epoch in (1, 2):
+            expected = [flat(batch) for batch in plain.epoch(epoch)]
+            assert len(expected) == plain.steps
+            assert [flat(batch) for batch in threaded.epoch(epoch)] == expected
+            assert [flat(batch) for batch in threaded.epoch(epoch, 3)] == expected[3:]
+        assert list(threaded.epoch(1, threaded.steps)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_arrives_at_its_batch(collate: Collator, workers: int) -> None:
+    class Broken:
+        """Fails on the third batch."""
+
+        users = collate.users
+
+        def __init__(self) -> None:
+            self.calls: list[int] = []
+
+        def __call__(self, users: np.ndarray) -> Batch:
+            if users[0] == third:
+                raise OSError("token store is gone")
+            return collate(users)
+
+    with BatchLoader(Broken(), batch_size=8, seed=4, workers=workers) as loader:  # type: ignore[arg-type]
+        order = loader.sampler.order(1)
+        third = order[16]
+        batches = loader.epoch(1)
+        assert flat(next(batches)) == flat(collate(order[:8]))
+        assert flat(next(batches)) == flat(collate(order[8:16]))
+        with pytest.raises(OSError, match="token store is gone"):
+            next(batches)
+
+
+def test_batches_are_built_ahead_but_not_without_bound(collate: Collator) -> None:
+    built: list[int] = []
+
+    class Counting:
+        users = collate.users
+
+        def __call__(self, users: np.ndarray) -> Batch:
+            built.append(len(users))
+            return collate(users)
+
+    with BatchLoader(Counting(), batch_size=2, seed=1, workers=2) as loader:  # type: ignore[arg-type]
+        batches = loader.epoch(1)
+        next(batches)
+        deadline = time.monotonic() + 5
+        while len(built) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(built) == 1 + 2 * 2
+
+
+def test_closing_ends_the_threads_and_leaves_torch_its_own(collate: Collator) -> None:
+    threads = torch.get_num_threads()
+    before = threading.active_count()
+    loader = BatchLoader(collate, batch_size=4, seed=1, workers=3)
+    next(loader.epoch(1))
+    assert threading.active_count() == before + 3
+    assert torch.get_num_threads() == threads
+    loader.close()
+    assert threading.active_count() == before
+
+
+def test_workers_use_one_thread_each(collate: Collator) -> None:
+    seen: list[int] = []
+
+    class Source:
+        dim, n_items, max_length = 1, N_ITEMS, 1
+
+        def gather(self, items: Tensor) -> PackedTokens:
+            seen.append(torch.get_num_threads())
+            return PackedTokens(torch.zeros(len(items), 1), torch.ones(len(items)).long(), 1)
+
+    sequences = Sequences.from_lists([[1, 2]] * 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with BatchLoader(Collator(sequences, 3, (Source(),)), batch_size=1, seed=1, workers=2) as l:
+            list(l.epoch(1))
+        assert seen == [1] * 8
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_arguments_are_checked(collate: Collator) -> None:
+    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+        BatchLoader(collate, batch_size=4, seed=1, workers=-1)
+    with pytest.raises(ValueError, match="start=99 is not a step"):
+        next(BatchLoader(collate, batch_size=8, seed=1).epoch(1, 99))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_arrive_on_the_gpu(collate: Collator, workers: int) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    with BatchLoader(collate, batch_size=8, seed=4, device="cuda", workers=workers) as loader:
+        for step, batch in enumerate(loader.epoch(1)):
+            assert all(tensor.is_cuda for tensor in batch.tensors())
+            users = loader.sampler.batch(loader.sampler.order(1), step)
+            assert flat(batch) == flat(collate(users))
