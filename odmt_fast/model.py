@@ -64,6 +64,7 @@ class ODMT(OfficialInterface):
                 f"{tuple(popularity.shape)}"
             )
         self.pop_prob_list = popularity.float()
+        self.log_p: Tensor
         self.register_buffer("log_p", self.pop_prob_list.log(), persistent=False)
         self.items = ItemEncoder(config, item_num, dims)
         self.users = UserEncoders(config, len(self.branches))
@@ -79,8 +80,8 @@ class ODMT(OfficialInterface):
         if config.id_init != "xavier":
             start = reference.id_start(
                 config,
-                first_tokens(self.features["text"], item_num),
-                first_tokens(self.features["image"], item_num),
+                first_tokens(self.features["text"]),
+                first_tokens(self.features["image"]),
             )
         self.load_state_dict(reference.Parameters(config, item_num, dims, start).state_dict())
 
@@ -124,7 +125,7 @@ class ODMT(OfficialInterface):
         self.eval()
         try:
             ids = torch.arange(1, self.item_num + 1, device=device)
-            encoded = [self.encode_items(part) for part in ids.split(chunk)]
+            encoded = [self.encode_items(part) for part in torch.split(ids, chunk)]
         finally:
             self.train(training)
         return torch.cat(
@@ -168,6 +169,7 @@ class ODMT(OfficialInterface):
 
 def _source(name: str, tokens: Tensor | TokenSource, item_num: int) -> TokenSource:
     """Features as a token source; only the official text is padded raggedly."""
+    source: TokenSource
     source = PaddedTokens(tokens, name == "text") if isinstance(tokens, Tensor) else tokens
     if source.n_items != item_num:
         raise ValueError(

@@ -32,7 +32,7 @@ class Noise:
         self._seeds: list[Tensor] = []
         if p > 0:
             seeds = torch.randint(2**63 - 1, (sites,), dtype=torch.int64, device=device)
-            self._seeds = list(seeds.split(1))
+            self._seeds = list(torch.split(seeds, 1))
 
     def site(self) -> Site:
         """The next site's arguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +39,8 @@ class ItemEncoder(nn.Module):
             {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
         )
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.imt_layers))
-        self.heads = nn.ModuleList(
-            Affine((branches, width, width), (branches, width)) for _ in range(2)
-        )
+        shapes = (branches, width, width), (branches, width)
+        self.heads = nn.ModuleList([Affine(*shapes), Affine(*shapes)])
 
     def forward(
         self, items: Tensor, features: tuple[PackedTokens, ...], dtype: torch.dtype
@@ -61,16 +61,16 @@ class ItemEncoder(nn.Module):
             sum(tokens.max_length for tokens in features) + 1,
         )
         groups = [
-            linear(tokens.values.to(dtype), projection.weight, projection.bias)
+            _project(tokens.values.to(dtype), projection)
             for tokens, projection in zip(features, self.projections.values(), strict=True)
         ]
-        ids = self.id_embedding(items).to(dtype)
-        groups.append(linear(ids, self.id_projection.weight, self.id_projection.bias))
+        groups.append(_project(self.id_embedding(items).to(dtype), self.id_projection))
         x = interleave(tuple(groups), layout)
         first = noise.site()
         x = dropout(x, first["dropout"], first["seed"])
         for number, block in enumerate(self.blocks, start=1):
             sites = (noise.site(), noise.site(), noise.site())
+            assert isinstance(block, Block)
             if number == len(self.blocks):
                 x = block.readout(
                     x,
@@ -80,20 +80,15 @@ class ItemEncoder(nn.Module):
                     mask=self.mask,
                     sites=sites,
                 )
+                continue
+            run = partial(block, max_seqlen=layout.max_seqlen, mask=self.mask, sites=sites)
+            if self.recompute and self.training:
+                # The seeds are fixed above, so the second run repeats the first.
+                x = checkpoint(
+                    run, x, layout.cu_seqlens, use_reentrant=False, preserve_rng_state=False
+                )
             else:
-                arguments = {"max_seqlen": layout.max_seqlen, "mask": self.mask, "sites": sites}
-                if self.recompute and self.training:
-                    # The seeds are fixed above, so the second run repeats the first.
-                    x = checkpoint(
-                        block,
-                        x,
-                        layout.cu_seqlens,
-                        use_reentrant=False,
-                        preserve_rng_state=False,
-                        **arguments,
-                    )
-                else:
-                    x = block(x, layout.cu_seqlens, **arguments)
+                x = run(x, layout.cu_seqlens)
         return self._branch_heads(x.view(*layout.readouts.shape, -1))
 
     def _branch_heads(self, readouts: Tensor) -> Tensor:
@@ -101,5 +96,11 @@ class ItemEncoder(nn.Module):
         items, branches, width = readouts.shape
         x = readouts.roll(1, dims=1).transpose(0, 1).reshape(branches * items, width)
         first, second = self.heads
-        x = F.leaky_relu(linear(x, first.weight, first.bias))
-        return linear(x, second.weight, second.bias).view(branches, items, width)
+        x = _project(F.leaky_relu(_project(x, first)), second)
+        return x.view(branches, items, width)
+
+
+def _project(x: Tensor, layer: nn.Module) -> Tensor:
+    """A linear map or a group of them, in the dtype of x."""
+    assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
+    return linear(x, layer.weight, layer.bias)

@@ -72,5 +72,4 @@ class _Interleave(torch.autograd.Function):
 
 def interleave(groups: tuple[Tensor, ...], layout: TokenLayout) -> Tensor:
     """One [P_m, d] per modality and [U, d] of ID tokens -> packed [L, d]."""
-    packed: Tensor = _Interleave.apply(layout.groups, *groups)
-    return packed
+    return _Interleave.apply(layout.groups, *groups)  # type: ignore[no-untyped-call]

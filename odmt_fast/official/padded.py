@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.features.tokens import PackedTokens, TokenSource
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class PaddedTokens:
         """T."""
         return self.values.shape[1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tokens."""
+        return self.values.dtype
+
     def gather(self, items: Tensor, mask: Tensor | None = None) -> PackedTokens:
         """Tokens of `items` (int64 [U]) where `mask` ([U, T]) is nonzero; all T without a mask.
 
@@ -63,10 +68,10 @@ class PaddedTokens:
         return PackedTokens(padded[keep], keep.sum(1), self.max_length)
 
 
-def first_tokens(source: PaddedTokens | object, n_items: int) -> Tensor:
+def first_tokens(source: TokenSource) -> Tensor:
     """[n_items + 1, d_f] first token of every item; row 0 (padding) as the source has it, or 0."""
     if isinstance(source, PaddedTokens):
         return source.values[:, 0]
-    tokens: PackedTokens = source.gather(torch.arange(1, n_items + 1))  # type: ignore[attr-defined]
+    tokens = source.gather(torch.arange(1, source.n_items + 1))
     starts = tokens.lengths.cumsum(0) - tokens.lengths
     return torch.nn.functional.pad(tokens.values[starts], (0, 0, 1, 0))

@@ -10,6 +10,8 @@ from torch import Tensor
 from odmt_fast.official.names import prefix
 
 State = Mapping[str, Tensor]
+Joined = tuple[str, ...]
+"""Official keys whose values are concatenated along the first dimension."""
 
 # Our block parameter -> the official ones it is the concatenation of.
 _BLOCK = {
@@ -34,7 +36,7 @@ UNUSED = ("IMT.token_type_embeddings.weight", "IMT.layer_norm.weight", "IMT.laye
 
 def _entries(
     branches: Sequence[str], imt_layers: int, user_layers: int
-) -> Iterator[tuple[str, list[tuple[str, ...]] | tuple[str, ...]]]:
+) -> Iterator[tuple[str, Joined | list[Joined]]]:
     """(our key, official keys): a tuple is concatenated, a list of tuples also stacked."""
     encoders = [f"{prefix(b)}_user_encoder.transformer_encoder" for b in branches]
     yield "items.id_embedding.weight", ("id_encoder.weight",)
@@ -43,9 +45,9 @@ def _entries(
         yield f"items.id_projection.{field}", (f"id_proj.{field}",)
         for name in branches[1:]:
             yield f"items.projections.{name}.{field}", (f"{name}_proj.{field}",)
-        for ours, theirs in ((0, 0), (1, 2)):
-            stacked = [(f"{prefix(b)}_dnns.{theirs}.{field}",) for b in branches]
-            yield f"items.heads.{ours}.{field}", stacked
+        for number, theirs in ((0, 0), (1, 2)):
+            heads: list[Joined] = [(f"{prefix(b)}_dnns.{theirs}.{field}",) for b in branches]
+            yield f"items.heads.{number}.{field}", heads
         yield f"users.norm.{field}", [(f"{e}.layer_norm.{field}",) for e in encoders]
     for ours, parts in _BLOCK.items():
         for layer in range(imt_layers):
@@ -109,10 +111,10 @@ class Keys:
                 "the official state dict does not fit this model; " + "; ".join(lines)
             )
 
-        def joined(keys: tuple[str, ...]) -> Tensor:
+        def joined(keys: Joined) -> Tensor:
             return state[keys[0]] if len(keys) == 1 else torch.cat([state[key] for key in keys])
 
-        def value(group: list[tuple[str, ...]] | tuple[str, ...]) -> Tensor:
+        def value(group: Joined | list[Joined]) -> Tensor:
             if isinstance(group, tuple):
                 return joined(group)
             return torch.stack([joined(keys) for keys in group])

@@ -1,0 +1,1 @@
+"""Benches of odmt_fast: they measure, they are no tests (``pytest bench --benchmark``)."""

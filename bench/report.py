@@ -1,0 +1,215 @@
+"""``python -m bench.report``: docs/performance.md and its plot, from the committed results only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+from bench.results import FOLDER, ROOT, load
+
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "images" / "batch_size.png"
+GIB = 2**30
+
+IMPLEMENTATIONS = {
+    "engine": "`odmt_fast.ODMT`",
+    "tuned": "tuned baseline",
+    "compiled": "tuned baseline, torch.compile",
+    "reference": "reference (the official algorithm)",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up."""
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str], left: int = 1) -> str:
+        padded = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(head), "| " + " | ".join(rule) + " |", *(line(row) for row in rows)])
+
+
+def floor_seconds(row: dict[str, Any]) -> float:
+    """Needed FLOP over the matmul rate of the same process."""
+    return sum(row["needed_flop"].values()) / row["matmul_flops"]
+
+
+def step_section(results: dict[str, Any]) -> str:
+    """Implementations side by side, then the engine's stages."""
+    rows = results["rows"]
+    at = {(row["implementation"], row["dtype"]): row for row in rows}
+    seconds = {key: median(row["seconds"]) for key, row in at.items()}
+    body = []
+    for (name, dtype), row in at.items():
+        took = seconds[name, dtype]
+        body.append(
+            [
+                IMPLEMENTATIONS[name],
+                dtype,
+                f"{1e3 * took:,.0f}",
+                f"{row['users'] / took:,.1f}",
+                f"{seconds['reference', dtype] / took:.1f}x",
+                f"{seconds['reference', 'fp32'] / took:.1f}x",
+                f"{floor_seconds(row) / took:.0%}",
+                f"{row['step_bytes'] / GIB:.2f}",
+            ]
+        )
+    head = ["", "dtype", "step ms", "users/s", "vs reference, same dtype", "vs reference fp32"]
+    head += ["of the floor", "step GiB"]
+    first = rows[0]
+    text = [
+        "## The training step",
+        "",
+        f"Official settings (width 768, 2 layers, 2 heads, 12 steps, up to 30 text and 50 image "
+        f"tokens, dropout 0.1), batch {first['users']}: {first['items']} distinct items in "
+        f"{first['slots']} slots, {first['rows']} rows, {first['tokens']:,} tokens. Forward and "
+        "backward, median; each implementation in a process of its own, one after the other, "
+        "freed memory kept for all of them. The floor is the needed FLOP (DESIGN section 9 "
+        "formula, `bench/floor.py`) over the best matmul rate measured in that process. Step "
+        "memory is the growth of the peak resident memory over that of model and features.",
+        "",
+        table(head, body),
+        "",
+        "## The engine's stages",
+        "",
+        "Each with its backward. The floor of a stage is its share of the needed FLOP; saved is "
+        "what its forward keeps for its backward.",
+        "",
+    ]
+    stage_rows = []
+    for dtype in ("fp32", "bf16"):
+        row = at["engine", dtype]
+        total = sum(stage["seconds"] for stage in row["stages"])
+        for stage in row["stages"]:
+            needed = row["needed_flop"].get(stage["name"])
+            share = (
+                "" if needed is None else f"{needed / row['matmul_flops'] / stage['seconds']:.0%}"
+            )
+            stage_rows.append(
+                [
+                    stage["name"],
+                    dtype,
+                    f"{1e3 * stage['seconds']:,.1f}",
+                    f"{stage['seconds'] / total:.1%}",
+                    share,
+                    f"{stage['saved_bytes'] / GIB:.3f}",
+                ]
+            )
+    head = ["stage", "dtype", "ms", "of the step", "of its floor", "saved GiB"]
+    return "\n".join([*text, table(head, stage_rows)])
+
+
+def batch_size_section(results: dict[str, Any]) -> str:
+    """Time per sample and memory as the batch grows."""
+    body = [
+        [
+            f"{row['users']:,}",
+            row["dtype"],
+            f"{row['items']:,}",
+            f"{row['occurrences'] / row['items']:.2f}",
+            f"{1e3 * median(row['seconds']):,.0f}",
+            f"{1e3 * median(row['seconds']) / row['users']:.1f}",
+            f"{floor_seconds(row) / median(row['seconds']):.0%}",
+            f"{row['peak_bytes'] / GIB:.2f}",
+        ]
+        for row in results["rows"]
+    ]
+    draw_batch_size(results["rows"])
+    head = ["batch", "dtype", "distinct items", "occurrences per item", "step ms", "ms per user"]
+    head += ["of the floor", "process peak GiB"]
+    return "\n".join(
+        [
+            "## Batch size",
+            "",
+            "The larger the batch, the more occurrences share one encoded item.",
+            "",
+            table(head, body),
+            "",
+            f"![Time per user and occurrences per item]({PLOT.relative_to(PAGE.parent)})",
+        ]
+    )
+
+
+def draw_batch_size(rows: list[dict[str, Any]]) -> None:
+    """ms per user by batch size, the dedup ratio beside it."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
+    for dtype, colour in (("fp32", "#0072B2"), ("bf16", "#D55E00")):
+        mine = [row for row in rows if row["dtype"] == dtype]
+        users = [row["users"] for row in mine]
+        cost = [1e3 * median(row["seconds"]) / row["users"] for row in mine]
+        axes.plot(users, cost, "o-", color=colour, label=f"{dtype}: ms per user")
+    mine = [row for row in rows if row["dtype"] == "fp32"]
+    ratio = axes.twinx()
+    ratio.plot(
+        [row["users"] for row in mine],
+        [row["occurrences"] / row["items"] for row in mine],
+        "s--",
+        color="#666666",
+        label="occurrences per distinct item",
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([row["users"] for row in mine], [str(row["users"]) for row in mine])
+    axes.set_xlabel("users in the batch")
+    axes.set_ylabel("ms per user (forward + backward)")
+    axes.set_ylim(bottom=0)
+    ratio.set_ylabel("occurrences per distinct item")
+    ratio.set_ylim(bottom=0)
+    lines = [*axes.get_lines(), *ratio.get_lines()]
+    axes.legend(lines, [line.get_label() for line in lines], loc="upper center")
+    PLOT.parent.mkdir(exist_ok=True)
+    figure.savefig(PLOT, dpi=130)
+    plt.close(figure)
+
+
+def batch_index_section(results: dict[str, Any]) -> str:
+    """Throughput of the index."""
+    row = results["rows"][0]
+    return "\n".join(
+        [
+            "## Building a batch",
+            "",
+            f"`batch_index` of {row['users']:,} users of {row['length']} items on one core: "
+            f"{1e3 * row['seconds']:.2f} ms, {row['users_per_s']:,.0f} users/s.",
+        ]
+    )
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "step": step_section,
+    "batch_size": batch_size_section,
+    "batch_index": batch_index_section,
+}
+
+
+def main() -> None:
+    """Writes the page from the results that are there."""
+    parts = [
+        "# Performance",
+        "",
+        "Made by `make report` from `bench/results/`, which `make bench` writes; nothing here is "
+        "typed by hand.",
+        "",
+    ]
+    for name, section in SECTIONS.items():
+        if not (FOLDER / f"{name}.json").exists():
+            continue
+        results = load(name)
+        machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+        parts += [section(results), "", f"<sub>{machine}</sub>", ""]
+    PAGE.write_text("\n".join(parts))
+    print(PAGE.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The committed results: JSON files in bench/results, written by the benches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.machine import machine
+
+FOLDER = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+
+
+def measured(module: str, *arguments: str) -> dict[str, Any]:
+    """Runs ``python -m module`` in a process of its own and reads its last line of JSON."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def save(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Replaces ``bench/results/<name>.json``."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def load(name: str) -> dict[str, Any]:
+    """The results of a bench.
+
+    Raises:
+        FileNotFoundError: the bench was never run.
+    """
+    return json.loads((FOLDER / f"{name}.json").read_text())

@@ -1,0 +1,118 @@
+"""One training step of one implementation, measured in a process of its own.
+
+``python -m bench.step --implementation engine --dtype bf16`` prints one line of JSON: seconds of
+every step (forward and backward), the memory it needs, and the floor measured beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from bench.baselines import Tuned
+from bench.floor import matmul_rate, needed_work
+from bench.stages import stage_seconds
+from bench.workload import EPOCH, Workload
+from odmt_fast.training.memory import keep_freed_memory
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def build(name: str, workload: Workload) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """The model in training mode and a function computing the loss of the workload's batch."""
+    if name == "engine":
+        engine = workload.engine()
+        batch = workload.packed_batch
+        return engine, lambda: engine.loss(batch, EPOCH).total
+    model: nn.Module = workload.reference()
+    if name != "reference":
+        model = Tuned(model, compiled=name == "compiled")
+    item_ids, log_mask = workload.padded
+
+    def loss() -> Tensor:
+        ce, kd = model(EPOCH, item_ids, log_mask)
+        return ce + kd
+
+    return model, loss
+
+
+IMPLEMENTATIONS = ("reference", "tuned", "compiled", "engine")
+
+
+def timed_steps(
+    model: nn.Module, loss: Callable[[], Tensor], dtype: torch.dtype, steps: int
+) -> list[float]:
+    """Seconds of each forward and backward, after one to warm up."""
+    seconds = []
+    for _ in range(steps + 1):
+        model.zero_grad(set_to_none=True)
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            value = loss()
+        value.backward()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def peak_bytes() -> int:
+    """Highest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--implementation", choices=IMPLEMENTATIONS, required=True)
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--users", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--recompute", action="store_true", help="engine: recompute activations")
+    options = parser.parse_args()
+    dtype = DTYPES[options.dtype]
+    keep_freed_memory()
+    workload = Workload(users=options.users)
+    model, loss = build(options.implementation, workload)
+    if options.recompute:
+        model.items.recompute = True
+    batch = workload.packed_batch
+    work = needed_work(workload.config, batch, batch.features)
+    before = peak_bytes()
+    seconds = timed_steps(model, loss, dtype, options.steps)
+    memory = peak_bytes() - before
+    rate = matmul_rate(dtype)
+    stages = (
+        stage_seconds(workload, dtype, options.steps) if options.implementation == "engine" else []
+    )
+    print(
+        json.dumps(
+            {
+                "implementation": options.implementation,
+                "dtype": options.dtype,
+                "recompute": options.recompute,
+                "users": options.users,
+                "rows": batch.n_rows,
+                "occurrences": batch.occurrences.shape[0],
+                "slots": workload.users * (workload.steps + 1),
+                "items": batch.items.shape[0],
+                "tokens": sum(f.values.shape[0] for f in batch.features),
+                "seconds": seconds,
+                "step_bytes": memory,
+                "peak_bytes": before + memory,
+                "needed_flop": asdict(work),
+                "matmul_flops": rate,
+                "threads": torch.get_num_threads(),
+                "stages": [asdict(stage) for stage in stages],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

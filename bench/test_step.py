@@ -1,0 +1,53 @@
+"""The training step at the official settings: engine, tuned baseline and reference, in one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.results import measured, save
+
+CASES = [
+    ("engine", "fp32"),
+    ("engine", "bf16"),
+    ("tuned", "fp32"),
+    ("tuned", "bf16"),
+    ("compiled", "fp32"),
+    ("compiled", "bf16"),
+    ("reference", "fp32"),
+    ("reference", "bf16"),
+]
+ROWS: list[dict[str, Any]] = []
+
+
+@pytest.mark.parametrize(("implementation", "dtype"), CASES, ids=lambda value: value)
+def test_step(benchmark: Any, implementation: str, dtype: str) -> None:
+    steps = "3" if implementation == "reference" else "7"
+    row = benchmark.pedantic(
+        measured,
+        ("bench.step", "--implementation", implementation, "--dtype", dtype, "--steps", steps),
+        rounds=1,
+    )
+    benchmark.extra_info.update(row)
+    ROWS.append(row)
+    if len(ROWS) == len(CASES):
+        save("step", ROWS)
+
+
+SIZES = (16, 64, 256, 1024)
+SWEEP: list[dict[str, Any]] = []
+
+
+@pytest.mark.parametrize("users", SIZES)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_batch_size(benchmark: Any, users: int, dtype: str) -> None:
+    row = benchmark.pedantic(
+        measured,
+        ("bench.step", "--implementation", "engine", "--dtype", dtype, "--users", str(users)),
+        rounds=1,
+    )
+    benchmark.extra_info.update(row)
+    SWEEP.append(row)
+    if len(SWEEP) == 2 * len(SIZES):
+        save("batch_size", SWEEP)

@@ -1,0 +1,141 @@
+"""The training batch the benches use: official sizes, realistic lengths and popularity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from odmt_fast import ODMT, ModelConfig, reference
+from odmt_fast.batch.batch import Batch
+from odmt_fast.features.tokens import TokenTable
+from odmt_fast.kernels.batch_index import batch_index
+
+EPOCH = 5
+"""The epoch of the benches: a ramp-up weight that is neither 0 nor 1."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Random features of the official sizes and a batch of users.
+
+    Sequence lengths are 3 to S + 1, most of them short (mean about 6, as in the Amazon review
+    data); items follow a Zipf law, so that a batch repeats the popular ones as real batches do.
+
+    Attributes:
+        users: B.
+        width: d, also of the features.
+        text_tokens: the most text tokens an item has; lengths are uniform on 8..text_tokens.
+        image_tokens: tokens of every image.
+        items: catalogue size.
+        dropout: probability.
+        layers: IMT layers and heads.
+        seed: of everything.
+    """
+
+    users: int = 64
+    width: int = 768
+    steps: int = 12
+    text_tokens: int = 30
+    image_tokens: int = 50
+    items: int = 5000
+    dropout: float = 0.1
+    layers: int = 2
+    seed: int = 1
+
+    @property
+    def config(self) -> ModelConfig:
+        """The official architecture."""
+        return ModelConfig(
+            width=self.width,
+            max_seq_len=self.steps,
+            imt_layers=self.layers,
+            dropout=self.dropout,
+            tau=0.3,
+            alpha=20,
+        )
+
+    @cached_property
+    def sequences(self) -> list[Tensor]:
+        """One int64 [n_b] of items per user."""
+        generator = torch.Generator().manual_seed(self.seed)
+        extra = torch.empty(self.users).exponential_(1 / 3.6, generator=generator).long()
+        lengths = (3 + extra).clamp(max=self.steps + 1)
+        weights = 1 / torch.arange(1, self.items + 1, dtype=torch.float64)
+        drawn = torch.multinomial(weights, int(lengths.sum()), True, generator=generator) + 1
+        return list(drawn.split(lengths.tolist()))
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The batch, its features left to the model."""
+        lengths = torch.tensor([len(sequence) for sequence in self.sequences])
+        return Batch(**batch_index(torch.cat(self.sequences), lengths, self.steps)._asdict())
+
+    @cached_property
+    def packed_batch(self) -> Batch:
+        """The batch with the tokens of its items."""
+        text, mask, image = self.features
+        sources = (TokenTable.from_padded(text, mask), TokenTable.from_padded(image))
+        return self.batch.with_features(tuple(s.gather(self.batch.items) for s in sources))
+
+    @cached_property
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """item_ids [B, S + 1] left-padded with 0, log_mask [B, S]."""
+        item_ids = torch.zeros(self.users, self.steps + 1, dtype=torch.int64)
+        log_mask = torch.zeros(self.users, self.steps)
+        for user, sequence in enumerate(self.sequences):
+            item_ids[user, -len(sequence) :] = sequence
+            log_mask[user, self.steps - len(sequence) + 1 :] = 1
+        return item_ids, log_mask
+
+    @cached_property
+    def used_items(self) -> int:
+        """Items that need features: the benches keep only those the batch can hold."""
+        return int(self.batch.items.max())
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor, Tensor]:
+        """text [n + 1, T, d], its mask [n + 1, T], image [n + 1, V, d]; n = the largest used id."""
+        generator = torch.Generator().manual_seed(self.seed)
+        n = self.used_items + 1
+        # Only the batch's items carry numbers; pages of the others are never touched.
+        text = torch.zeros(n, self.text_tokens, self.width)
+        image = torch.zeros(n, self.image_tokens, self.width)
+        for features in (text, image):
+            shape = (self.batch.items.shape[0], *features.shape[1:])
+            features[self.batch.items] = torch.randn(shape, generator=generator)
+        lengths = torch.randint(8, self.text_tokens + 1, (n,), generator=generator)
+        mask = (torch.arange(self.text_tokens) < lengths[:, None]).float()
+        return text, mask, image
+
+    @cached_property
+    def popularity(self) -> Tensor:
+        """Zipf shares [n + 1]."""
+        share = 1 / torch.arange(1, self.used_items + 1, dtype=torch.float64)
+        return torch.cat([torch.ones(1, dtype=torch.float64), share / share.sum()])
+
+    def reference(self) -> reference.Model:
+        """The padded model, in training mode."""
+        text, mask, image = self.features
+        torch.manual_seed(self.seed)
+        return reference.Model(
+            self.config,
+            self.popularity,
+            self.used_items,
+            {"text": text, "image": image},
+            {"text": mask},
+        )
+
+    def engine(self) -> ODMT:
+        """Ours, with the features of the batch's items packed, in training mode."""
+        text, mask, image = self.features
+        torch.manual_seed(self.seed)
+        return ODMT(
+            self.config,
+            self.popularity,
+            self.used_items,
+            TokenTable.from_padded(text, mask),
+            TokenTable.from_padded(image),
+        )
