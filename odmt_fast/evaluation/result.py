@@ -61,6 +61,14 @@ class EvaluationResult:
             for row, name in enumerate(self.names)
         }
 
+    def flat(self) -> dict[str, float]:
+        """``<ranking>/<metric>`` -> value, the columns of a training log."""
+        return {
+            f"{name}/{metric}": value
+            for name, values in self.metrics.items()
+            for metric, value in values.items()
+        }
+
     def value(self, metric: str, name: str | None = None) -> float:
         """One metric, of the ensemble unless a ranking is named.
 

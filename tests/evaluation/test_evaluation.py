@@ -115,6 +115,7 @@ def test_result_renders_as_table_and_json() -> None:
     values = json.loads(json.dumps(result.to_dict()))
     assert values["users"] == 4
     assert values["metrics"]["ensemble"]["hr@5"] == result.value("hr@5")
+    assert result.flat()["id/ndcg@1"] == result.value("ndcg@1", "id")
     with pytest.raises(ValueError, match="hr@7"):
         result.value("hr@7")
     with pytest.raises(ValueError, match="'fusion' was not ranked"):
