@@ -41,10 +41,10 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def scores(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
-    """u . e - log p of every row and column, before multiplicities: [K, M, U] fp32 (or fp64)."""
-    dtype = accumulation_dtype(queries.dtype)
-    return torch.matmul(queries, items.transpose(1, 2)).to(dtype) - columns.log_p.to(dtype)
+def debias(scores: Tensor, columns: Columns) -> Tensor:
+    """u . e - log p from scores u . e [K, M, U], before multiplicities; fp32 (or fp64)."""
+    dtype = accumulation_dtype(scores.dtype)
+    return scores.to(dtype) - columns.log_p.to(dtype)
 
 
 def log_weights(columns: Columns, dtype: torch.dtype) -> Tensor:
@@ -59,8 +59,13 @@ def log_weights(columns: Columns, dtype: torch.dtype) -> Tensor:
     return weights.scatter(1, columns.targets[:, None], 0.0)
 
 
-def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
+def weigh(scores: Tensor, columns: Columns) -> Tensor:
     """u . e - log p + log count, NEG where the column is excluded from the row."""
-    z = scores(queries, items, columns)
+    z = debias(scores, columns)
     weights = log_weights(columns, z.dtype)
     return (z + weights).masked_fill(weights == EXCLUDED, NEG)
+
+
+def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
+    """The logits [K, M, U]; op.py has the contract."""
+    return weigh(torch.bmm(queries, items.transpose(1, 2)), columns)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.debiased_logits.reference import Columns, log_weights, scores
+from odmt_fast.kernels.debiased_logits.reference import Columns, debias, log_weights
 
 ENSEMBLE = -1
 """The teacher that is the mean of all branches' logits."""
@@ -32,7 +32,7 @@ def distilled_softmax(
     detach_teacher: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Per-branch cross entropy [K] and per-edge distillation loss [E]; op.py has the contract."""
-    z = scores(queries, items, columns)
+    z = debias(torch.bmm(queries, items.transpose(1, 2)), columns)
     rows = z.shape[1]
     if rows == 0:
         nothing = (queries.sum() + items.sum()).to(z.dtype) * 0.0

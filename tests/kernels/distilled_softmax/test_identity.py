@@ -27,7 +27,7 @@ BATCHES = {
 
 
 def official_loss(queries, occurrences, item_ids, log_p, tau, edges):
-    """queries [K, B*S, d] and occurrences [K, B*(S+1), d] of all slots; item_ids [B, S+1], 0 = none."""
+    """queries [K, B*S, d] and occurrences [K, B*(S+1), d] of all slots; item_ids [B, S+1]."""
     n_users, width = item_ids.shape
     flat = item_ids.reshape(-1)
     label = torch.arange(flat.numel()).reshape(n_users, width)[:, 1:].reshape(-1)

@@ -1,0 +1,207 @@
+// Row mathematics of the distilled softmax, shared by the CPU and the CUDA engine.
+//
+// A row has K branches of debiased scores z_k = u_k . e_c - log p_c over the distinct columns c and
+// one weight w_c per column: the item's count, 0 when the column is excluded, 1 at the target.
+// The ensemble is the mean of the branches; as a teacher it is number K.
+//   sum_k    = sum_c w exp(z_k - top_k)                     softmax at temperature 1
+//   soft_t   = sum_c w exp((z_t - top_t) / tau)             softmax at tau, t = 0..K
+//   cross_ts = sum_c p_t (z_s - top_s) / tau                p_t = softmax of teacher t at tau
+// from which
+//   ce_k  = log sum_k - (z_k,target - top_k)
+//   kd_ts = tau^2 (log soft_s - cross_ts)
+// and every logit's gradient is elementwise (kernels/distilled_softmax/README.md derives it).
+// Excluded columns enter with weight 0 and a finite exponent, so 0 * inf never arises; scores are
+// centred before they are scaled, so logits of 1e4 keep their digits.
+//
+// The functions are templates over a lane L, the way of the includer to hold some columns at once:
+//   L::V                          values of one or more columns
+//   L::exp(V)                     exponential of values <= 0
+//   L::at_most_zero(V)            min(x, 0), NaN kept
+//   L::larger(V top, V z, V w)    max(top, z) where w > 0, else top
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define ODMT_LANE __device__ __forceinline__
+#define ODMT_ROW __device__ inline
+#else
+#define ODMT_LANE inline __attribute__((always_inline))
+#define ODMT_ROW inline __attribute__((always_inline))
+#endif
+
+namespace odmt_fast {
+
+constexpr int kMaxBranches = 5;
+constexpr int kMaxEdges = 32;
+constexpr float kLowest = -1e30f;
+
+struct Edges {
+  int count;
+  int8_t student[kMaxEdges];
+  int8_t teacher[kMaxEdges];  // == branches: the ensemble
+};
+
+// One pass over rows of logits [branches, rows, columns], contiguous.
+struct RowArgs {
+  const void* logits;
+  void* gradients;  // may be the logits themselves
+  int branches;
+  int64_t rows;
+  int64_t columns;
+  const float* log_p;        // [columns]
+  const int32_t* counts;     // [columns]
+  const int64_t* targets;    // [rows]
+  const int32_t* row_user;   // [rows]
+  const int32_t* history_offsets;
+  const int32_t* history;
+  Edges edges;
+  float tau;
+  float* stats;        // [rows, row_stats(branches)]
+  float* terms;        // [rows, branches + edges]: the losses of each row (forward)
+  const float* g_ce;   // [branches], upstream (backward)
+  const float* g_kd;   // [edges]
+  float inv_rows;      // 1 / rows of the whole batch
+  bool detach_teacher;
+};
+
+// Statistics of a row in the order they are stored.
+template <int K>
+struct RowStats {
+  float top[K + 1];  // largest score of each branch over the columns in play; [K]: the ensemble's
+  float sum[K];
+  float soft[K + 1];
+  float cross[(K + 1) * K];  // [teacher * K + student]
+};
+
+constexpr int row_stats(int branches) { return 3 * branches + 2 + (branches + 1) * branches; }
+
+// What a column's gradient needs of its row, already divided by sums and rows.
+template <int K>
+struct RowGradient {
+  float top[K + 1];
+  float ce[K];               // g_ce / rows / sum
+  float target[K];           // g_ce / rows
+  float soft[K + 1];         // 1 / soft
+  float edge[(K + 1) * K];   // g_kd tau / rows, summed over equal edges
+  float student[K];          // sum of edge over the teachers
+  float pull[K + 1];         // sum of edge * cross over the students
+  float teacher;             // 0 when the teacher is detached, else 1
+};
+
+template <class L, int K>
+struct RowSums {
+  typename L::V sum[K], soft[K + 1], cross[(K + 1) * K];
+};
+
+template <int K, class V>
+ODMT_LANE V ensemble_of(const V (&z)[K]) {
+  V total = z[0];
+  for (int k = 1; k < K; ++k) total = total + z[k];
+  return total * (1.0f / K);
+}
+
+template <class L, int K>
+ODMT_LANE void raise_top(typename L::V (&top)[K + 1], const typename L::V (&z)[K],
+                         const typename L::V& w) {
+  for (int k = 0; k < K; ++k) top[k] = L::larger(top[k], z[k], w);
+  top[K] = L::larger(top[K], ensemble_of<K>(z), w);
+}
+
+// exp((z_t - top_t) / tau) of every teacher; x: the students' centred and scaled scores.
+template <class L, int K>
+ODMT_LANE void soften(const typename L::V (&z)[K], const typename L::V (&centred)[K],
+                      const float (&top)[K + 1], float inv_tau, typename L::V (&x)[K],
+                      typename L::V (&e)[K + 1]) {
+  for (int k = 0; k < K; ++k) {
+    x[k] = centred[k] * inv_tau;
+    e[k] = L::exp(x[k]);
+  }
+  e[K] = L::exp(L::at_most_zero(ensemble_of<K>(z) - top[K]) * inv_tau);
+}
+
+template <class L, int K, bool Distil>
+ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
+                          const typename L::V& w, const float (&top)[K + 1], float inv_tau) {
+  using V = typename L::V;
+  V centred[K];
+  for (int k = 0; k < K; ++k) {
+    centred[k] = L::at_most_zero(z[k] - top[k]);
+    sums.sum[k] = sums.sum[k] + w * L::exp(centred[k]);
+  }
+  if (!Distil) return;
+  V x[K], e[K + 1];
+  soften<L, K>(z, centred, top, inv_tau, x, e);
+  for (int t = 0; t <= K; ++t) {
+    const V p = w * e[t];
+    sums.soft[t] = sums.soft[t] + p;
+    for (int s = 0; s < K; ++s) sums.cross[t * K + s] = sums.cross[t * K + s] + p * x[s];
+  }
+}
+
+// Gradients of one or more columns' scores; the target's own -target[k] is the caller's.
+template <class L, int K, bool Distil>
+ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)[K],
+                                const typename L::V& w, const RowGradient<K>& row, float inv_tau) {
+  using V = typename L::V;
+  V centred[K];
+  for (int k = 0; k < K; ++k) {
+    centred[k] = L::at_most_zero(z[k] - row.top[k]);
+    dz[k] = w * L::exp(centred[k]) * row.ce[k];
+  }
+  if (!Distil) return;
+  V x[K], e[K + 1];
+  soften<L, K>(z, centred, row.top, inv_tau, x, e);
+  for (int t = 0; t <= K; ++t) {
+    const V p = w * e[t] * row.soft[t];
+    V pull = x[0] * row.edge[t * K] - row.pull[t];
+    dz[0] = dz[0] - p * row.edge[t * K];
+    for (int s = 1; s < K; ++s) {
+      pull = pull + x[s] * row.edge[t * K + s];
+      dz[s] = dz[s] - p * row.edge[t * K + s];
+    }
+    const V taught = p * pull * row.teacher;
+    if (t < K) {
+      dz[t] = dz[t] + p * row.student[t] - taught;
+    } else {
+      for (int k = 0; k < K; ++k) dz[k] = dz[k] - taught * (1.0f / K);
+    }
+  }
+}
+
+// Losses of a row: ce [K] then one kd per edge.
+template <int K>
+ODMT_ROW void row_terms(const RowStats<K>& row, const float (&target)[K], const Edges& edges,
+                        float tau, float* terms) {
+  for (int k = 0; k < K; ++k) terms[k] = logf(row.sum[k]) - (target[k] - row.top[k]);
+  for (int e = 0; e < edges.count; ++e) {
+    const int s = edges.student[e], t = edges.teacher[e];
+    terms[K + e] = tau * tau * (logf(row.soft[s]) - row.cross[t * K + s]);
+  }
+}
+
+template <int K>
+ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const RowArgs& a) {
+  out.teacher = a.detach_teacher ? 0.0f : 1.0f;
+  for (int k = 0; k < K; ++k) {
+    out.target[k] = a.g_ce[k] * a.inv_rows;
+    out.ce[k] = out.target[k] / row.sum[k];
+    out.student[k] = 0.0f;
+  }
+  for (int i = 0; i < (K + 1) * K; ++i) out.edge[i] = 0.0f;
+  for (int e = 0; e < a.edges.count; ++e) {
+    const int s = a.edges.student[e], t = a.edges.teacher[e];
+    const float weight = a.g_kd[e] * a.tau * a.inv_rows;
+    out.edge[t * K + s] += weight;
+    out.student[s] += weight;
+  }
+  for (int t = 0; t <= K; ++t) {
+    out.top[t] = row.top[t];
+    out.soft[t] = a.edges.count ? 1.0f / row.soft[t] : 0.0f;
+    out.pull[t] = 0.0f;
+    for (int s = 0; s < K; ++s) out.pull[t] += out.edge[t * K + s] * row.cross[t * K + s];
+  }
+}
+
+}  // namespace odmt_fast

@@ -1,0 +1,3 @@
+#define ODMT_LANES 8
+#define ODMT_ROWS_ISA rows_avx2
+#include "distilled_rows_cpu.h"

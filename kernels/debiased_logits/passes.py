@@ -1,0 +1,74 @@
+"""The passes of the compiled extension over the scores [K, M, U] and over their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.debiased_logits.reference import Columns
+
+SCALARS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""Numbers of the storage types in the extension (csrc/distilled_rows_module.h)."""
+
+
+def prepared(columns: Columns) -> Columns:
+    """The columns as the extension reads them: contiguous, log_p in fp32."""
+    return Columns(columns.log_p.float().contiguous(), *(c.contiguous() for c in columns[1:]))
+
+
+def pointers(columns: Columns) -> Any:
+    """The addresses of prepared columns, for one call; the caller keeps the tensors alive."""
+    from odmt_fast import _C
+
+    return _C.ColumnPointers(
+        columns=columns.log_p.numel(),
+        users=columns.history_offsets.numel() - 1,
+        history_size=columns.history.numel(),
+        log_p=columns.log_p.data_ptr(),
+        counts=columns.counts.data_ptr(),
+        targets=columns.targets.data_ptr(),
+        row_user=columns.row_user.data_ptr(),
+        history_offsets=columns.history_offsets.data_ptr(),
+        history=columns.history.data_ptr(),
+    )
+
+
+def stream(tensor: Tensor) -> int:
+    """The handle of the current CUDA stream of the tensor's device."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream
+
+
+def forward(scores: Tensor, columns: Columns) -> Tensor:
+    """fp32 logits of fp32, bf16 or (on CUDA) fp16 scores."""
+    scores = scores.contiguous()
+    out = torch.empty_like(scores, dtype=torch.float32)
+    _run(scores, out, columns, forward=True)
+    return out
+
+
+def backward(gradient: Tensor, columns: Columns, dtype: torch.dtype) -> Tensor:
+    """The gradient of the scores, in their dtype."""
+    gradient = gradient.contiguous()
+    out = torch.empty_like(gradient, dtype=dtype)
+    _run(gradient, out, columns, forward=False)
+    return out
+
+
+def _run(source: Tensor, out: Tensor, columns: Columns, *, forward: bool) -> None:
+    from odmt_fast import _C
+
+    own = prepared(columns)
+    branches, rows = source.shape[:2]
+    narrow = source.dtype if forward else out.dtype
+    shape = dict(branches=branches, rows=rows, columns=pointers(own))
+    from_, to = source.data_ptr(), out.data_ptr()
+    if source.device.type == "cuda":
+        _C.debiased_rows_cuda(
+            from_, to, scalar=SCALARS[narrow], forward=forward, stream=stream(source), **shape
+        )
+    elif forward:
+        _C.debiased_rows_forward(scores=from_, out=to, bf16=narrow == torch.bfloat16, **shape)
+    else:
+        _C.debiased_rows_backward(gradient=from_, out=to, bf16=narrow == torch.bfloat16, **shape)

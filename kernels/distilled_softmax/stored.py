@@ -1,0 +1,100 @@
+"""The engine that stores logits: matmul -> one pass over the rows -> matmul, chunk by chunk.
+
+Shapes    queries [K, M, d], items [K, U, d]; logits [K, m, U] of m rows at a time
+Memory    at most `memory_budget` bytes of logits (one row's at least). When all rows fit they are
+          kept from the forward to the backward and overwritten there by their gradients; otherwise
+          the backward computes each chunk again.
+Dtypes    products in the dtype of the inputs, statistics in fp32, d(items) summed over the chunks
+          in fp32
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.debiased_logits.passes import prepared
+from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.distilled_softmax import rows
+from odmt_fast.kernels.distilled_softmax.spec import Spec, stats_width
+
+
+def rows_at_a_time(queries: Tensor, items: Tensor, memory_budget: int) -> int:
+    """How many rows' logits the budget holds: M when all do, at least 1."""
+    row_bytes = items.shape[0] * items.shape[1] * items.element_size()
+    return max(1, min(queries.shape[1], memory_budget // max(1, row_bytes)))
+
+
+class _Chunks:
+    """Row ranges with their logits, one buffer for all of them."""
+
+    def __init__(self, queries: Tensor, items: Tensor, columns: Columns, spec: Spec) -> None:
+        self.queries, self.items, self.columns = queries, items, columns
+        self.size = rows_at_a_time(queries, items, spec.memory_budget)
+        self.all_rows = self.size >= queries.shape[1]
+
+    def __iter__(self) -> Iterator[tuple[slice, Columns, Tensor]]:
+        branches, n_rows, _ = self.queries.shape
+        n_columns = self.items.shape[1]
+        buffer = self.queries.new_empty(branches * self.size * n_columns)
+        for start in range(0, n_rows, self.size):
+            part = slice(start, min(start + self.size, n_rows))
+            queries = self.queries[:, part]
+            logits = buffer[: branches * queries.shape[1] * n_columns]
+            logits = logits.view(branches, -1, n_columns)
+            torch.bmm(queries, self.items.transpose(1, 2), out=logits)
+            yield part, self.columns_of(part), logits
+
+    def columns_of(self, part: slice) -> Columns:
+        """The columns seen from the rows of a part."""
+        c = self.columns
+        return c._replace(targets=c.targets[part], row_user=c.row_user[part])
+
+
+def forward(
+    queries: Tensor, items: Tensor, columns: Columns, spec: Spec
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """ce [K], kd [E], the statistics of the rows [M, W], and the logits if all fit the budget."""
+    branches, n_rows, _ = queries.shape
+    chunks = _Chunks(queries, items, prepared(columns), spec)
+    stats = queries.new_empty((n_rows, stats_width(branches)), dtype=torch.float32)
+    totals = queries.new_zeros(branches + len(spec.edges), dtype=torch.float64)
+    kept = None
+    for part, own, logits in chunks:
+        rows.forward(logits, own, spec, stats[part], totals)
+        kept = logits if chunks.all_rows else None
+    terms = (totals / n_rows).float()
+    return terms[:branches].clone(), terms[branches:].clone(), stats, kept
+
+
+def backward(
+    upstream: tuple[Tensor, Tensor],
+    queries: Tensor,
+    items: Tensor,
+    columns: Columns,
+    spec: Spec,
+    stats: Tensor,
+    logits: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """d(queries), d(items); overwrites the logits when given them, computes them again otherwise."""
+    n_rows = queries.shape[1]
+    chunks = _Chunks(queries, items, prepared(columns), spec)
+    g_ce, g_kd = (g.float().contiguous() for g in upstream)
+    everything = slice(0, n_rows)
+    parts = chunks if logits is None else [(everything, chunks.columns, logits)]
+    if logits is not None or chunks.all_rows:
+        for _, own, z in parts:
+            rows.backward(z, z, own, spec, stats, (g_ce, g_kd), n_rows)
+            return torch.bmm(z, items), torch.bmm(z.transpose(1, 2), queries)
+    d_queries = torch.empty_like(queries)
+    d_items = torch.zeros_like(items, dtype=torch.float32)
+    for part, own, z in parts:
+        rows.backward(z, z, own, spec, stats[part], (g_ce, g_kd), n_rows)
+        d_queries[:, part] = torch.bmm(z, items)
+        if items.dtype == torch.float32:
+            d_items.baddbmm_(z.transpose(1, 2), queries[:, part])
+        else:
+            d_items += torch.bmm(z.transpose(1, 2), queries[:, part])
+    return d_queries, d_items.to(items.dtype)
