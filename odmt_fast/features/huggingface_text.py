@@ -40,13 +40,13 @@ class HuggingFaceText(Encoder[str]):
             return AutoTokenizer.from_pretrained(where, local_files_only=options.offline)
 
         self._name, self._options = name, options
+        self._model: Any = load_model(name, options, "text_model", "input_ids")
         self._tokenizer = load_part(name, "tokenizer", load)
         if options.max_tokens > self._tokenizer.model_max_length:
             raise ValueError(
                 f"max_tokens={options.max_tokens} is more than encoder={name!r} reads "
                 f"({self._tokenizer.model_max_length})"
             )
-        self._model: Any = load_model(name, options, "text_model", "input_ids")
         probe = self._token_ids(["a"])[0]
         self._prefixed = probe[0] in self._tokenizer.all_special_ids
         self.dim = self._states([probe])[0].shape[1]

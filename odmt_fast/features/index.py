@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ class Plan:
         n, step = len(self.items), self.shard_items
         return tuple(range(first, min(first + step, n)) for first in range(0, n, step))
 
+    @cached_property
     def digest(self) -> str:
         """sha256 that every shard carries; the encoder's name is left out (folders move)."""
         values = asdict(self)
@@ -214,7 +216,7 @@ def _flat(plan: Plan) -> dict[str, Any]:
     encoder = {k: v for k, v in plan.encoder.items() if k not in ("name", "settings")}
     settings = plan.encoder.get("settings", {})
     return {
-        **values,
-        **{f"encoder {k}": v for k, v in encoder.items()},
         **{f"encoder setting {k}": v for k, v in settings.items()},
+        **{f"encoder {k}": v for k, v in encoder.items()},
+        **values,
     }

@@ -38,7 +38,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_shard(path: Path, values: Tensor, lengths: Tensor, plan: Plan, number: int) -> None:
     """Writes tokens [P, dim] and lengths int32 [n] of a shard's items."""
-    tag = json.dumps({"plan": plan.digest(), "shard": number})
+    tag = json.dumps({"plan": plan.digest, "shard": number})
     tensors = {"values": values, "lengths": lengths}
     # One metadata entry: safetensors writes several in an order that changes between runs.
     write_atomically(path, lambda file: save_file(tensors, file, metadata={"odmt_fast": tag}))
@@ -62,13 +62,16 @@ def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
             values, lengths = file.get_tensor("values"), file.get_tensor("lengths")
     except Exception as error:  # safetensors raises its own and plain OSErrors
         raise StoreError(f"{path} cannot be read: {error}") from None
-    if tag != {"plan": plan.digest(), "shard": number}:
+    if tag != {"plan": plan.digest, "shard": number}:
         raise StoreError(
             f"{path} belongs to another store (other items, encoder or settings than the index)"
         )
     rows = plan.shards[number]
     if lengths.shape != (len(rows),) or int(lengths.sum()) != values.shape[0]:
-        raise StoreError(f"{path} describes {lengths.shape[0]} items, the index {len(rows)}")
+        raise StoreError(
+            f"{path} is damaged: lengths of {lengths.shape[0]} items, {int(lengths.sum())} tokens; "
+            f"it should have {len(rows)} items, {values.shape[0]} tokens"
+        )
     return values, lengths
 
 
