@@ -16,7 +16,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-CXX = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math"
+CXX = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -ffp-contract=fast -Wno-psabi"
 AVX2 = "-mavx2 -mfma -mf16c -mbmi2"
 AVX512 = f"{AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16"
 # A source named *_<isa>.cpp is compiled with these flags and entered only on a CPU that has them.

@@ -11,7 +11,8 @@
 namespace py = pybind11;
 
 void bind_batch_index(py::module_&);
-void bind_distilled_rows(py::module_&) __attribute__((weak));
+void bind_cpu_kernels(py::module_&);
+void bind_distilled_rows(py::module_&);
 
 static py::dict build_info() {
   py::dict info;
@@ -34,5 +35,6 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled operators of odmt_fast; raw pointers in, raw pointers out.";
   m.def("build_info", &build_info, "What was compiled, with which flags.");
   bind_batch_index(m);
-  if (bind_distilled_rows) bind_distilled_rows(m);
+  bind_cpu_kernels(m);
+  bind_distilled_rows(m);
 }

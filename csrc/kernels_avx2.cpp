@@ -1,0 +1,2 @@
+#define ODMT_FAST_ISA avx2
+#include "table.inl"

@@ -1,0 +1,2 @@
+#define ODMT_FAST_ISA avx512
+#include "table.inl"

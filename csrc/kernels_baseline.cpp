@@ -1,0 +1,2 @@
+#define ODMT_FAST_ISA baseline
+#include "table.inl"

@@ -1,0 +1,27 @@
+// The table of one instruction set: included by kernels_<isa>.cpp, compiled with its flags.
+#include "pointwise.inl"
+#include "readout.inl"
+
+#define ODMT_FAST_STRING_OF(x) #x
+#define ODMT_FAST_STRING(x) ODMT_FAST_STRING_OF(x)
+
+namespace odmt_fast {
+namespace ODMT_FAST_ISA {
+
+Kernels table() {
+  return {ODMT_FAST_STRING(ODMT_FAST_ISA),
+          dropout,
+          norm_forward,
+          norm_backward,
+          attention_forward,
+          attention_backward,
+          readout_forward,
+          readout_backward,
+          column_sum,
+          relu_backward_bias,
+          bias_relu,
+          to_bf16};
+}
+
+}  // namespace ODMT_FAST_ISA
+}  // namespace odmt_fast

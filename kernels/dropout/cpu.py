@@ -1,0 +1,33 @@
+"""Dropout in C++ (csrc/residual_norm.inl), and how the CPU kernels are told about dropout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from odmt_fast import _C
+from odmt_fast.kernels.dropout.reference import threshold
+
+DropoutArgument = tuple[int, float, int]
+"""(threshold, scale of the kept values, address of the seed); address 0 = no dropout."""
+
+
+def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
+    """What the extension wants to know about dropout; `seed` must outlive the call."""
+    if p == 0.0 or seed is None:
+        return 0, 1.0, 0
+    return threshold(p), 1.0 / (1.0 - p), seed.data_ptr()
+
+
+def apply(x: Tensor, p: float, seed: Tensor) -> Tensor:
+    """`op.dropout` of a contiguous float32 or bfloat16 tensor; also its own gradient."""
+    y = torch.empty_like(x)
+    _C.dropout(
+        x.dtype == torch.bfloat16,
+        x.numel(),
+        x.data_ptr(),
+        y.data_ptr(),
+        dropout_argument(p, seed),
+        torch.get_num_threads(),
+    )
+    return y
