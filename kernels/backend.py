@@ -1,7 +1,8 @@
 """Which implementation of an operator runs: the fastest that can, or the one that is forced.
 
-``ODMT_FAST_BACKEND=reference|cpu|triton|cuda`` forces one for the whole process; a forced backend
-that cannot run raises and names what is missing. Only ``op.py`` files call :func:`choose`.
+``ODMT_FAST_BACKEND=reference|cpu|triton|cuda`` forces one for every operator that has it; a forced
+backend that cannot run raises and names what is missing. Operators without that backend
+(`batch_index` runs on the CPU only) keep their own choice. Only ``op.py`` files call `choose`.
 """
 
 from __future__ import annotations
@@ -39,13 +40,8 @@ def choose(op: str, device_type: str, candidates: Mapping[str, Missing]) -> str:
         RuntimeError: the forced backend cannot run here; the message says what is missing.
     """
     name = forced()
-    if name is None:
+    if name is None or name not in candidates:
         return next(n for n, missing in candidates.items() if missing(device_type) is None)
-    if name not in candidates:
-        raise RuntimeError(
-            f"{ENVIRONMENT_VARIABLE}={name}: {op} has no such backend; it has "
-            f"{', '.join(candidates)}"
-        )
     reason = candidates[name](device_type)
     if reason is not None:
         raise RuntimeError(f"{ENVIRONMENT_VARIABLE}={name}: {op} cannot run: {reason}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from odmt_fast.kernels.feed_forward import feed_forward
 from odmt_fast.kernels.packed_attention import packed_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
@@ -150,8 +151,7 @@ class Block(nn.Module):
     def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:
         """O, residual, norm, feed-forward, residual, norm; attended and x [R, d]."""
         x = self._residual_norm(linear(attended, self.out), x, self.attention_norm, sites[1])
-        hidden = linear(x, self.up.weight, self.up.bias).relu()
-        y = linear(hidden, self.down.weight, self.down.bias)
+        y = feed_forward(x, self.up.weight, self.up.bias, self.down.weight, self.down.bias)
         return self._residual_norm(y, x, self.norm, sites[2])
 
     @staticmethod

@@ -1,0 +1,76 @@
+"""feed_forward against float64, forward and every gradient, with and without groups."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.kernels.feed_forward import feed_forward
+from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
+
+needs_extension = pytest.mark.skipif(
+    extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
+)
+
+
+def arguments(groups: int | None, rows: int, width: int, hidden: int) -> list[Tensor]:
+    torch.manual_seed(rows)
+    g = () if groups is None else (groups,)
+    shapes = [(rows, width), (*g, hidden, width), (*g, hidden), (*g, width, hidden), (*g, width)]
+    return [torch.randn(shape, dtype=torch.float64) / shape[-1] ** 0.5 for shape in shapes]
+
+
+def run(function: object, tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    inputs = [t.detach().to(dtype).requires_grad_() for t in tensors]
+    y = function(*inputs)  # type: ignore[operator]
+    y.backward(torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(dtype))
+    return [y, *(t.grad for t in inputs)]
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("groups", "rows", "width", "hidden"),
+    [(None, 1, 8, 32), (None, 37, 24, 50), (None, 300, 64, 256), (3, 9, 16, 64), (2, 70, 33, 65)],
+)
+def test_no_worse_than_twice_the_eager_error(
+    groups: int | None, rows: int, width: int, hidden: int, dtype: torch.dtype
+) -> None:
+    tensors = [t.to(dtype).double() for t in arguments(groups, rows, width, hidden)]
+    exact = run(feed_forward_reference, tensors, torch.float64)
+    eager = run(feed_forward_reference, tensors, dtype)
+    got = run(feed_forward, tensors, dtype)
+    for name, a, b, c in zip(("y", "dx", "dU", "da", "dD", "db"), exact, eager, got, strict=True):
+        assert c.dtype == dtype and torch.isfinite(c).all()
+        # By norm: an activation rounded across zero is a jump in the gradient, for both.
+        allowed = 2 * (b.double() - a).norm() + 1e-6 * (1 + a.norm())
+        assert (c.double() - a).norm() <= allowed, name
+
+
+def test_float64_runs_the_reference_and_passes_gradcheck() -> None:
+    inputs = [t.requires_grad_() for t in arguments(2, 6, 4, 5)]
+    assert torch.autograd.gradcheck(feed_forward, inputs)
+
+
+@needs_extension
+def test_master_weights_get_gradients_in_their_own_dtype() -> None:
+    x, *weights = arguments(None, 5, 8, 16)
+    weights = [w.float().requires_grad_() for w in weights]
+    y = feed_forward(x.bfloat16(), *weights)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in weights)
+
+
+def test_compiles_as_one_graph() -> None:
+    tensors = [t.float() for t in arguments(None, 7, 8, 16)]
+    compiled = torch.compile(feed_forward, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*tensors), feed_forward(*tensors))
+
+
+def test_a_wrong_shape_is_named() -> None:
+    x, up, up_bias, down, down_bias = arguments(None, 5, 8, 16)
+    with pytest.raises(ValueError, match=r"down must be \[8, 16\], got \[16, 8\]"):
+        feed_forward(x, up, up_bias, down.t(), down_bias)
