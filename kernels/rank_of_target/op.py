@@ -1,7 +1,7 @@
 """Rank of the target: checks, backend, custom op.
 
-One implementation made of torch operators serves every device, so a forced kernel backend (cpu,
-triton, cuda) runs it too; ``ODMT_FAST_BACKEND=reference`` runs the plain one.
+One implementation made of torch operators, `tiled`, serves every device, so there is nothing for
+``ODMT_FAST_BACKEND=cpu|triton|cuda`` to choose; ``reference`` runs the plain one.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
+
 from odmt_fast.kernels.backend import Missing, choose, runs_anywhere
 from odmt_fast.kernels.rank_of_target import reference, tiled
 from odmt_fast.kernels.rank_of_target.reference import Repeats
-from torch import Tensor
 
-CANDIDATES: Mapping[str, Missing] = dict.fromkeys(
-    ("cpu", "cuda", "triton", "reference"), runs_anywhere
-)
+CANDIDATES: Mapping[str, Missing] = {"tiled": runs_anywhere, "reference": runs_anywhere}
 
 # Scores of one tile: what stays in a core's cache; enough columns to fill a GPU.
 _TILE_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}

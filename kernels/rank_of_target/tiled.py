@@ -9,8 +9,9 @@ Ties      the target's score comes from the same matrix product as the scores it
 from __future__ import annotations
 
 import torch
-from odmt_fast.kernels.rank_of_target.reference import Repeats
 from torch import Tensor
+
+from odmt_fast.kernels.rank_of_target.reference import Repeats
 
 # Products with few rows or columns take routines that add in another order.
 _FEWEST_ROWS, _FEWEST_COLUMNS = 16, 64

@@ -1,0 +1,81 @@
+"""The commands, and the one place where errors become lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from odmt_fast import __version__
+from odmt_fast.cli.baselines import baselines
+from odmt_fast.cli.doctor import doctor
+from odmt_fast.cli.errors import one_line
+from odmt_fast.cli.evaluate import evaluate
+from odmt_fast.cli.extract import extract
+from odmt_fast.cli.plot import plot
+from odmt_fast.cli.prepare import prepare
+from odmt_fast.cli.recommend import recommend
+from odmt_fast.cli.settings import listing
+from odmt_fast.cli.train import train
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="odmt-fast",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"odmt-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors (may stand anywhere).")
+    ] = False,
+) -> None:
+    """Multi-modal sequential recommendation by online distillation, fast and exact.
+
+    From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
+    Nothing at hand? demo makes a small shop and goes through all of it.
+    """
+
+
+for _command in (prepare, extract, train, evaluate, recommend, plot, baselines, doctor):
+    app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command; 0 = done, 1 = refused, 2 = wrong usage, 130 = interrupted."""
+    debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
+    try:
+        app(arguments, prog_name="odmt-fast")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        message = one_line(error)
+        print(f"error: {message}", file=sys.stderr)
+        if "--json" in arguments:
+            print(json.dumps({"error": message}, ensure_ascii=False))
+        return 1
+    return 0

@@ -1,0 +1,98 @@
+"""``odmt-fast extract``: texts or pictures into a token store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from odmt_fast.cli.options import Json
+from odmt_fast.cli.output import Output
+
+BUILT_IN = {"text": "hashed-words", "image": "pca-patches"}
+
+
+def extract(
+    dataset: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    modality: Annotated[str, typer.Option(help="text or image.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder or hub name of a transformers model, or a built-in one: hashed-words "
+            "(text), pca-patches (image), which need no weights.",
+            show_default="the built-in one",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Token store.", show_default="DATASET/features/MODALITY"),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Hidden state to take; officially 12.", show_default="the last"),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Text tokens kept of an item.")] = 30,
+    width: Annotated[
+        int | None, typer.Option(help="Token width of a built-in encoder.", show_default="its own")
+    ] = None,
+    official_images: Annotated[
+        bool,
+        typer.Option(
+            "--official-images",
+            help="Normalise pictures by 0.5, as officially.",
+            show_default=False,
+        ),
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
+    batch_size: Annotated[int, typer.Option(help="Texts or pictures encoded at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never ask the hub.", show_default=False)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another store in OUT.", show_default=False)
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
+    from odmt_fast.cli.workspace import default_store
+    from odmt_fast.data import Interactions
+    from odmt_fast.features.encoder import EncoderOptions
+    from odmt_fast.features.extract import extract as extract_tokens
+
+    if modality not in ("text", "image"):
+        raise ValueError(f"--modality {modality} does not exist; use text or image")
+    output = Output(json_output)
+    store = extract_tokens(
+        Interactions.load(dataset).items,
+        "text" if modality == "text" else "image",
+        encoder or BUILT_IN[modality],
+        out or default_store(dataset, modality),
+        options=EncoderOptions(
+            layer=layer,
+            max_tokens=max_tokens,
+            width=width,
+            normalisation="official" if official_images else "encoder",
+            batch_size=batch_size,
+            device=device,
+            offline=offline,
+        ),
+        dtype=dtype,
+        overwrite=overwrite,
+        progress=output.counter(modality),
+    )
+    tokens = int(store.offsets[-1])
+    output.result(
+        {
+            "store": store.path,
+            "items": store.n_items,
+            "tokens": tokens,
+            "width": store.dim,
+            "bytes": store.nbytes,
+        },
+        lambda console: console.print(
+            f"{store.path}: {tokens:,} {modality} tokens of width {store.dim} for "
+            f"{store.n_items:,} items, {store.nbytes / 1e6:,.1f} MB"
+        ),
+    )

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object.", show_default=False)
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG.yaml",
+        help="Settings by section, such as 'model: {width: 128}'.",
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Published settings to start from: stream, arts, office or hm."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting: --set model.tau=0.5 (repeat)."),
+]
+Data = Annotated[Path | None, typer.Option(help="Prepared dataset (data.path).")]
+Run = Annotated[Path, typer.Argument(help="Directory of a training run.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Checkpoint = Annotated[str, typer.Option(help="best, last, or the path of a checkpoint.")]

@@ -1,0 +1,103 @@
+"""One small step of training and ranking, watched: which backend each operator takes, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from odmt_fast.batch import Collator
+from odmt_fast.config import ModelConfig
+from odmt_fast.data import Sequences, leave_one_out
+from odmt_fast.evaluation import evaluate
+from odmt_fast.features.tokens import TokenTable
+from odmt_fast.kernels import backend
+from odmt_fast.model import ODMT
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of one operator, for one kind of tensors.
+
+    Attributes:
+        operator: its name.
+        device: type of the device its tensors are on.
+        backend: what runs.
+        why: what keeps each faster backend from running, or that this is the fastest.
+    """
+
+    operator: str
+    device: str
+    backend: str
+    why: str
+
+
+def probe(device: torch.device) -> tuple[list[Choice], str | None]:
+    """Runs the step; the choices made until it ended, and what ended it early (None: nothing)."""
+    with _watched() as choices:
+        try:
+            _step(device)
+        # Whatever is wrong with the machine is the answer, not an accident.
+        except Exception as error:
+            return sorted(choices, key=_name), f"{type(error).__name__}: {error}"
+    return sorted(choices, key=_name), None
+
+
+def _name(choice: Choice) -> str:
+    return choice.operator
+
+
+def _step(device: torch.device) -> None:
+    generator = np.random.default_rng(0)
+    users = [generator.choice(40, size, replace=False) + 1 for size in (5, 7, 9, 6)]
+    split = leave_one_out(Sequences.from_lists([user.tolist() for user in users]), 40, 6)
+    text, image = (TokenTable.from_padded(torch.randn(41, 3, 8)) for _ in range(2))
+    config = ModelConfig(width=16, max_seq_len=6)
+    model = ODMT(config, split.popularity.tolist(), 40, text, image).to(device)
+    batch = Collator(split.train, 6, (text, image))(np.arange(len(users))).to(device)
+    torch.autograd.backward(model.loss(batch, 1).total)
+    evaluate(model, split.test, split.test_history)
+
+
+@contextmanager
+def _watched() -> Iterator[list[Choice]]:
+    """Notes what `kernels.backend.choose` answers, wherever an operator imported it."""
+    made: list[Choice] = []
+    choose = backend.choose
+
+    def noting(
+        op: str, device_type: str, candidates: Mapping[str, Callable[[str], str | None]]
+    ) -> str:
+        name = choose(op, device_type, candidates)
+        choice = Choice(op, device_type, name, _why(name, device_type, candidates))
+        if choice not in made:
+            made.append(choice)
+        return name
+
+    users = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("odmt_fast.kernels.") and getattr(module, "choose", None) is choose
+    ]
+    try:
+        for module in users:
+            module.__dict__["choose"] = noting
+        yield made
+    finally:
+        for module in users:
+            module.__dict__["choose"] = choose
+
+
+def _why(name: str, device_type: str, candidates: Mapping[str, Callable[[str], str | None]]) -> str:
+    if backend.forced() == name:
+        return f"forced by {backend.ENVIRONMENT_VARIABLE}"
+    reasons = []
+    for candidate, missing in candidates.items():
+        if candidate == name:
+            break
+        reasons.append(f"{candidate}: {missing(device_type)}")
+    return "; ".join(reasons) or "the fastest"

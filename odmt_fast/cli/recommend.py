@@ -1,0 +1,86 @@
+"""``odmt-fast recommend``: lists for users or for a history, and vectors for other systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from odmt_fast.cli.options import Checkpoint, Device, Json, Run
+from odmt_fast.cli.output import Output, table
+from odmt_fast.cli.settings import read_config
+
+
+def recommend(
+    run: Run,
+    user: Annotated[
+        list[str] | None, typer.Option(help="User of the dataset, by name (repeat).")
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Items by name, oldest first, such as p00017,p00230.", metavar="ITEMS"),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Items of a list.")] = 10,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the vectors of all items and users for an inner-product index."),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = None,
+    json_output: Json = False,
+) -> None:
+    """Recommend new items to users of the dataset or to anybody with a history."""
+    from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
+    from odmt_fast.data import Sequences
+    from odmt_fast.retrieval import export_vectors
+
+    if not user and not history and export is None:
+        raise ValueError("nothing is asked; use --user NAME, --history ITEMS or --export DIR")
+    output = Output(json_output)
+    config = read_config(run)
+    if device is not None:
+        config = config.updated({"training.device": device})
+    workspace = Workspace.open(config)
+    model = trained_model(workspace, weights_of(run, checkpoint))
+    recommender = workspace.recommender(model)
+
+    asked: dict[str, list[int]] = {}
+    rows = {name: row for row, name in enumerate(workspace.data.users)} if user else {}
+    for name in user or ():
+        if name not in rows:
+            raise ValueError(f"--user {name} is not among the {len(rows)} users of the dataset")
+        asked[name] = workspace.data.sequences[rows[name]].tolist()
+    if history:
+        asked["history"] = recommender.dense_ids(history.split(","))
+    lists = recommender.recommend(Sequences.from_lists(asked.values()), k) if asked else []
+
+    exported = []
+    if export is not None:
+        data = workspace.data
+        vectors = recommender.item_vectors[1:]
+        exported.append(export_vectors(export, "items", vectors, data.items.ids))
+        users = recommender.user_vectors(data.sequences)
+        exported.append(export_vectors(export, "users", users, data.users))
+
+    output.result(
+        {
+            "recommendations": {
+                name: [item.to_dict() for item in items]
+                for name, items in zip(asked, lists, strict=True)
+            },
+            "exported": [str(path) for path in exported],
+        },
+        lambda console: console.print(
+            *(
+                table(
+                    name,
+                    ("item", "title", "score"),
+                    [(item.id, item.title or "", f"{item.score:.3f}") for item in items],
+                )
+                for name, items in zip(asked, lists, strict=True)
+            ),
+            *(f"wrote {path}" for path in exported),
+            sep="\n",
+        ),
+    )

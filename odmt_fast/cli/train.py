@@ -1,0 +1,98 @@
+"""``odmt-fast train``: a configuration into a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set
+from odmt_fast.cli.output import Output, table
+from odmt_fast.cli.settings import load_config, pairs
+
+
+def train(
+    config_file: ConfigFile = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    data: Data = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=DIR",
+            help="Token store (repeat).",
+            show_default="those in DATA/features",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run directory (training.output).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="training.batch_size")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", "--lr", help="training.learning_rate")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="model.width")] = None,
+    max_seq_len: Annotated[int | None, typer.Option(help="model.max_seq_len")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
+    compat: Annotated[
+        str | None, typer.Option(help="fixed, or official to rank as the official code.")
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="Replace a run instead of going on with it.", show_default=False
+        ),
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Train, keep the best epoch, and rank the test targets with it.
+
+    Flags override --set, which overrides the file, the preset and the defaults.
+    Run it again with the same settings to go on with an interrupted run.
+    """
+    from odmt_fast.cli.workflow import train_and_test
+    from odmt_fast.cli.workspace import with_default_stores
+
+    output = Output(json_output)
+    stores = {name: Path(path) for name, path in pairs(store or (), "--store").items()}
+    config = load_config(
+        config_file,
+        preset,
+        assignments or (),
+        {
+            "data.path": data,
+            "features.stores": stores or None,
+            "training.output": output_dir,
+            "training.epochs": epochs,
+            "training.batch_size": batch_size,
+            "training.learning_rate": learning_rate,
+            "training.precision": precision,
+            "training.device": device,
+            "training.seed": seed,
+            "model.width": width,
+            "model.max_seq_len": max_seq_len,
+            "evaluation.compat": compat,
+        },
+    )
+    trained = train_and_test(with_default_stores(config), resume=not fresh)
+    run, result = trained.training, trained.test
+    output.result(
+        {
+            "run": run.output,
+            "status": run.status,
+            "epochs": run.epochs,
+            "best_epoch": run.best_epoch,
+            "best_score": run.best_score,
+            "test": result and result.to_dict(),
+        },
+        lambda console: console.print(
+            f"{run.output}: {run.status} after {run.epochs} epochs, best epoch {run.best_epoch} "
+            f"with {config.evaluation.metric} {run.best_score:.4f} (validation)",
+            *([table("Test", *result.table())] if result else []),
+            sep="\n",
+        ),
+    )

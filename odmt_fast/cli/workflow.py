@@ -1,0 +1,43 @@
+"""Rooms called one after the other, for the commands that need several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
+from odmt_fast.config import Config
+from odmt_fast.evaluation import EvaluationResult
+from odmt_fast.training.run import TrainingResult, train
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training brought.
+
+    Attributes:
+        workspace: what was trained on.
+        training: how the run went.
+        test: the test targets ranked by the best epoch; None when the run was interrupted.
+    """
+
+    workspace: Workspace
+    training: TrainingResult
+    test: EvaluationResult | None
+
+
+def train_and_test(config: Config, *, resume: bool) -> Trained:
+    """Trains as `config` says and ranks the test targets with the best epoch."""
+    workspace = Workspace.open(config)
+    stores = workspace.stores()
+    result = train(
+        workspace.model(stores),
+        workspace.split,
+        tuple(stores.values()),
+        config,
+        workspace.validate,
+        resume=resume,
+    )
+    if result.status == "interrupted":
+        return Trained(workspace, result, None)
+    best = trained_model(workspace, weights_of(result.output, "best"))
+    return Trained(workspace, result, workspace.evaluate(best))

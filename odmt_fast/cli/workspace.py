@@ -1,0 +1,133 @@
+"""What a configuration names, opened: dataset, split, features, and the model over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from odmt_fast.config import Config
+from odmt_fast.data import Interactions, Split, leave_one_out
+from odmt_fast.evaluation import EvaluationResult, evaluate
+from odmt_fast.features.store import TokenStore
+from odmt_fast.model import ODMT
+from odmt_fast.retrieval import Recommender
+from odmt_fast.training.checkpoint import load_weights
+from odmt_fast.training.precision import training_device
+
+MODALITIES = ("text", "image")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A dataset as one configuration sees it.
+
+    Attributes:
+        config: with the paths of dataset and stores filled in.
+        data: the prepared dataset.
+        split: its leave-one-out split.
+    """
+
+    config: Config
+    data: Interactions
+    split: Split
+
+    @classmethod
+    def open(cls, config: Config) -> Workspace:
+        """Loads and splits the dataset; the stores may come later.
+
+        Raises:
+            ValueError: no dataset is named, or (DataError) it cannot be read.
+        """
+        if config.data.path is None:
+            raise ValueError("no dataset is given; use --data DIR or data.path")
+        data = Interactions.load(config.data.path)
+        split = leave_one_out(
+            data.sequences,
+            data.n_items,
+            config.model.max_seq_len,
+            full_history=config.evaluation.compat != "official",
+        )
+        return cls(config, data, split)
+
+    def stores(self) -> dict[str, TokenStore]:
+        """The token stores by modality, text and image first, checked against the catalogue.
+
+        Raises:
+            ValueError: a store is not named, or (StoreError) not one of this catalogue.
+        """
+        paths = self.config.features.stores
+        for name in MODALITIES:
+            if name not in paths:
+                raise ValueError(
+                    f"no {name} features are given; run odmt-fast extract {self.config.data.path} "
+                    f"--modality {name}, or name a store with --store {name}=DIR"
+                )
+        order = (*MODALITIES, *(name for name in paths if name not in MODALITIES))
+        opened = {name: TokenStore.open(paths[name]) for name in order}
+        for store in opened.values():
+            store.check_items(self.data.items.ids)
+        return opened
+
+    def model(self, stores: Mapping[str, TokenStore]) -> ODMT:
+        """A fresh model over `stores`."""
+        text, image, *_ = stores.values()
+        others = {name: store for name, store in stores.items() if name not in MODALITIES}
+        return ODMT(
+            self.config,
+            self.split.popularity.tolist(),
+            self.data.n_items,
+            text,
+            image,
+            others,
+        )
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Metrics on the validation targets, as `odmt_fast.training.train` wants them."""
+        return self.evaluate(model, "valid").flat()
+
+    def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
+        """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""
+        if not isinstance(model, ODMT):
+            raise TypeError(f"model must be an ODMT, got {type(model).__name__}")
+        parts = {
+            "valid": (self.split.valid, self.split.valid_history),
+            "test": (self.split.test, self.split.test_history),
+        }
+        if part not in parts:
+            raise ValueError(f"--part {part} does not exist; use valid or test")
+        return evaluate(
+            model, *parts[part], self.config.evaluation, popularity=self.split.popularity
+        )
+
+    def recommender(self, model: ODMT) -> Recommender:
+        """Top-k over the catalogue."""
+        return Recommender(model, self.data.items, self.config.model.max_seq_len)
+
+
+def with_default_stores(config: Config) -> Config:
+    """Names the stores that `odmt-fast extract` puts beside a dataset, where none is named."""
+    if config.data.path is None or config.features.stores:
+        return config
+    folder = default_store(config.data.path, "")
+    found = {path.parent.name: path.parent for path in sorted(folder.glob("*/index.json"))}
+    return config.updated({"features.stores": found})
+
+
+def default_store(dataset: Path, modality: str) -> Path:
+    """Where the features of a dataset go unless another place is named."""
+    return dataset / "features" / modality
+
+
+def weights_of(run: Path, checkpoint: str) -> Path:
+    """Where ``--checkpoint`` points: the best or last of a run, or a path."""
+    return run / "checkpoints" / checkpoint if checkpoint in ("best", "last") else Path(checkpoint)
+
+
+def trained_model(workspace: Workspace, weights: Path) -> ODMT:
+    """The model with the weights found at `weights`, in eval mode on the configured device."""
+    model = workspace.model(workspace.stores())
+    model.load_state_dict(load_weights(weights))
+    return model.to(training_device(workspace.config.training.device)).eval()
