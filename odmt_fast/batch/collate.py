@@ -52,10 +52,10 @@ class Collator:
         features = tuple(source.gather(index.items) for source in self._sources)
         return Batch(**index._asdict(), features=features)
 
-    def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Items of the users one after the other (int64 [N]) and how many each has (int64 [B])."""
+    def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""
         lengths = self._lengths[users]
         packed_ends = np.cumsum(lengths)
         # Item p of the result lies at p + (the user's end in the store - its end in the result).
         shift = np.repeat(self._ends[users] - packed_ends, lengths)
-        return self._items[np.arange(len(shift)) + shift].astype(np.int64), lengths
+        return self._items[np.arange(len(shift)) + shift], lengths

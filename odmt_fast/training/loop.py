@@ -1,0 +1,256 @@
+"""The training loop: epochs of steps, validation, checkpoints, and going on where a run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from odmt_fast.batch.loader import BatchLoader
+from odmt_fast.config import Config
+from odmt_fast.training import checkpoint
+from odmt_fast.training.errors import NonFiniteLossError
+from odmt_fast.training.logs import RunLogs
+from odmt_fast.training.meter import GRADIENT_NORM, LossMeter
+from odmt_fast.training.pace import Pace
+from odmt_fast.training.precision import MixedPrecision
+from odmt_fast.training.progress import EpochRecord, Progress, score_of
+from odmt_fast.training.report import Reporter, StepReport
+from odmt_fast.training.schedule import CheckpointClock, StopRequest
+from odmt_fast.training.step import TrainingStep, adamw
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+class TrainingLoop:
+    """A run in progress: the objects it works with, and its position.
+
+    Everything that decides the weights is either a function of the configuration and the position
+    (the batches, the ramp-up) or part of a checkpoint (weights, optimiser, generators, loss
+    scale), so a resumed run continues as if it had never stopped.
+
+    Args:
+        model: trained in place, already on the loader's device.
+        loader: the batches of every epoch.
+        config: of the run.
+        evaluate: validates the model; see `odmt_fast.training.train`.
+        reporter: is told how the run goes.
+        clock: when checkpoints are due between validations.
+        columns: names of the loss terms.
+        log_steps: steps per row of ``steps.csv``; on a GPU also the steps between two looks at the
+            losses.
+        identity: what a later session must share to go on with this run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: BatchLoader,
+        config: Config,
+        evaluate: Evaluate,
+        reporter: Reporter,
+        clock: CheckpointClock,
+        *,
+        columns: tuple[str, ...],
+        log_steps: int,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.progress = Progress()
+        self._model, self._loader, self._config = model, loader, config
+        self._evaluate, self._reporter, self._clock = evaluate, reporter, clock
+        self._device = loader.device
+        self._identity = identity
+        self._checkpoints = config.training.output / "checkpoints"
+        self._optimizer = adamw(model, config.training)
+        self._precision = MixedPrecision(config.training.precision, self._device)
+        self._step = TrainingStep(
+            model, self._optimizer, self._precision, config.training.clip_norm
+        )
+        self._meter = LossMeter(columns, log_steps, self._device)
+        self._interval_seconds = 0.0
+        self._pace = Pace()
+        self._saved = False
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+        """Takes over the state that `_save` wrote."""
+        self.progress = progress = Progress.from_json(header["progress"])
+        self._model.load_state_dict(checkpoint.weights_of(tensors))
+        checkpoint.restore_optimizer(self._model, self._optimizer, tensors)
+        checkpoint.restore_random(self._device, tensors)
+        self._precision.restore(header["loss_scale"])
+        self._meter.restore(tensors["loss/pending"])
+        self._interval_seconds = header["interval_seconds"]
+        self._saved = True
+        # Killed between the two files of a validation: the last checkpoint is the best one too.
+        if progress.step == 0 and 0 < progress.best_epoch == len(progress.history):
+            self._save_best()
+
+    def run(self, logs: RunLogs, stop: StopRequest) -> None:
+        """Trains to the last epoch, until patience is spent, or until `stop` is requested."""
+        if not self._saved:
+            self._save(logs)
+        while not stop and not self.finished:
+            self._train_epoch(logs, stop)
+            if stop:
+                self._save(logs)
+            else:
+                self._validate(logs)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether too many epochs have passed without a better score."""
+        return self.progress.epochs_since_best >= self._config.training.patience
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left to train."""
+        return self.progress.epoch > self._config.training.epochs or self.out_of_patience
+
+    def _train_epoch(self, logs: RunLogs, stop: StopRequest) -> None:
+        progress, on_cpu = self.progress, self._device.type == "cpu"
+        self._model.train()
+        self._pace.restart()
+        with closing(self._loader.epoch(progress.epoch, progress.step)) as batches:
+            for batch in batches:
+                terms, norm = self._step(batch, progress.epoch)
+                self._meter.add(terms, norm)
+                progress.step += 1
+                progress.total_steps += 1
+                progress.kd_weight = terms.weight
+                last = progress.step == self._loader.steps
+                logged = self._meter.full or last
+                rows = self._meter.rows(None if logged else 1) if logged or on_cpu else None
+                if rows is not None:
+                    self._check(rows)
+                seconds = self._pace.step(batch.n_users)
+                progress.seconds += seconds
+                self._interval_seconds += seconds
+                if rows is not None:
+                    self._reporter.step(self._report(float(rows[-1, 0])))
+                if logged and rows is not None:
+                    self._log_interval(logs, rows)
+                # The last step needs none of its own: validation ends with a checkpoint.
+                if self._clock.due() and not last:
+                    self._save(logs)
+                    self._pace.restart()
+                if stop:
+                    return
+
+    def _log_interval(self, logs: RunLogs, rows: NDArray[np.float64]) -> None:
+        progress = self.progress
+        sums = rows.sum(axis=0)
+        progress.loss_sums = [
+            before + float(now)
+            for before, now in zip(progress.loss_sums or [0.0] * len(sums), sums, strict=True)
+        ]
+        means = dict(zip(self._meter.columns, (sums / len(rows)).tolist(), strict=True))
+        row = {
+            "step": progress.total_steps,
+            "epoch": progress.epoch,
+            **means,
+            "kd_weight": progress.kd_weight,
+            "seconds": round(self._interval_seconds, 4),
+        }
+        logs.step(progress.total_steps, row)
+        self._meter.clear()
+        self._interval_seconds = 0.0
+
+    def _validate(self, logs: RunLogs) -> None:
+        progress = self.progress
+        self._model.eval()
+        devices = [self._device] if self._device.type == "cuda" else []
+        # Validation may draw numbers without changing what training draws.
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            metrics = dict(self._evaluate(self._model))
+        losses = [total / self._loader.steps for total in progress.loss_sums]
+        record = EpochRecord(
+            epoch=progress.epoch,
+            step=progress.total_steps,
+            losses=dict(zip(self._meter.columns, losses, strict=True)),
+            kd_weight=progress.kd_weight,
+            score=score_of(metrics, self._config.evaluation.metric),
+            metrics=metrics,
+            seconds=round(progress.seconds, 4),
+            samples_per_second=round(len(self._loader.sampler.users) / progress.seconds, 2),
+        )
+        row = {
+            "epoch": record.epoch,
+            "step": record.step,
+            **record.losses,
+            "kd_weight": record.kd_weight,
+            "score": record.score,
+            **metrics,
+            "seconds": record.seconds,
+            "samples_per_second": record.samples_per_second,
+        }
+        logs.epoch(record.step, row)
+        best = progress.finish_epoch(record)
+        # In this order: `restore` makes up for a best checkpoint that was not written any more.
+        self._save(logs)
+        if best:
+            self._save_best()
+        self._reporter.epoch(record, best)
+
+    def _save(self, logs: RunLogs) -> None:
+        pending = self._meter.rows()
+        self._check(pending)
+        tensors = {
+            **checkpoint.model_tensors(self._model),
+            **checkpoint.optimizer_tensors(self._model, self._optimizer),
+            **checkpoint.random_tensors(self._device),
+            "loss/pending": torch.from_numpy(pending),
+        }
+        header = {
+            "progress": self.progress.to_json(),
+            "loss_scale": self._precision.state(),
+            "interval_seconds": self._interval_seconds,
+            "identity": dict(self._identity),
+            "logs": logs.sync(),
+        }
+        checkpoint.save(self._checkpoints / checkpoint.LAST, tensors, header)
+        self._clock.reset()
+        self._saved = True
+
+    def _save_best(self) -> None:
+        best = self.progress.history[-1]
+        header = {"epoch": best.epoch, "step": best.step, "score": best.score}
+        path = self._checkpoints / checkpoint.BEST
+        checkpoint.save(path, checkpoint.model_tensors(self._model), header)
+
+    def _check(self, rows: NDArray[np.float64]) -> None:
+        """Raises a NonFiniteLossError for the first bad one of the latest steps."""
+        bad = ~np.isfinite(rows)
+        if self._precision.skips_overflows:
+            bad[:, self._meter.columns.index(GRADIENT_NORM)] = False
+        if not bad.any():
+            return
+        first = int(bad.any(axis=1).argmax())
+        names = [n for n, b in zip(self._meter.columns, bad[first], strict=True) if b]
+        # The terms say which branch it was; the total and the gradient only follow.
+        terms = [n for n in names if "/" in n] or names
+        last = self._checkpoints / checkpoint.LAST
+        raise NonFiniteLossError(
+            epoch=self.progress.epoch,
+            step=self.progress.total_steps - len(rows) + 1 + first,
+            terms=terms,
+            checkpoint=last if self._saved else None,
+        )
+
+    def _report(self, loss: float) -> StepReport:
+        progress, epochs = self.progress, self._config.training.epochs
+        steps_left = (epochs - progress.epoch + 1) * self._loader.steps - progress.step
+        return StepReport(
+            epoch=progress.epoch,
+            epochs=epochs,
+            step=progress.step,
+            steps=self._loader.steps,
+            loss=loss,
+            samples_per_second=self._pace.samples_per_second,
+            seconds_left=steps_left * self._pace.seconds_per_step,
+            best_score=progress.best_score if progress.best_epoch else None,
+        )

@@ -1,0 +1,86 @@
+"""The device and the precision of a run: autocast around the loss, loss scaling for fp16."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from odmt_fast.config import Precision
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def training_device(name: str) -> torch.device:
+    """The device that ``training.device`` names; ``auto`` is the first GPU, or else the CPU.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(
+                f"training.device={name!r} does not exist: torch sees "
+                f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu'"
+            )
+    return device
+
+
+class MixedPrecision:
+    """How the steps of a run compute: fp32, or bf16/fp16 by autocast with fp32 weights.
+
+    fp16 gradients underflow, so their loss is scaled (``torch.amp.GradScaler``), and a step whose
+    gradients overflow is left out and the scale lowered; that is no error.
+
+    Raises:
+        ValueError: fp16 on the CPU, which has no arithmetic for it.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        if precision == "fp16" and device.type == "cpu":
+            raise ValueError("training.precision='fp16' needs a GPU; use 'bf16' or 'fp32' on cpu")
+        self._device = device
+        self._dtype = _DTYPES.get(precision)
+        self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+    @property
+    def skips_overflows(self) -> bool:
+        """Whether a step with infinite gradients is left out instead of being an error."""
+        return self._scaler is not None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of the forward pass."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Leaves the unscaled gradients of `loss` in the parameters."""
+        if self._scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Updates the weights; in fp16 only if no gradient overflowed."""
+        if self._scaler is None:
+            optimizer.step()
+            return
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs to know; numbers only."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Goes on from `state`."""
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)

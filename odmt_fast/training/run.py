@@ -1,0 +1,210 @@
+"""`train`: prepares a run, or finds the one to go on with, and sees it through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.loader import BatchLoader
+from odmt_fast.config import Config
+from odmt_fast.features.tokens import TokenSource
+from odmt_fast.training import checkpoint
+from odmt_fast.training.identity import check_same, identity
+from odmt_fast.training.logs import RunLogs, tensorboard_missing
+from odmt_fast.training.loop import Evaluate, TrainingLoop
+from odmt_fast.training.memory import keep_freed_memory
+from odmt_fast.training.meter import loss_columns
+from odmt_fast.training.precision import training_device
+from odmt_fast.training.progress import EpochRecord
+from odmt_fast.training.report import Reporter, default_reporter
+from odmt_fast.training.schedule import CheckpointClock, StopRequest
+from odmt_fast.training.step import Trainable
+
+if TYPE_CHECKING:
+    from odmt_fast.data.split import Split
+
+Status = Literal["finished", "stopped early", "interrupted"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a run.
+
+    Attributes:
+        best_epoch: epoch with the best validation score, from 1; 0 before the first validation.
+        best_score: that score.
+        epochs: finished epochs.
+        history: one record per finished epoch, those of earlier sessions included.
+        status: all epochs done, patience spent, or stopped by a signal (then resumable).
+        output: the run directory.
+    """
+
+    best_epoch: int
+    best_score: float
+    epochs: int
+    history: tuple[EpochRecord, ...]
+    status: Status
+    output: Path
+
+
+def train(
+    model: nn.Module,
+    split: Split,
+    features: Sequence[TokenSource],
+    config: Config,
+    evaluate: Evaluate,
+    reporter: Reporter | None = None,
+    *,
+    resume: bool = True,
+    checkpoint_minutes: float = 10.0,
+    checkpoint_steps: int | None = None,
+    log_steps: int = 20,
+    tensorboard: bool = True,
+) -> TrainingResult:
+    """Trains `model` in place; on CPU a killed and resumed run ends with the very same weights.
+
+    The run lives in ``config.training.output``: ``config.json``, ``checkpoints/last`` and
+    ``checkpoints/best`` (see `odmt_fast.training.checkpoint`), ``logs/steps.csv``,
+    ``logs/epochs.csv``, ``logs/tensorboard``. SIGINT and SIGTERM end it after the current step with
+    a checkpoint. On return the model holds the weights of the last step, not of the best epoch.
+
+    Args:
+        model: an ``nn.Module`` with ``branches`` and ``loss(batch, epoch)``, such as `ODMT`.
+        split: its `train` sequences are trained on.
+        features: token sources of the modalities in the model's order, gathered by the loader;
+            empty when the model gathers from its own tables.
+        config: of the run.
+        evaluate: called after every epoch with the model in eval mode and gradients off; returns
+            the same metrics each time, among them ``ensemble/<evaluation.metric>`` (or
+            ``<evaluation.metric>``), where higher is better.
+        reporter: is told how the run goes, and closed at the end; None chooses one.
+        resume: go on with the run in the output directory if there is one; False replaces it.
+        checkpoint_minutes: at most so long between two checkpoints (validation writes one too).
+        checkpoint_steps: also one every so many steps.
+        log_steps: steps per row of ``logs/steps.csv``. On a GPU the losses are looked at once per
+            row, so a non-finite one is found up to so many steps late.
+        tensorboard: write TensorBoard events if it is installed.
+
+    Raises:
+        NonFiniteLossError: a loss or the gradient became NaN or infinite.
+        ResumeError: the run in the output directory has other settings or data.
+        ValueError: there is nothing to train on, or a setting does not fit this machine.
+    """
+    settings = config.training
+    device = training_device(settings.device)
+    if log_steps < 1:
+        raise ValueError(f"log_steps must be at least 1, got {log_steps}")
+    collate = Collator(split.train, config.model.max_seq_len, features)
+    if not len(collate.users):
+        raise ValueError(
+            f"none of the {len(split.train)} users has 2 training items; lower the k-core filter "
+            "or bring more interactions"
+        )
+    reporter = reporter or default_reporter()
+    try:
+        if device.type == "cpu":
+            keep_freed_memory()
+        with (
+            BatchLoader(
+                collate,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                device=device,
+                workers=settings.workers,
+            ) as loader,
+            StopRequest() as stop,
+        ):
+            loop = TrainingLoop(
+                model.to(device),
+                loader,
+                config,
+                evaluate,
+                reporter,
+                CheckpointClock(checkpoint_steps, checkpoint_minutes),
+                columns=loss_columns(cast(Trainable, model).branches),
+                log_steps=log_steps,
+                identity=(own := identity(config, split.train)),
+            )
+            saved = _prepare(settings.output, own, resume=resume)
+            if saved is not None:
+                loop.restore(*saved)
+            else:
+                torch.manual_seed(settings.seed)
+            _announce(reporter, loop, collate, device)
+            if tensorboard and (missing := tensorboard_missing()):
+                reporter.message(f"no TensorBoard events: {missing}")
+                tensorboard = False
+            logs = RunLogs(
+                settings.output / "logs",
+                saved[1]["logs"] if saved else {},
+                loop.progress.total_steps,
+                tensorboard=tensorboard,
+            )
+            _write_config(settings.output, config)
+            try:
+                loop.run(logs, stop)
+            finally:
+                logs.close()
+            if stop:
+                reporter.message(
+                    f"{stop.signal_name}: stopped after step {loop.progress.total_steps}; the "
+                    f"checkpoint is {settings.output / 'checkpoints' / checkpoint.LAST}; train "
+                    "again with the same configuration to go on"
+                )
+            return _result(loop, config, interrupted=bool(stop))
+    finally:
+        reporter.close()
+
+
+def _prepare(
+    output: Path, own: dict[str, Any], *, resume: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The checkpoint to go on from, or None after making room for a new run."""
+    last = output / "checkpoints" / checkpoint.LAST
+    if resume and last.is_file():
+        tensors, header = checkpoint.load(last)
+        check_same(header["identity"], own)
+        return tensors, header
+    last.unlink(missing_ok=True)
+    (output / "checkpoints" / checkpoint.BEST).unlink(missing_ok=True)
+    return None
+
+
+def _announce(
+    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device
+) -> None:
+    progress = loop.progress
+    start = "starting" if progress.total_steps == 0 else "going on"
+    reporter.message(
+        f"{start} on {device} at epoch {progress.epoch}, step {progress.step}: "
+        f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
+    )
+
+
+def _write_config(output: Path, config: Config) -> None:
+    part = output / "config.json.part"
+    part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    checkpoint.replace_durably(part, output / "config.json")
+
+
+def _result(loop: TrainingLoop, config: Config, *, interrupted: bool) -> TrainingResult:
+    progress = loop.progress
+    status: Status = "finished"
+    if not loop.finished:
+        status = "interrupted" if interrupted else "finished"
+    elif loop.out_of_patience and progress.epoch <= config.training.epochs:
+        status = "stopped early"
+    return TrainingResult(
+        best_epoch=progress.best_epoch,
+        best_score=progress.best_score,
+        epochs=len(progress.history),
+        history=tuple(progress.history),
+        status=status,
+        output=config.training.output,
+    )

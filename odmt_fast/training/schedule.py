@@ -1,0 +1,78 @@
+"""When things happen: checkpoints, the end of a run, and stopping on request."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class CheckpointClock:
+    """Says when the next checkpoint is due: after so many steps or so many minutes.
+
+    Args:
+        steps: steps between two checkpoints; None leaves it to the clock.
+        minutes: minutes between two checkpoints.
+    """
+
+    def __init__(self, steps: int | None, minutes: float) -> None:
+        if steps is not None and steps < 1:
+            raise ValueError(f"checkpoint_steps must be at least 1 or None, got {steps}")
+        if not minutes > 0:
+            raise ValueError(f"checkpoint_minutes must be positive, got {minutes}")
+        self._steps = steps
+        self._seconds = 60.0 * minutes
+        self._saved_at = time.monotonic()
+        self._taken = 0
+
+    def due(self) -> bool:
+        """Counts a step; True if a checkpoint is due after it."""
+        self._taken += 1
+        if self._steps is not None and self._taken >= self._steps:
+            return True
+        return time.monotonic() - self._saved_at >= self._seconds
+
+    def reset(self) -> None:
+        """A checkpoint was written."""
+        self._saved_at, self._taken = time.monotonic(), 0
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a request to stop after the current step.
+
+    The second one acts as it would have without us. Only the main thread may handle signals;
+    elsewhere nothing is installed and `signal_name` stays None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def __bool__(self) -> bool:
+        """Whether a stop was requested."""
+        return self.signal_name is not None
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

@@ -1,0 +1,72 @@
+"""One training step: forward, backward, clipping, update."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.config import TrainingConfig
+from odmt_fast.objective import LossTerms
+from odmt_fast.training.precision import MixedPrecision
+
+
+class Trainable(Protocol):
+    """What training asks of a model, besides being an ``nn.Module``."""
+
+    branches: tuple[str, ...]
+
+    def loss(self, batch: Batch, epoch: int) -> LossTerms:
+        """The loss of a batch in epoch `epoch`, counted from 1."""
+
+
+def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """The official optimiser: AdamW, one group, weight decay on every parameter.
+
+    Source: official ``main.py::train``.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model has no parameter that requires a gradient; nothing can be trained")
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
+    )
+
+
+class TrainingStep:
+    """Updates the weights of `model` by one batch.
+
+    Args:
+        model: an ``nn.Module`` that is `Trainable`.
+        optimizer: over the model's parameters.
+        precision: autocast and loss scaling.
+        clip_norm: limit of the 2-norm of all gradients together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        precision: MixedPrecision,
+        clip_norm: float,
+    ) -> None:
+        self._model = cast(Trainable, model)
+        self._optimizer = optimizer
+        self._precision = precision
+        self._clip_norm = clip_norm
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, batch: Batch, epoch: int) -> tuple[LossTerms, Tensor]:
+        """The loss terms and the gradient norm before clipping; waits for no device."""
+        self._optimizer.zero_grad(set_to_none=True)
+        with self._precision.autocast():
+            terms = self._model.loss(batch, epoch)
+        self._precision.backward(terms.total, self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._precision.step(self._optimizer)
+        return terms, norm

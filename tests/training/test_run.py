@@ -1,0 +1,304 @@
+"""Whole runs: what they leave, how they go on, when they stop, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training.toy_run import (
+    Crash,
+    CrashAfter,
+    Silent,
+    ToyModel,
+    differences,
+    scripted,
+    state_of,
+    table,
+    toy_features,
+    toy_split,
+    toy_train,
+)
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.config import Config
+from odmt_fast.objective import LossTerms
+from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights
+from odmt_fast.training.errors import NonFiniteLossError, ResumeError
+from odmt_fast.training.run import train
+
+STEPS = 4  # 12 users with a row, 3 a batch
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
+    reporter = Silent()
+    model = ToyModel()
+    result = toy_train(tmp_path, model=model, epochs=6, reporter=reporter)
+    assert result.status == "finished"
+    assert result.epochs == len(result.history) == 6
+    assert result.output == tmp_path
+    losses = [record.losses["ce/id"] for record in result.history]
+    assert losses[-1] < 0.9 * losses[0]
+    scores = [record.score for record in result.history]
+    assert result.best_score == max(scores)
+    assert result.best_epoch == scores.index(max(scores)) + 1
+
+    steps, epochs = table(tmp_path / "logs/steps.csv"), table(tmp_path / "logs/epochs.csv")
+    assert [int(row["step"]) for row in steps[:4]] == [3, 4, 7, 8]
+    assert list(steps[0])[2:] == [
+        "loss",
+        "ce/id",
+        "ce/text",
+        "kd/text_from_id",
+        "kd/id_from_ensemble",
+        "gradient_norm",
+        "kd_weight",
+    ]
+    assert [float(row["score"]) for row in epochs] == scores
+    first = 3 / 4 * float(steps[0]["loss"]) + 1 / 4 * float(steps[1]["loss"])
+    assert float(epochs[0]["loss"]) == pytest.approx(first)
+    assert Config.model_validate_json((tmp_path / "config.json").read_text()).training.epochs == 6
+    for name, weight in load_weights(tmp_path / "checkpoints/last").items():
+        assert torch.equal(weight, model.state_dict()[name])
+    assert [epoch for epoch, _ in reporter.epochs] == [1, 2, 3, 4, 5, 6]
+    assert len(reporter.steps) == 6 * STEPS
+    assert reporter.steps[-1].seconds_left == 0
+    assert reporter.closed == 1
+    assert "12 users, 1 left out" in reporter.messages[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"workers": 2}], ids=str)
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 11])
+def test_a_crashed_run_goes_on_as_if_it_had_not(
+    tmp_path: Path, steps: int, options: dict[str, Any]
+) -> None:
+    toy_train(tmp_path / "whole", **options)
+    with pytest.raises(Crash):
+        toy_train(tmp_path / "parts", reporter=CrashAfter(steps), **options)
+    torch.manual_seed(12345)
+    # Other initial weights, which the checkpoint must replace.
+    model = ToyModel()
+    with torch.no_grad():
+        model.table.zero_()
+    toy_train(tmp_path / "parts", model=model, **options)
+    assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
+
+
+def test_dropout_differs_between_seeds(tmp_path: Path) -> None:
+    # Guards the tests above: the generator does matter to the toy model.
+    states = [
+        state_of(toy_train(tmp_path / str(seed), seed=seed, batch_size=12).output)
+        for seed in (1, 2)
+    ]
+    assert "last" in differences(*states)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = toy_train(tmp_path)
+    before = state_of(tmp_path)
+    again = toy_train(tmp_path)
+    assert again == first
+    assert differences(before, state_of(tmp_path)) == []
+
+
+def test_more_epochs_extend_a_run(tmp_path: Path) -> None:
+    toy_train(tmp_path / "whole", epochs=4)
+    toy_train(tmp_path / "parts", epochs=2)
+    toy_train(tmp_path / "parts", epochs=4)
+    assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
+
+
+def test_a_different_run_is_not_continued(tmp_path: Path) -> None:
+    toy_train(tmp_path, epochs=1)
+    with pytest.raises(ResumeError, match=r"batch_size was 3 and is 4; training.learning_rate was"):
+        toy_train(tmp_path, epochs=1, batch_size=4, learning_rate=0.5)
+    result = toy_train(tmp_path, epochs=1, batch_size=4, resume=False)
+    assert result.history[0].step == 3
+    assert len(table(tmp_path / "logs/epochs.csv")) == 1
+
+
+def test_other_data_is_not_continued(tmp_path: Path) -> None:
+    toy_train(tmp_path, epochs=1)
+    path = tmp_path / "checkpoints" / LAST
+    _, header = load(path)
+    split = toy_split()
+    items = split.train.items.copy()
+    items[3] += 1
+    other = type(split)(**{**vars(split), "train": type(split.train)(items, split.train.offsets)})
+    config = Config.model_validate_json((tmp_path / "config.json").read_text())
+    with pytest.raises(ResumeError, match="checksum of the training data was"):
+        train(ToyModel(), other, toy_features(), config, scripted([1.0]), Silent())
+
+
+def test_patience_ends_a_run_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    options = {"epochs": 9, "patience": 2}
+    scores = [0.1, 0.3, 0.3, 0.2, 0.9]
+    reporter = Silent()
+    result = toy_train(tmp_path, evaluate=scripted(scores), reporter=reporter, **options)
+    assert (result.status, result.epochs) == ("stopped early", 4)
+    assert (result.best_epoch, result.best_score) == (2, 0.3)
+    assert reporter.epochs == [(1, True), (2, True), (3, False), (4, False)]
+    # The weights of epoch 2 are those of a run that ends there.
+    toy_train(tmp_path / "two", evaluate=scripted(scores), **{**options, "epochs": 2})
+    best = load_weights(tmp_path)
+    last = load_weights(tmp_path / "two" / "checkpoints" / "last")
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    # Spent patience stays spent; more of it goes on.
+    assert toy_train(tmp_path, evaluate=scripted([]), **options).status == "stopped early"
+    more = toy_train(tmp_path, evaluate=scripted([0.9]), **{**options, "patience": 3, "epochs": 5})
+    assert (more.best_epoch, more.status) == (5, "finished")
+
+
+def test_a_best_checkpoint_that_was_not_written_any_more_is_made_up_for(tmp_path: Path) -> None:
+    toy_train(tmp_path, epochs=1)
+    best = tmp_path / "checkpoints" / BEST
+    expected = load(best)[0]
+    best.unlink()
+    toy_train(tmp_path, epochs=1)
+    assert all(torch.equal(expected[name], value) for name, value in load(best)[0].items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, STEPS])
+def test_a_signal_ends_the_run_after_the_step(
+    tmp_path: Path, number: signal.Signals, step: int
+) -> None:
+    class Interrupting(Silent):
+        def step(self, report: Any) -> None:
+            super().step(report)
+            if len(self.steps) == step:
+                os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    reporter = Interrupting()
+    result = toy_train(tmp_path / "parts", reporter=reporter, checkpoint_steps=None)
+    assert (result.status, result.epochs, len(reporter.steps)) == ("interrupted", 0, step)
+    assert f"{number.name}: stopped after step {step}" in reporter.messages[-1]
+    assert signal.getsignal(number) is before
+    header = load(tmp_path / "parts" / "checkpoints" / LAST)[1]
+    assert header["progress"]["total_steps"] == step
+    toy_train(tmp_path / "parts")
+    toy_train(tmp_path / "whole")
+    assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
+
+
+def test_a_second_signal_is_not_held_back(tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def step(self, report: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_train(tmp_path, reporter=Impatient())
+
+
+def test_training_outside_the_main_thread_installs_no_handlers(tmp_path: Path) -> None:
+    results = []
+    thread = threading.Thread(target=lambda: results.append(toy_train(tmp_path, epochs=1)))
+    thread.start()
+    thread.join()
+    assert results[0].status == "finished"
+
+
+class Poisoned(ToyModel):
+    """One loss term of one step is not a number."""
+
+    def __init__(self, step: int, term: str) -> None:
+        super().__init__()
+        self.left, self.term = step, term
+
+    def loss(self, batch: Batch, epoch: int) -> LossTerms:
+        terms = super().loss(batch, epoch)
+        self.left -= 1
+        if self.left:
+            return terms
+        ce, kd = terms.ce.clone(), terms.kd.clone()
+        if self.term == "ce/text":
+            ce[1] = torch.inf
+        elif self.term == "kd/id_from_ensemble":
+            kd[1] = torch.nan
+        else:
+            # A finite loss with an infinite gradient.
+            ce = ce + (self.table[:1] * 0).sqrt().sum()
+        return LossTerms(ce.sum() + terms.weight * kd.sum(), ce, kd, terms.weight)
+
+
+@pytest.mark.parametrize("term", ["ce/text", "kd/id_from_ensemble", "gradient_norm"])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, term: str) -> None:
+    reporter = Silent()
+    with pytest.raises(NonFiniteLossError, match="became NaN or infinite at step 7") as caught:
+        toy_train(tmp_path, model=Poisoned(7, term), reporter=reporter)
+    error = caught.value
+    assert (error.epoch, error.step, error.terms) == (2, 7, (term,))
+    assert error.checkpoint == tmp_path / "checkpoints" / LAST
+    assert str(error.checkpoint) in str(error)
+    tensors, header = load(error.checkpoint)
+    assert header["progress"]["total_steps"] == 6
+    assert all(
+        bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()
+    )
+    assert reporter.closed == 1
+
+
+def test_validation_cannot_disturb_training(tmp_path: Path) -> None:
+    def greedy(model: torch.nn.Module) -> dict[str, float]:
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        torch.rand(1000)
+        return {"ndcg@10": 1.0}
+
+    one = toy_train(tmp_path / "a", evaluate=greedy)
+    toy_train(tmp_path / "b", evaluate=lambda model: {"ndcg@10": 1.0})
+    assert differences(state_of(tmp_path / "a"), state_of(tmp_path / "b")) == []
+    assert one.best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16"}, "fp16' needs a GPU"),
+        ({"device": "cuda:77"}, "cuda:77' does not exist"),
+        ({"log_steps": 0}, "log_steps must be at least 1, got 0"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1 or None, got 0"),
+        ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),
+        ({"evaluate": lambda m: {"hr@10": 1.0}}, "returned hr@10, and neither ensemble/ndcg@10"),
+        ({"evaluate": lambda m: {"ndcg@10": float("nan")}}, "scores must be finite"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        toy_train(tmp_path, **options)
+
+
+def test_nobody_to_train_on_is_refused(tmp_path: Path) -> None:
+    split = toy_split()
+    lonely = type(split)(**{**vars(split), "train": split.train.tail(1)})
+    config = Config().updated({"training.output": tmp_path, "training.device": "cpu"})
+    with pytest.raises(ValueError, match="none of the 13 users has 2 training items"):
+        train(ToyModel(), lonely, toy_features(), config, scripted([]), Silent())
+
+
+def test_checkpoints_follow_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from odmt_fast.training import checkpoint
+
+    saved: list[int] = []
+    real = checkpoint.save
+
+    def counting(path: Path, tensors: Any, header: Any) -> None:
+        if path.name == LAST.name:
+            saved.append(header["progress"]["total_steps"])
+        real(path, tensors, header)
+
+    monkeypatch.setattr(checkpoint, "save", counting)
+    toy_train(tmp_path / "none", checkpoint_steps=None)
+    assert saved == [0, 4, 8, 12]
+    saved.clear()
+    toy_train(tmp_path / "clock", checkpoint_steps=None, checkpoint_minutes=1e-9)
+    assert saved == list(range(13))
+    assert json.loads((tmp_path / "clock" / "config.json").read_text())["training"]["epochs"] == 3
