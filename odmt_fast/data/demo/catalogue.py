@@ -1,0 +1,129 @@
+"""The items of the demo shop: what each looks like, what its title says, and what neither tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What a kind can be made of; the words follow the kind and carry no taste.
+MATERIALS: dict[str, tuple[str, ...]] = {
+    "mug": ("stoneware", "porcelain", "enamel"),
+    "teapot": ("earthenware", "porcelain", "cast iron"),
+    "vase": ("glass", "ceramic", "terracotta"),
+    "bowl": ("stoneware", "olive wood", "porcelain"),
+    "planter": ("terracotta", "ceramic", "zinc"),
+    "lamp": ("linen", "paper", "brass"),
+    "cushion": ("velvet", "linen", "wool"),
+    "tote bag": ("canvas", "cotton", "felt"),
+    "jumper": ("lambswool", "merino", "cotton"),
+    "umbrella": ("waxed", "silk", "canopy"),
+    "notebook": ("cloth-bound", "leather", "paper"),
+    "candle": ("beeswax", "soy", "scented"),
+}
+KINDS = tuple(MATERIALS)
+# Kinds people like to buy after a kind, by place in KINDS.
+COMPANIONS = (
+    (1, 3),
+    (0, 11),
+    (4, 5),
+    (0, 1),
+    (2, 10),
+    (6, 11),
+    (5, 8),
+    (10, 9),
+    (7, 9),
+    (8, 7),
+    (0, 7),
+    (2, 6),
+)
+
+# Words of a taste; a title carries one of them, so the same taste is said in many ways.
+THEMES: tuple[tuple[str, ...], ...] = (
+    ("Harbour", "Lighthouse", "Seaside", "Tidepool", "Sailcloth", "Coastal"),
+    ("Orchard", "Apple", "Cherry", "Harvest", "Fruit Market", "Pear Tree"),
+    ("Midnight", "Starlit", "Moonrise", "Night Sky", "Comet", "Constellation"),
+    ("Alpine", "Glacier", "Mountain", "Summit", "Snowfield", "Chalet"),
+    ("Meadow", "Wildflower", "Clover", "Bumblebee", "Spring Garden", "Buttercup"),
+    ("Desert", "Cactus", "Canyon", "Sandstone", "Oasis", "Dune"),
+    ("Circus", "Carnival", "Parade", "Funfair", "Harlequin", "Confetti"),
+    ("Library", "Scholar", "Poet", "Storybook", "Inkwell", "Quill"),
+)
+MAKERS = (
+    "Finch & Daughter",
+    "Old Mill Works",
+    "Marlow Studio",
+    "Sundry Bros.",
+    "Atelier Rosa",
+    "Northgate",
+    "Tin & Thread",
+    "Juniper House",
+)
+PALETTES = ("crimson", "amber", "moss", "teal", "indigo", "plum", "slate", "blush")
+PATTERNS = ("band", "stripes", "diagonal", "gingham", "dots", "zigzag", "scallops", "blossom")
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The latent attributes of n items; every array is int64 [n].
+
+    Attributes:
+        kind: place in KINDS; both title and picture show it.
+        palette: place in PALETTES; only the picture shows it.
+        pattern: place in PATTERNS; only the picture shows it.
+        theme: place in THEMES; only the title says it.
+        maker: place in MAKERS; only the title says it.
+        circle: a group of items bought one after the other; nothing shows it.
+        rank: popularity of the item, 0 for the most popular.
+        ids: names of the items.
+        titles: titles of the items.
+    """
+
+    kind: NDArray[np.int64]
+    palette: NDArray[np.int64]
+    pattern: NDArray[np.int64]
+    theme: NDArray[np.int64]
+    maker: NDArray[np.int64]
+    circle: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+
+def make_catalogue(n_items: int, n_circles: int, rng: np.random.Generator) -> Catalogue:
+    """Draws `n_items` items; every value of every attribute is about equally frequent."""
+
+    def balanced(n_values: int) -> NDArray[np.int64]:
+        return rng.permutation(np.arange(n_items) % n_values)
+
+    kind, theme, maker = balanced(len(KINDS)), balanced(len(THEMES)), balanced(len(MAKERS))
+    return Catalogue(
+        kind=kind,
+        palette=balanced(len(PALETTES)),
+        pattern=balanced(len(PATTERNS)),
+        theme=theme,
+        maker=maker,
+        circle=balanced(n_circles),
+        rank=rng.permutation(n_items),
+        ids=tuple(f"p{number:05d}" for number in range(1, n_items + 1)),
+        titles=tuple(
+            _title(*latents, rng)
+            for latents in zip(kind.tolist(), theme.tolist(), maker.tolist(), strict=True)
+        ),
+    )
+
+
+def _title(kind: int, theme: int, maker: int, rng: np.random.Generator) -> str:
+    noun = KINDS[kind]
+    word = _pick(THEMES[theme], rng)
+    return f"{word} {_pick(MATERIALS[noun], rng)} {noun} by {MAKERS[maker]}"
+
+
+def _pick(words: tuple[str, ...], rng: np.random.Generator) -> Any:
+    return words[int(rng.integers(len(words)))]
