@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.backend import choose, runs_anywhere
+from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
 from odmt_fast.kernels.batch_index.reference import BatchIndex, batch_index_reference
 
 
@@ -29,6 +29,16 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
             )
         if value.device.type != "cpu":
             raise ValueError(f"batch_index: {name} must be on the CPU, got {value.device}")
+    candidates = {"cpu": extension_missing, "reference": runs_anywhere}
+    if choose("batch_index", "cpu", candidates) == "cpu":
+        from odmt_fast.kernels.batch_index import cpu
+
+        return cpu.batch_index(item_ids, lengths, max_seq_len)
+    _check_values(item_ids, lengths, max_seq_len)
+    return batch_index_reference(item_ids, lengths, max_seq_len)
+
+
+def _check_values(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> None:
     bad = (lengths < 1) | (lengths > max_seq_len + 1)
     if bool(bad.any()):
         user = int(bad.nonzero()[0])
@@ -48,5 +58,3 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
             f"batch_index: user {user} has item id {int(item_ids[place])}; ids start at 1, 0 is "
             "padding and must be left out"
         )
-    choose("batch_index", "cpu", {"reference": runs_anywhere})
-    return batch_index_reference(item_ids, lengths, max_seq_len)

@@ -73,9 +73,9 @@ def batch_index_reference(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -
         row_target=occurrences[occurrence + 1],
         row_user=row_user.to(torch.int32),
         positions=max_seq_len - rows[row_user] + step,
-        history_offsets=cu_seqlens(
-            torch.bincount(history_user, minlength=lengths.shape[0])
-        ).to(torch.int32),
+        history_offsets=cu_seqlens(torch.bincount(history_user, minlength=lengths.shape[0])).to(
+            torch.int32
+        ),
         history=history.to(torch.int32),
         max_rows=int(rows.max()) if rows.numel() else 0,
     )
