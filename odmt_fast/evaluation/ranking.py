@@ -154,7 +154,7 @@ def _rank_by_popularity(
     popularity: np.ndarray, batch: UserBatch, repeats: Repeats
 ) -> tuple[Tensor, Tensor]:
     """Ranks [1, B] when every user's score of an item is its popularity."""
-    values = torch.from_numpy(np.asarray(popularity, dtype=np.float64)).to(batch.targets.device)
+    values = torch.tensor(popularity, dtype=torch.float64, device=batch.targets.device)
     ranks, ties = rank_of_target(
         values.new_ones(1, batch.targets.shape[0], 1),
         values.view(1, -1, 1),

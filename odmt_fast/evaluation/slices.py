@@ -19,7 +19,7 @@ def by_popularity(
         popularity: float [n_items + 1], share of the training interactions.
         parts: groups of about equally many users.
     """
-    values = torch.from_numpy(np.asarray(popularity, dtype=np.float64))[result.targets]
+    values = torch.tensor(popularity, dtype=torch.float64)[result.targets]
     return _by_quantile(result, values, parts, "popularity")
 
 

@@ -1,0 +1,88 @@
+"""Settings from presets, files, --set and flags; what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from odmt_fast.cli.errors import one_line
+from odmt_fast.cli.prepare import reader_options
+from odmt_fast.cli.settings import load_config, pairs, read_config
+from odmt_fast.config import PRESETS, Config
+from odmt_fast.data import TableOptions
+
+
+def test_each_source_overrides_the_ones_before(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {width: 96, dropout: 0.2}\ntraining: {epochs: 7}\n")
+    config = load_config(
+        file,
+        "arts",
+        ["model.dropout=0.3", "evaluation.k=[1, 10]", "features.stores={text: a, image: b}"],
+        {"training.epochs": 3, "training.seed": None},
+    )
+    assert config.model.tau == PRESETS["arts"].model.tau
+    assert (config.model.width, config.model.dropout) == (96, 0.3)
+    assert (config.training.epochs, config.training.seed) == (3, Config().training.seed)
+    assert config.evaluation.k == (1, 10)
+    assert config.features.stores == {"text": Path("a"), "image": Path("b")}
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load_config(None, None) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: 3", "must hold sections"),
+        ("- model", "must hold sections"),
+        ("model: {width: [}", "is not YAML"),
+        ("model: {widht: 3}", "'model.widht' is not a setting"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(file, None)
+
+
+def test_wrong_words_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="use stream, arts"):
+        load_config(None, "books")
+    with pytest.raises(ValueError, match="must read name=value"):
+        load_config(None, None, ["model.width"])
+    with pytest.raises(ValueError, match=r"absent.yaml does not exist"):
+        load_config(tmp_path / "absent.yaml", None)
+    with pytest.raises(ValueError, match="no config.json"):
+        read_config(tmp_path)
+    assert pairs(["a=b=c"], "--store") == {"a": "b=c"}
+
+
+def test_refused_values_become_one_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        load_config(None, None, flags={"model.width": -1, "training.precision": "fp8"})
+    line = one_line(caught.value)
+    assert "\n" not in line
+    assert "model.width=-1" in line
+    assert "training.precision='fp8'" in line
+    with pytest.raises(ValidationError) as caught:
+        load_config(None, None, flags={"model.width": 33})
+    assert one_line(caught.value).startswith("width=33 is not a multiple of imt_heads=2")
+
+
+def test_a_bug_is_called_one() -> None:
+    assert one_line(OSError("disk\nfull")) == "disk full"
+    assert one_line(KeyError("x")).startswith("KeyError: 'x' (a bug")
+
+
+def test_reader_options_are_parsed_by_kind() -> None:
+    options = reader_options("table", ["texts=title,brand", "timestamp=when"])
+    assert options == TableOptions(texts=("title", "brand"), timestamp="when")
+    with pytest.raises(ValueError, match="--option colour does not exist for hm"):
+        reader_options("hm", ["colour=red"])
+    with pytest.raises(ValueError, match="--kind books is not known"):
+        reader_options("books", [])
