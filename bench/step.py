@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.baselines import Tuned
 from bench.floor import matmul_rate, needed_work
+from bench.memory import PeakMemory
 from bench.stages import stage_seconds
 from bench.workload import EPOCH, Workload
 from odmt_fast.training.memory import keep_freed_memory
@@ -61,11 +61,6 @@ def timed_steps(
     return seconds[1:]
 
 
-def peak_bytes() -> int:
-    """Highest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,9 +78,9 @@ def main() -> None:
         model.items.recompute = True
     batch = workload.packed_batch
     work = needed_work(workload.config, batch, batch.features)
-    before = peak_bytes()
+    memory = PeakMemory()
     seconds = timed_steps(model, loss, dtype, options.steps)
-    memory = peak_bytes() - before
+    step_bytes, peak_bytes = memory.grown(), memory.peak()
     rate = matmul_rate(dtype)
     stages = (
         stage_seconds(workload, dtype, options.steps) if options.implementation == "engine" else []
@@ -103,8 +98,8 @@ def main() -> None:
                 "items": batch.items.shape[0],
                 "tokens": sum(f.values.shape[0] for f in batch.features),
                 "seconds": seconds,
-                "step_bytes": memory,
-                "peak_bytes": before + memory,
+                "step_bytes": step_bytes,
+                "peak_bytes": peak_bytes,
                 "needed_flop": asdict(work),
                 "matmul_flops": rate,
                 "threads": torch.get_num_threads(),

@@ -22,7 +22,8 @@ class Workload:
     """Random features of the official sizes and a batch of users.
 
     Sequence lengths are 3 to S + 1, most of them short (mean about 6, as in the Amazon review
-    data); items follow a Zipf law, so that a batch repeats the popular ones as real batches do.
+    data); items follow a power law, so that a batch repeats the popular ones as real batches do.
+    Only the items that occur get features, and are renumbered 1..n in the order of popularity.
 
     Attributes:
         users: B.
@@ -61,11 +62,12 @@ class Workload:
     def sequences(self) -> list[Tensor]:
         """One int64 [n_b] of items per user."""
         generator = torch.Generator().manual_seed(self.seed)
-        extra = torch.empty(self.users).exponential_(1 / 3.6, generator=generator).long()
+        extra = torch.empty(self.users).exponential_(1 / 4.2, generator=generator).long()
         lengths = (3 + extra).clamp(max=self.steps + 1)
-        weights = 1 / torch.arange(1, self.items + 1, dtype=torch.float64)
-        drawn = torch.multinomial(weights, int(lengths.sum()), True, generator=generator) + 1
-        return list(drawn.split(lengths.tolist()))
+        weights = torch.arange(1, self.items + 1, dtype=torch.float64) ** -0.85
+        drawn = torch.multinomial(weights, int(lengths.sum()), True, generator=generator)
+        _, items = torch.unique(drawn, return_inverse=True)
+        return list(torch.split(items + 1, lengths.tolist()))
 
     @cached_property
     def batch(self) -> Batch:
@@ -92,28 +94,24 @@ class Workload:
 
     @cached_property
     def used_items(self) -> int:
-        """Items that need features: the benches keep only those the batch can hold."""
-        return int(self.batch.items.max())
+        """Items that occur; all have features."""
+        return self.batch.items.shape[0]
 
     @cached_property
     def features(self) -> tuple[Tensor, Tensor, Tensor]:
-        """text [n + 1, T, d], its mask [n + 1, T], image [n + 1, V, d]; n = the largest used id."""
+        """text [n + 1, T, d], its mask [n + 1, T], image [n + 1, V, d]."""
         generator = torch.Generator().manual_seed(self.seed)
         n = self.used_items + 1
-        # Only the batch's items carry numbers; pages of the others are never touched.
-        text = torch.zeros(n, self.text_tokens, self.width)
-        image = torch.zeros(n, self.image_tokens, self.width)
-        for features in (text, image):
-            shape = (self.batch.items.shape[0], *features.shape[1:])
-            features[self.batch.items] = torch.randn(shape, generator=generator)
+        text = torch.randn(n, self.text_tokens, self.width, generator=generator)
+        image = torch.randn(n, self.image_tokens, self.width, generator=generator)
         lengths = torch.randint(8, self.text_tokens + 1, (n,), generator=generator)
         mask = (torch.arange(self.text_tokens) < lengths[:, None]).float()
         return text, mask, image
 
     @cached_property
     def popularity(self) -> Tensor:
-        """Zipf shares [n + 1]."""
-        share = 1 / torch.arange(1, self.used_items + 1, dtype=torch.float64)
+        """Shares [n + 1] by a power law."""
+        share = torch.arange(1, self.used_items + 1, dtype=torch.float64) ** -0.85
         return torch.cat([torch.ones(1, dtype=torch.float64), share / share.sum()])
 
     def reference(self) -> reference.Model:
