@@ -1,0 +1,76 @@
+"""The real model under the real loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training.toy_run import (
+    N_ITEMS,
+    Crash,
+    CrashAfter,
+    Silent,
+    differences,
+    state_of,
+    toy_config,
+    toy_split,
+)
+
+from odmt_fast.config import Config
+from odmt_fast.features.tokens import TokenTable
+from odmt_fast.model import ODMT
+from odmt_fast.training import TrainingResult, load_weights, train
+
+
+def build(config: Config) -> tuple[ODMT, tuple[TokenTable, ...]]:
+    """A tiny model with text of 1 to 3 tokens and images of 2."""
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.arange(3) < torch.randint(1, 4, (N_ITEMS + 1, 1), generator=generator)
+    features = (
+        TokenTable.from_padded(torch.randn(N_ITEMS + 1, 3, 6, generator=generator), mask),
+        TokenTable.from_padded(torch.randn(N_ITEMS + 1, 2, 4, generator=generator)),
+    )
+    torch.manual_seed(3)
+    return ODMT(config, toy_split().popularity.tolist(), N_ITEMS, *features), features
+
+
+def score(model: nn.Module) -> dict[str, float]:
+    """Some number that depends on all weights."""
+    return {"ndcg@10": sum(float(p.detach().abs().mean()) for p in model.parameters())}
+
+
+def run(output: Path, reporter: Silent | None = None, **training: Any) -> TrainingResult:
+    """Three epochs of four steps."""
+    config = toy_config(output, **training).updated(
+        {"model.width": 16, "model.dropout": 0.2, "model.alpha": 4.0, "model.tau": 0.5}
+    )
+    model, features = build(config)
+    options = {"checkpoint_steps": 2, "log_steps": 3, "tensorboard": False}
+    return train(model, toy_split(), features, config, score, reporter or Silent(), **options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_crashed_run_of_the_model_goes_on_as_if_it_had_not(
+    tmp_path: Path, precision: str
+) -> None:
+    run(tmp_path / "whole", precision=precision)
+    for steps in (3, 4):
+        with pytest.raises(Crash):
+            run(tmp_path / "parts", CrashAfter(steps), precision=precision)
+    run(tmp_path / "parts", precision=precision, workers=1)
+    assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
+
+
+def test_the_model_learns(tmp_path: Path) -> None:
+    result = run(tmp_path, epochs=10, learning_rate=0.01)
+    first, last = result.history[0].losses, result.history[-1].losses
+    for branch in ("id", "text", "image"):
+        assert last[f"ce/{branch}"] < first[f"ce/{branch}"]
+    weights = [record.kd_weight for record in result.history]
+    assert weights[:4] == sorted(weights[:4])
+    assert weights[4:] == [1.0] * 6
+    model, _ = build(toy_config(tmp_path).updated({"model.width": 16}))
+    model.load_state_dict(load_weights(tmp_path))

@@ -1,0 +1,146 @@
+"""One step against the same arithmetic spelled out; precision; memory that is kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from odmt_fast.config import TrainingConfig
+from odmt_fast.objective import LossTerms
+from odmt_fast.training.meter import LossMeter, loss_columns
+from odmt_fast.training.precision import MixedPrecision, training_device
+from odmt_fast.training.step import TrainingStep, adamw
+
+CPU = torch.device("cpu")
+
+
+class Quadratic(nn.Module):
+    """A loss with known gradients: 30 x."""
+
+    branches = ("id",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor([3.0, -4.0]))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.epochs: list[int] = []
+        self.dtypes: list[torch.dtype] = []
+
+    def loss(self, batch: Any, epoch: int) -> LossTerms:
+        self.epochs.append(epoch)
+        self.dtypes.append((self.x[None] @ self.x[:, None]).dtype)
+        total = 15.0 * self.x.square().sum()
+        return LossTerms(total, total[None], total[None] * 0, 0.5)
+
+
+def test_a_step_clips_and_then_applies_adamw() -> None:
+    model = Quadratic()
+    config = TrainingConfig(learning_rate=0.1, weight_decay=0.1, clip_norm=5.0)
+    optimizer = adamw(model, config)
+    assert len(optimizer.param_groups) == 1
+    assert optimizer.param_groups[0]["fused"]
+    step = TrainingStep(model, optimizer, MixedPrecision("fp32", CPU), config.clip_norm)
+
+    x = torch.tensor([3.0, -4.0], dtype=torch.float64)
+    mean, square = torch.zeros(2).double(), torch.zeros(2).double()
+    for t in (1, 2, 3):
+        terms, norm = step(SimpleNamespace(), epoch=t)  # type: ignore[arg-type]
+        gradient = 30 * x
+        assert float(norm) == pytest.approx(float(gradient.norm()), rel=1e-5)
+        assert float(terms.total.detach()) == pytest.approx(15 * float(x.square().sum()), rel=1e-5)
+        gradient = gradient * 5.0 / gradient.norm()
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient.square()
+        x = x * (1 - 0.1 * 0.1)
+        x = x - 0.1 * (mean / (1 - 0.9**t)) / ((square / (1 - 0.999**t)).sqrt() + 1e-8)
+        torch.testing.assert_close(model.x.detach().double(), x, rtol=1e-5, atol=1e-6)
+    assert model.epochs == [1, 2, 3]
+    assert model.dtypes == [torch.float32] * 3
+
+
+def test_bf16_is_autocast_with_fp32_weights() -> None:
+    model = Quadratic()
+    optimizer = adamw(model, TrainingConfig())
+    TrainingStep(model, optimizer, MixedPrecision("bf16", CPU), 5.0)(None, 1)  # type: ignore[arg-type]
+    assert model.dtypes == [torch.bfloat16]
+    assert model.x.dtype == torch.float32
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+        adamw(nn.Module(), TrainingConfig())
+
+
+def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training_device("auto") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert training_device("auto") == torch.device("cuda:0")
+
+
+def test_columns_name_every_branch_and_edge() -> None:
+    assert loss_columns(("id", "text", "image")) == (
+        "loss",
+        "ce/id",
+        "ce/text",
+        "ce/image",
+        "kd/text_from_id",
+        "kd/image_from_id",
+        "kd/id_from_ensemble",
+        "gradient_norm",
+    )
+
+
+def test_the_meter_keeps_the_latest_interval() -> None:
+    def terms(value: float) -> tuple[LossTerms, Tensor]:
+        x = torch.tensor(value, requires_grad=True)
+        return LossTerms(x, x[None] + 1, x[None] + 2, 1.0), x + 3
+
+    meter = LossMeter(("a", "b", "c", "d"), 2, CPU)
+    meter.add(*terms(1.0))
+    assert not meter.full
+    meter.add(*terms(5.0))
+    assert meter.full
+    assert meter.rows().tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert meter.rows(1).tolist() == [[5, 6, 7, 8]]
+    other = LossMeter(("a", "b", "c", "d"), 3, CPU)
+    other.restore(torch.from_numpy(meter.rows()))
+    other.add(*terms(9.0))
+    assert other.rows()[:, 0].tolist() == [1, 5, 9]
+    other.clear()
+    assert other.rows().shape == (0, 4)
+
+
+_COUNT_FAULTS = """
+import resource, sys, torch
+from odmt_fast.training.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def step():
+    return [torch.empty(2**20 * n // 4).fill_(1) for n in (8, 40, 64, 16)]
+
+for _ in range(8):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is not glibc")
+def test_kept_memory_is_not_faulted_in_again() -> None:
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", _COUNT_FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    # 128 MiB a step: 32768 pages of 4 KiB when mapped anew, fewer where pages are huge.
+    assert faults("keep") < 0.05 * faults("default")
