@@ -66,6 +66,7 @@ def leave_one_out(
             f"sequences of at least 3 items can be split, user {user} has {lengths[user]}; "
             "raise min_seq_len"
         )
+    sequences.counts(n_items)  # refuses ids beyond the catalogue, in the held-out items too
     recent = sequences.tail(max_seq_len + 3)
     train = recent.cut(None, -2)
     history = sequences if full_history else recent

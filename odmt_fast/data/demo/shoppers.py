@@ -28,7 +28,7 @@ from odmt_fast.data.sequences import Sequences
 PALETTE, PATTERN = 3.0, 2.5
 THEME, MAKER = 3.0, 2.5
 COMPANION, SAME_KIND = 0.9, -0.7
-NEXT_CIRCLE, SAME_CIRCLE = 3.4, 0.8
+NEXT_CIRCLE, SAME_CIRCLE = 3.1, 0.7
 POPULARITY = 0.35  # times -log(rank)
 CHANGE_OF_TASTE = 0.06  # chance per purchase, for each of the four tastes
 LEAST, MEAN_MORE, MOST = 6, 9.0, 40  # purchases of a person: least + geometric, capped
