@@ -10,6 +10,7 @@ import typer
 
 from odmt_fast import __version__
 from odmt_fast.cli.baselines import baselines
+from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.evaluate import evaluate
@@ -55,7 +56,8 @@ def _root(
     """
 
 
-for _command in (prepare, extract, train, evaluate, recommend, plot, baselines, doctor):
+_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, plot, baselines, doctor)
+for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
 
 

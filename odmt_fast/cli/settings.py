@@ -16,21 +16,23 @@ def load_config(
     preset: str | None,
     assignments: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
+    base: Config | None = None,
 ) -> Config:
-    """Each of these overrides the ones before: defaults, preset, file, ``--set``, flags.
+    """Each of these overrides the ones before: base or preset, file, ``--set``, flags.
 
     Args:
         file: YAML with the sections of `Config`, such as ``model: {width: 128}``.
         preset: a name of `PRESETS`.
         assignments: ``section.name=value``; the value is read as YAML.
         flags: dotted name -> value; None values were not given.
+        base: what stands where no preset is named; None = the defaults.
 
     Raises:
         ValueError: a file, preset or setting does not exist or is refused.
     """
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"--preset {preset} does not exist; use {', '.join(PRESETS)}")
-    config = PRESETS[preset] if preset else Config()
+    config = PRESETS[preset] if preset else base or Config()
     overrides = _read(file) if file is not None else {}
     overrides |= dict(_assignment(text) for text in assignments)
     overrides |= {name: value for name, value in (flags or {}).items() if value is not None}

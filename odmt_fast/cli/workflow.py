@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from odmt_fast.cli.progress import EpochLines
 from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
+from odmt_fast.model import ODMT
 from odmt_fast.training.run import TrainingResult, train
 
 
@@ -17,11 +19,13 @@ class Trained:
     Attributes:
         workspace: what was trained on.
         training: how the run went.
-        test: the test targets ranked by the best epoch; None when the run was interrupted.
+        best: the model of the best epoch; None when the run was interrupted.
+        test: the test targets ranked by it.
     """
 
     workspace: Workspace
     training: TrainingResult
+    best: ODMT | None
     test: EvaluationResult | None
 
 
@@ -35,9 +39,10 @@ def train_and_test(config: Config, *, resume: bool) -> Trained:
         tuple(stores.values()),
         config,
         workspace.validate,
+        EpochLines(config.evaluation.metric),
         resume=resume,
     )
     if result.status == "interrupted":
-        return Trained(workspace, result, None)
+        return Trained(workspace, result, None, None)
     best = trained_model(workspace, weights_of(result.output, "best"))
-    return Trained(workspace, result, workspace.evaluate(best))
+    return Trained(workspace, result, best, workspace.evaluate(best))

@@ -11,13 +11,14 @@ from torch import nn
 from odmt_fast.config import Config
 from odmt_fast.data import Interactions, Split, leave_one_out
 from odmt_fast.evaluation import EvaluationResult, evaluate
+from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
 from odmt_fast.model import ODMT
 from odmt_fast.retrieval import Recommender
 from odmt_fast.training.checkpoint import load_weights
 from odmt_fast.training.precision import training_device
 
-MODALITIES = ("text", "image")
+MODALITIES: tuple[Modality, ...] = ("text", "image")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,180 @@
+"""``odmt-fast demo``: a generated shop, and every step from its files to recommendations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from odmt_fast.cli.extract import BUILT_IN
+from odmt_fast.cli.options import Device, Json, Set
+from odmt_fast.cli.output import Output, table
+from odmt_fast.cli.settings import load_config
+from odmt_fast.config import Config
+
+if TYPE_CHECKING:
+    from odmt_fast.cli.workspace import Workspace
+    from odmt_fast.model import ODMT
+
+# What the demo trains with; --set and flags override it.
+SETTINGS = {
+    "model.width": 64,
+    "model.max_seq_len": 20,
+    "model.imt_layers": 2,
+    "model.user_layers": 2,
+    "model.alpha": 10,
+    "training.batch_size": 128,
+    "training.epochs": 12,
+    "training.learning_rate": 1e-3,
+    "training.patience": 5,
+}
+_METRICS = ("hr@10", "ndcg@10")
+_SHOWN_USERS, _SHOWN_ITEMS = 3, 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """A user, what they bought, and what is recommended before their last purchase.
+
+    Attributes:
+        user: the name.
+        history: titles of the purchases the model may know, oldest first.
+        recommended: titles, best first.
+        bought: title of the purchase held out.
+    """
+
+    user: str
+    history: list[str]
+    recommended: list[str]
+    bought: str
+
+
+def demo(
+    output_dir: Annotated[
+        Path, typer.Option("--output", "-o", help="Where shop, features, run and plots go.")
+    ] = Path("demo"),
+    users: Annotated[int, typer.Option(help="People of the shop.")] = 3000,
+    items: Annotated[int, typer.Option(help="Things on sale.")] = 1000,
+    assignments: Set = None,
+    epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
+    device: Device = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Train anew instead of going on.", show_default=False),
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Make a small shop, train on it, and show what the model recommends.
+
+    Needs no download. Run it again to go on where it stopped.
+    """
+    from odmt_fast.cli.workflow import train_and_test
+    from odmt_fast.cli.workspace import weights_of
+    from odmt_fast.studies.plots import plot_run
+
+    output = Output(json_output)
+    shop, dataset, run = (output_dir / name for name in ("shop", "dataset", "run"))
+    stores = _prepare(output, shop, dataset, users, items)
+    config = load_config(
+        None,
+        None,
+        assignments or (),
+        {
+            "data.path": dataset,
+            "features.stores": stores,
+            "training.output": run,
+            "training.epochs": epochs,
+            "training.device": device,
+        },
+        base=Config().updated(SETTINGS),
+    )
+    output.note(f"training for up to {config.training.epochs} epochs into {run}")
+    trained = train_and_test(config, resume=not fresh)
+    if trained.test is None or trained.best is None:
+        raise ValueError(f"the training was interrupted; run odmt-fast demo -o {output_dir} again")
+    examples = _examples(trained.workspace, trained.best)
+    figures = plot_run(run, output_dir / "plots", _METRICS[0])
+    result = trained.test
+    order = ("popularity", *(name for name in result.names if name != "popularity"))
+    ceiling = json.loads((shop / "demo.json").read_text("utf-8"))["ceiling_hr@10"]
+    values: dict[str, Any] = {
+        "output": output_dir,
+        "weights": weights_of(run, "best"),
+        "metrics": {name: {m: result.value(m, name) for m in _METRICS} for name in order},
+        "ceiling_hr@10": ceiling,
+        "examples": [asdict(example) for example in examples],
+        "figures": [str(path) for path in figures],
+    }
+
+    def show(console: Console) -> None:
+        rows = [(name, *(f"{result.value(m, name):.4f}" for m in _METRICS)) for name in order]
+        header = ("ranking by", *(m.upper() for m in _METRICS))
+        console.print(table(f"The next purchase among {result.n_items:,} items", header, rows))
+        console.print(f"Somebody who knew every taste would reach HR@10 {ceiling:.4f}.")
+        for example in examples:
+            console.print(_example_table(example))
+        for path in figures:
+            console.print(f"wrote {path}", markup=False)
+
+    output.result(values, show)
+
+
+def _prepare(output: Output, shop: Path, dataset: Path, users: int, items: int) -> dict[str, Path]:
+    """Shop, dataset and features, each made unless it is there; the stores by modality."""
+    from odmt_fast.cli.workspace import MODALITIES, default_store
+    from odmt_fast.data import read
+    from odmt_fast.data.demo import DemoOptions, write_demo
+    from odmt_fast.features.extract import extract
+
+    output.note(f"a shop of {items} items and {users} people in {shop}")
+    data = read(write_demo(shop, DemoOptions(users=users, items=items)), "official")
+    data.save(dataset)
+    stores: dict[str, Path] = {}
+    for modality in MODALITIES:
+        output.note(f"{modality} features by {BUILT_IN[modality]}")
+        stores[modality] = default_store(dataset, modality)
+        extract(data.items, modality, BUILT_IN[modality], stores[modality])
+    return stores
+
+
+def _examples(workspace: Workspace, model: ODMT) -> list[Example]:
+    """The first users of the dataset, asked for their last purchase."""
+    from odmt_fast.data import Sequences
+
+    data = workspace.data
+    known = workspace.split.test_history
+    past = Sequences.from_lists([known[row].tolist() for row in range(_SHOWN_USERS)])
+    lists = workspace.recommender(model).recommend(past, _SHOWN_ITEMS)
+
+    def titles(ids: Sequence[int]) -> list[str]:
+        return [data.items.texts[i - 1] or data.items.ids[i - 1] for i in ids]
+
+    return [
+        Example(
+            user=data.users[row],
+            history=titles(past[row].tolist()),
+            recommended=[item.title or item.id for item in items],
+            bought=titles(data.sequences[row][-1:].tolist())[0],
+        )
+        for row, items in enumerate(lists)
+    ]
+
+
+def _example_table(example: Example) -> Table:
+    shown = example.history[-_SHOWN_ITEMS:]
+    shown += [""] * (_SHOWN_ITEMS - len(shown))
+    made = Table(title=example.user, title_justify="left", title_style="bold")
+    made.add_column("bought, the latest last")
+    made.add_column("recommended, the best first")
+    for past, item in zip(shown, example.recommended, strict=False):
+        made.add_row(past, f"{item}  <- bought next" if item == example.bought else item)
+    if example.bought not in example.recommended:
+        made.caption = f"bought next: {example.bought}"
+    made.caption_justify = "left"
+    return made
