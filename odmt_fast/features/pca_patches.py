@@ -2,8 +2,8 @@
 
 Each image is stretched to 112 x 112 and cut into 7 x 7 patches of 16 x 16 pixels. The first
 components, whitened, are a patch's token; since the item Transformer knows no positions, the low
-cosines of the patch's place are appended. The summary token is the whole image shrunk to the size
-of one patch and seen through the same components, with zeros for its place.
+cosines of the patch's place are appended. The summary token is the mean of the patch tokens: its
+place is zero, as no patch's is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PcaPatches(Encoder[Picture]):
         self._options = options
         self._settings: dict[str, Any] = {"grid": _GRID, "patch": _PATCH, "width": self.dim}
         self._state: dict[str, Tensor] | None = None
-        self._place = torch.cat([torch.zeros(1, _PLACE), _places()])
+        self._place = _places()
 
     def fit(self, inputs: Sequence[Picture], state: Path) -> None:
         """Finds the components of up to 1,024 images spread evenly over the catalogue."""
@@ -78,14 +78,15 @@ class PcaPatches(Encoder[Picture]):
         for first, patches in self._batches(inputs):
             tokens = (patches - self._state["mean"]) @ self._state["projection"]
             for row, states in enumerate(tokens):
-                yield first + row, torch.cat([states, self._place], dim=1)
+                patch_tokens = torch.cat([states, self._place], dim=1)
+                yield first + row, torch.cat([patch_tokens.mean(0, keepdim=True), patch_tokens])
 
     def _fitted(self, inputs: Sequence[Picture]) -> dict[str, Tensor]:
         count = min(len(inputs), _FIT_IMAGES)
         total = torch.zeros(_PIXELS, dtype=torch.float64)
         products = torch.zeros(_PIXELS, _PIXELS, dtype=torch.float64)
         for _, patches in self._batches([inputs[i * len(inputs) // count] for i in range(count)]):
-            rows = patches[:, 1:].reshape(-1, _PIXELS).double()
+            rows = patches.reshape(-1, _PIXELS).double()
             total += rows.sum(0)
             products += rows.T @ rows
         patches_seen = max(1, count * _GRID * _GRID)
@@ -109,7 +110,7 @@ class PcaPatches(Encoder[Picture]):
             return {name: file.get_tensor(name).clone() for name in ("mean", "projection")}
 
     def _batches(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
-        """Yields (index of the first, float32 [images, 1 + 49, 768] in 0..1)."""
+        """Yields (index of the first, float32 [images, 49, 768] in 0..1)."""
         options = self._options
         for first, images in read_batches(
             inputs, _patches, batch_size=options.batch_size, threads=options.threads
@@ -118,15 +119,13 @@ class PcaPatches(Encoder[Picture]):
 
 
 def _patches(image: Any) -> Tensor:
-    """float32 [1 + 49, 768]: the shrunk image, then the patches row by row."""
+    """float32 [49, 768] in 0..1: the patches row by row."""
     from PIL import Image
 
     side = _GRID * _PATCH
-    whole = np.asarray(image.resize((_PATCH, _PATCH), Image.Resampling.BILINEAR))
-    large = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
-    grid = large.reshape(_GRID, _PATCH, _GRID, _PATCH, 3).transpose(0, 2, 1, 3, 4)
-    rows = np.concatenate([whole.reshape(1, _PIXELS), grid.reshape(-1, _PIXELS)])
-    return torch.from_numpy(rows).float() / 255
+    pixels = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    grid = pixels.reshape(_GRID, _PATCH, _GRID, _PATCH, 3).transpose(0, 2, 1, 3, 4)
+    return torch.from_numpy(grid.reshape(-1, _PIXELS)).float() / 255
 
 
 def _places() -> Tensor:
