@@ -53,7 +53,7 @@ class LossMeter:
         """Appends the losses of a step, without waiting for them."""
         row = self._rows[self._count]
         values = (terms.total.view(1), terms.ce, terms.kd, gradient_norm.view(1))
-        torch.cat([value.detach().double() for value in values], out=row)
+        torch.cat([value.detach() for value in values], out=row)
         self._count += 1
 
     def rows(self, last: int | None = None) -> NDArray[np.float64]:

@@ -106,6 +106,7 @@ def train(
             f"none of the {len(split.train)} users has 2 training items; lower the k-core filter "
             "or bring more interactions"
         )
+    _choose_memory(model, recompute=settings.recompute)
     reporter = reporter or default_reporter()
     try:
         if device.type == "cpu":
@@ -160,6 +161,18 @@ def train(
             return _result(loop, config, interrupted=bool(stop))
     finally:
         reporter.close()
+
+
+def _choose_memory(model: nn.Module, *, recompute: bool) -> None:
+    """Tells the item encoder whether to keep its activations for the backward pass."""
+    items = getattr(model, "items", None)
+    if items is not None and hasattr(items, "recompute"):
+        items.recompute = recompute
+    elif recompute:
+        raise ValueError(
+            f"training.recompute=True, but {type(model).__name__} has no items.recompute to set; "
+            "leave it False"
+        )
 
 
 def _prepare(

@@ -64,6 +64,24 @@ def test_a_crashed_run_of_the_model_goes_on_as_if_it_had_not(
     assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
 
 
+def test_recomputing_activations_changes_no_weight(tmp_path: Path) -> None:
+    run(tmp_path / "kept", epochs=1)
+    run(tmp_path / "again", epochs=1, recompute=True)
+    assert differences(state_of(tmp_path / "kept"), state_of(tmp_path / "again")) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_model_learns_on_a_gpu(tmp_path: Path, precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    options = {"device": "cuda", "precision": precision, "workers": 2, "learning_rate": 0.01}
+    with pytest.raises(Crash):
+        run(tmp_path, CrashAfter(3), epochs=10, **options)
+    result = run(tmp_path, epochs=10, **options)
+    assert result.history[-1].losses["ce/id"] < result.history[0].losses["ce/id"]
+
+
 def test_the_model_learns(tmp_path: Path) -> None:
     result = run(tmp_path, epochs=10, learning_rate=0.01)
     first, last = result.history[0].losses, result.history[-1].losses

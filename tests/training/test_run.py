@@ -263,6 +263,7 @@ def test_validation_cannot_disturb_training(tmp_path: Path) -> None:
     [
         ({"precision": "fp16"}, "fp16' needs a GPU"),
         ({"device": "cuda:77"}, "cuda:77' does not exist"),
+        ({"recompute": True}, "ToyModel has no items.recompute"),
         ({"log_steps": 0}, "log_steps must be at least 1, got 0"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1 or None, got 0"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -71,6 +72,35 @@ def test_bf16_is_autocast_with_fp32_weights() -> None:
     assert model.dtypes == [torch.bfloat16]
     assert model.x.dtype == torch.float32
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_lowers_the_scale() -> None:
+    # The scaler works on any device; only the arithmetic needs a GPU.
+    precision = MixedPrecision("fp32", CPU)
+    precision._scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    assert precision.skips_overflows
+    model = Quadratic()
+    optimizer = adamw(model, TrainingConfig())
+
+    def step(factor: float) -> Tensor:
+        optimizer.zero_grad()
+        precision.backward(model.loss(None, 1).total * factor, optimizer)
+        gradient = model.x.grad
+        assert gradient is not None
+        precision.step(optimizer)
+        return gradient
+
+    before = model.x.detach().clone()
+    step(1e38)
+    assert torch.equal(model.x, before)
+    assert precision.state()["scale"] == 2.0
+    assert torch.allclose(step(1.0), 30 * before)
+    assert not torch.equal(model.x, before)
+
+    other = MixedPrecision("fp32", CPU)
+    other._scaler = torch.amp.GradScaler("cpu")
+    other.restore(json.loads(json.dumps(precision.state())))
+    assert other.state() == precision.state()
 
 
 def test_nothing_to_train_is_refused() -> None:
