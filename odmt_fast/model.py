@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from odmt_fast import reference
@@ -41,7 +43,7 @@ class ODMT(OfficialInterface):
     def __init__(
         self,
         args: Any,
-        pop_prob_list: Sequence[float] | Tensor,
+        pop_prob_list: Sequence[float] | NDArray[np.floating] | Tensor,
         item_num: int,
         t_feat: Tensor | TokenSource,
         v_feat: Tensor | TokenSource,
@@ -57,17 +59,21 @@ class ODMT(OfficialInterface):
         }
         self.branches = ("id", *self.features)
         dims = {name: tokens.dim for name, tokens in self.features.items()}
-        popularity = torch.as_tensor(pop_prob_list, dtype=torch.float64)
+        # A copy: a split's popularity is read-only.
+        popularity = torch.tensor(np.asarray(pop_prob_list, dtype=np.float64))
         if popularity.shape != (item_num + 1,):
             raise ValueError(
                 f"pop_prob_list must have item_num + 1 = {item_num + 1} entries, got "
                 f"{tuple(popularity.shape)}"
             )
+        # Shapes only: the values are drawn by the reference, in the official order.
+        with torch.device("meta"):
+            self.items = ItemEncoder(config, item_num, dims)
+            self.users = UserEncoders(config, len(self.branches))
+        self.to_empty(device=torch.get_default_device())
         self.pop_prob_list = popularity.float()
         self.log_p: Tensor
         self.register_buffer("log_p", self.pop_prob_list.log(), persistent=False)
-        self.items = ItemEncoder(config, item_num, dims)
-        self.users = UserEncoders(config, len(self.branches))
         # The official IMT owns these and never reads them: they travel in its checkpoints.
         self.unused = nn.ParameterDict(
             {
