@@ -52,20 +52,23 @@ def extract(
         options: layer, lengths, preprocessing, device.
         dtype: how tokens are stored: "float16", "bfloat16" or "float32".
         shard_bytes: about how large a shard gets, which is also what an interruption can cost.
-        overwrite: delete another store found in `out` first.
+        overwrite: delete what store is in `out` and start over.
         progress: told after each item.
 
     Raises:
-        ValueError: unknown dtype or encoder, an unreadable image or a NaN feature (names the item).
+        ValueError: no items, unknown dtype or encoder, or an item (it is named) whose image cannot
+            be read or whose features are NaN or infinite.
         StoreError: `out` holds a store of something else and `overwrite` is not set.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not stored; use {', '.join(DTYPES)}")
+    if not items.ids:
+        raise ValueError("items is empty; there is nothing to extract")
     out = Path(out)
-    if overwrite:
-        remove_store(out)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, modality, options)
+    if overwrite:
+        remove_store(out)
     inputs = _inputs(items, modality)
     encoder.fit([value for value in inputs if value is not None], out / STATE_FILE)
     plan = Plan(

@@ -80,7 +80,8 @@ class HuggingFaceImage(Encoder[Picture]):
                 yield first + row, states
 
     def _load_processor(self, where: str) -> Any:
-        from transformers import AutoImageProcessor
+        # The name in `transformers` itself is a placeholder without torchvision up to 5.17.
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
         # Pillow everywhere: torchvision resizes a little differently and is often not there.
         load: Any = AutoImageProcessor.from_pretrained

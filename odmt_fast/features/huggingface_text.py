@@ -42,10 +42,12 @@ class HuggingFaceText(Encoder[str]):
         self._name, self._options = name, options
         self._model: Any = load_model(name, options, "text_model", "input_ids")
         self._tokenizer = load_part(name, "tokenizer", load)
-        if options.max_tokens > self._tokenizer.model_max_length:
+        limit = self._tokenizer.model_max_length
+        # Encoders without learned positions have no such entry; a bare tokenizer knows no limit.
+        limit = min(limit, getattr(self._model.config, "max_position_embeddings", limit))
+        if options.max_tokens > limit:
             raise ValueError(
-                f"max_tokens={options.max_tokens} is more than encoder={name!r} reads "
-                f"({self._tokenizer.model_max_length})"
+                f"max_tokens={options.max_tokens} is more than the {limit} encoder={name!r} reads"
             )
         probe = self._token_ids(["a"])[0]
         self._prefixed = probe[0] in self._tokenizer.all_special_ids

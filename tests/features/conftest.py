@@ -94,6 +94,9 @@ def _configs() -> dict[str, Callable[[], Any]]:
     }
     return {
         "bert": lambda: hf.BertConfig(**_tiny(**words)),
+        "t5": lambda: hf.T5Config(
+            vocab_size=40, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+        ),
         "vit": lambda: hf.ViTConfig(**_tiny()),
         "mae": lambda: hf.ViTMAEConfig(**_tiny(**decoder)),
         "clip_vision": lambda: hf.CLIPVisionConfig(**_tiny()),
@@ -127,8 +130,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], st
 
             torch.manual_seed(0)
             hf.AutoModel.from_config(_configs()[name]()).save_pretrained(path)
-            if name == "bert":
-                _tokenizer().save_pretrained(path)
+            if name in ("bert", "t5"):
+                (_tokenizer() if name == "bert" else _bare_tokenizer()).save_pretrained(path)
             else:
                 hf.ViTImageProcessorPil(
                     size={"height": 32, "width": 32}, image_mean=[0.4] * 3, image_std=[0.2] * 3
@@ -138,9 +141,22 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], st
     return folder
 
 
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "shoes", "coat", "running", "a"]
+PIECES += ["with", "and", "two", "long", "##s", "##ing", "warm", "winter", "jacket", ","]
+
+
 def _tokenizer() -> Any:
     import transformers as hf
 
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "shoes", "coat", "running", "a"]
-    pieces += ["with", "and", "two", "long", "##s", "##ing", "warm", "winter", "jacket", ","]
-    return hf.BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    return hf.BertTokenizer(vocab={piece: number for number, piece in enumerate(PIECES)})
+
+
+def _bare_tokenizer() -> Any:
+    """Words and nothing before them, as T5's."""
+    import tokenizers
+    import transformers as hf
+
+    vocabulary = {piece: number for number, piece in enumerate(PIECES)}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return hf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")

@@ -226,6 +226,19 @@ def test_storage_dtype(tmp_path: Path, catalogue: Any, dtype: str) -> None:
     assert torch.equal(store.gather(torch.tensor([1])).values, exact.to(store.dtype))
 
 
+def test_an_empty_catalogue_is_refused(tmp_path: Path, catalogue: Any) -> None:
+    empty = replace(catalogue, ids=(), texts=(), images=())
+    with pytest.raises(ValueError, match="items is empty"):
+        extract(empty, "text", "hashed-words", tmp_path)
+
+
+def test_a_wrong_encoder_name_costs_no_store(tmp_path: Path, catalogue: Any) -> None:
+    extract(catalogue, "text", "hashed-words", tmp_path)
+    with pytest.raises(ValueError, match="is not a folder"):
+        extract(catalogue, "text", "./nowhere", tmp_path, overwrite=True)
+    TokenStore.open(tmp_path)
+
+
 def test_unknown_dtype_is_refused(tmp_path: Path, catalogue: Any) -> None:
     with pytest.raises(ValueError, match="dtype='int8' is not stored; use float32, float16"):
         extract(catalogue, "text", "hashed-words", tmp_path, dtype="int8")

@@ -59,6 +59,17 @@ def test_text_tokens_are_the_states_of_the_real_tokens(
         torch.testing.assert_close(states, wanted[0], atol=1e-5, rtol=1e-5)
 
 
+def test_an_encoder_without_a_first_token_gets_the_mean_there(tiny_encoder: TinyEncoder) -> None:
+    encoder: Any = load_encoder(tiny_encoder("t5"), "text", options(max_tokens=6))
+    for text, states in zip(TEXTS, encode(encoder, TEXTS), strict=True):
+        ids = encoder._tokenizer(text, truncation=True, max_length=6, return_tensors="pt")
+        with torch.no_grad():
+            wanted = encoder._model(input_ids=ids["input_ids"]).last_hidden_state[0]
+        torch.testing.assert_close(states[1:], wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(states[0], states[1:].mean(0))
+    assert encoder.max_length == 7
+
+
 def test_max_tokens_and_lower_case(tiny_encoder: TinyEncoder) -> None:
     cased: Any = load_encoder(tiny_encoder("bert"), "text", options(max_tokens=5, lower_case=False))
     cased._tokenizer.backend_tokenizer.normalizer = None
@@ -239,6 +250,7 @@ def test_unknown_encoders_say_what_can_be_given(
     assert "or use 'hashed-words' (text) or 'pca-patches' (image)" in offline
     assert "reads pixel_values, not input_ids" in message(tiny_encoder("vit"))
     assert "reads input_ids, not pixel_values" in message(tiny_encoder("bert"), "image")
+    assert "max_tokens=30 is more than the 24 encoder=" in message(tiny_encoder("bert"))
     assert "layer=12 does not exist" in message(tiny_encoder("bert"), layer=12, max_tokens=8)
     assert "it has hidden states 0..2" in message(tiny_encoder("vit"), "image", layer=-4)
     with pytest.raises(ValueError, match="modality='video' must be text or image"):
