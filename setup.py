@@ -5,6 +5,7 @@
 was asked for by name fails loudly. torch is never imported: the extension sees raw pointers only.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -23,11 +24,12 @@ AVX512 = f"{AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16"
 ISA = {"avx2": AVX2, "avx512": AVX512, "amx": f"{AVX512} -mamx-tile -mamx-bf16"}
 CUDA_ARCHITECTURES = ("80", "90", "100")
 CSRC = Path("csrc")
+HEADERS = [*CSRC.glob("*.h"), *CSRC.glob("*.inl")]
 WANTED = os.environ.get("ODMT_FAST_EXT", "auto")
 
 
 def run(*command):
-    """What a command prints; a RuntimeError that shows it when the command fails."""
+    """What a command prints, also in the RuntimeError when it fails."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
@@ -53,9 +55,8 @@ class BuildExtension(build_ext):
     """Compiles csrc/*.cpp in parallel, each with the flags of its ISA, and csrc/*.cu by nvcc."""
 
     def build_extensions(self):
-        for mode in ("cuda", "cpu") if WANTED == "auto" else (WANTED,):
-            if WANTED == "auto" and mode == "cuda" and shutil.which("nvcc") is None:
-                continue
+        best = ["cuda", "cpu"] if shutil.which("nvcc") else ["cpu"]
+        for mode in best if WANTED == "auto" else [WANTED]:
             try:
                 return self.compile_and_link(cuda=mode == "cuda")
             except Exception as error:
@@ -65,12 +66,8 @@ class BuildExtension(build_ext):
         self.extensions = []
 
     def accepts(self, flags):
-        """Whether the compiler knows these flags."""
-        try:
-            run(*self.compiler.compiler_so, *flags.split(), "-fsyntax-only", "-xc++", os.devnull)
-        except (OSError, RuntimeError):
-            return False
-        return True
+        command = [*self.compiler.compiler_so, *flags.split(), "-fsyntax-only", "-xc++", os.devnull]
+        return subprocess.run(command, capture_output=True).returncode == 0
 
     def compile_and_link(self, cuda):
         import pybind11
@@ -79,24 +76,25 @@ class BuildExtension(build_ext):
         devices = sorted(CSRC.glob("*.cu")) if cuda else []
         openmp = [flag for flag in ["-fopenmp"] if self.accepts(flag)]
         isas = [name for name, flags in ISA.items() if self.accepts(flags)]
-        info = f"{CXX} {' '.join(openmp)}; isa {' '.join(['baseline', *isas])}"
-        macros = [f"-DODMT_FAST_{name.upper()}" for name in isas]
-        if devices:
-            macros.append("-DODMT_FAST_CUDA")
-            info += f"; sm {' '.join(archs)}"
-        macros.append(f'-DODMT_FAST_BUILD="{info}"')
+        info = [CXX, *openmp, "isa baseline", *isas, *(["sm", *archs] if devices else [])]
+        macros = [f"-DODMT_FAST_{name.upper()}" for name in [*isas, *["cuda"] * bool(devices)]]
+        macros.append(f'-DODMT_FAST_BUILD="{" ".join(info)}"')
         include = [f"-I{path}" for path in (CSRC, pybind11.get_include(), *self.include_dirs)]
-        newest = max(Path(path).stat().st_mtime for path in ("setup.py", *extension.depends))
-        objects = Path(self.build_temp, "cuda" if devices else "cpu")
+        newest = max(path.stat().st_mtime for path in HEADERS)
+        cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp]
+        key = repr((ISA, cxx, nvcc, macros, pybind11.__version__, self.get_ext_filename("_C")))
+        # Kept between builds; pip gives every build a fresh build_temp.
+        objects = Path("build", f"csrc-{hashlib.sha256(key.encode()).hexdigest()[:12]}")
         objects.mkdir(parents=True, exist_ok=True)
 
         def compile_one(source):
             target = objects / f"{source.name}.o"
             if not target.exists() or target.stat().st_mtime < max(newest, source.stat().st_mtime):
                 isa = ISA.get(source.stem.rpartition("_")[2], "").split()
-                cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp, *isa]
-                command = nvcc if source.suffix == ".cu" else cxx
-                run(*command, *include, *macros, "-c", source, "-o", target)
+                command = nvcc if source.suffix == ".cu" else [*cxx, *isa]
+                fresh = target.with_suffix(f".{os.getpid()}.o")
+                run(*command, *include, *macros, "-c", source, "-o", fresh)
+                fresh.replace(target)
             return str(target)
 
         unknown = {name for name in ISA if name not in isas}
@@ -111,8 +109,8 @@ class BuildExtension(build_ext):
 
 if WANTED not in ("auto", "cpu", "cuda", "none"):
     raise SystemExit(f"ODMT_FAST_EXT={WANTED!r}: use auto, cpu, cuda or none")
-headers = [str(path) for pattern in ("*.h", "*.inl", "*.cu") for path in CSRC.glob(pattern)]
-extension = Extension("odmt_fast._C", sorted(map(str, CSRC.glob("*.cpp"))), depends=headers)
+depends = [str(path) for path in (*HEADERS, *CSRC.glob("*.cu"))]
+extension = Extension("odmt_fast._C", sorted(map(str, CSRC.glob("*.cpp"))), depends=depends)
 kernels = ["odmt_fast.kernels"] + [f"odmt_fast.kernels.{name}" for name in find_packages("kernels")]
 setup(
     packages=find_packages(include=["odmt_fast", "odmt_fast.*"]) + kernels,

@@ -29,9 +29,10 @@ void dropout_rows(std::int64_t n, const T* x, T* y, const Dropout& dropout, int 
 #pragma omp parallel for schedule(static) num_threads(useful_threads(threads, n))
   for (std::int64_t c = 0; c < chunks; ++c) {
     const std::int64_t stop = (c + 1) * chunk < n ? (c + 1) * chunk : n;
+    const Keys keys = keys_of(dropout.seed);
     for (std::int64_t i = c * chunk; i < stop; i += 2 * kLanes) {
       u32x16 words[2];
-      philox32(dropout.seed, (std::uint64_t)i / 4, words);
+      philox32(keys, (std::uint64_t)i / 4, words);
       if (i + 2 * kLanes <= stop) {
         store(y + i, keep(load(x + i), words[0], dropout));
         store(y + i + kLanes, keep(load(x + i + kLanes), words[1], dropout));
