@@ -68,8 +68,7 @@ class RunLogs:
         directory: where they lie.
         sizes: bytes of each CSV file to keep, as `sync` returned them; empty begins anew.
         step: steps of the run so far; TensorBoard hides what it knows of later ones.
-        tensorboard: write events too. Silently without them when tensorboard is not installed is
-            not an option, so ask `tensorboard_missing` first.
+        tensorboard: write events too; see `tensorboard_missing`.
     """
 
     def __init__(

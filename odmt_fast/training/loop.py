@@ -111,8 +111,13 @@ class TrainingLoop:
         """Whether no epoch is left to train."""
         return self.progress.epoch > self._config.training.epochs or self.out_of_patience
 
+    @property
+    def _sees_every_step(self) -> bool:
+        """Whether reading a loss is free; on a GPU it would wait for the step to end."""
+        return self._device.type == "cpu"
+
     def _train_epoch(self, logs: RunLogs, stop: StopRequest) -> None:
-        progress, on_cpu = self.progress, self._device.type == "cpu"
+        progress = self.progress
         self._model.train()
         self._pace.restart()
         with closing(self._loader.epoch(progress.epoch, progress.step)) as batches:
@@ -124,8 +129,9 @@ class TrainingLoop:
                 progress.kd_weight = terms.weight
                 last = progress.step == self._loader.steps
                 logged = self._meter.full or last
-                rows = self._meter.rows(None if logged else 1) if logged or on_cpu else None
-                if rows is not None:
+                rows = None
+                if logged or self._sees_every_step:
+                    rows = self._meter.rows(None if logged else 1)
                     self._check(rows)
                 seconds = self._pace.step(batch.n_users)
                 progress.seconds += seconds

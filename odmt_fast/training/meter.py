@@ -41,13 +41,14 @@ class LossMeter:
 
     def __init__(self, columns: Sequence[str], capacity: int, device: torch.device) -> None:
         self.columns = tuple(columns)
+        self._capacity = capacity
         self._rows = torch.zeros(capacity, len(self.columns), dtype=torch.float64, device=device)
         self._count = 0
 
     @property
     def full(self) -> bool:
         """Whether the interval is complete."""
-        return self._count == len(self._rows)
+        return self._count >= self._capacity
 
     def add(self, terms: LossTerms, gradient_norm: Tensor) -> None:
         """Appends the losses of a step, without waiting for them."""
@@ -67,6 +68,6 @@ class LossMeter:
         self._count = 0
 
     def restore(self, rows: Tensor) -> None:
-        """Goes on with the interval whose steps so far are `rows`."""
-        self._rows[: len(rows)] = rows
+        """Goes on with the interval whose steps so far are `rows`, be they beyond the capacity."""
+        self._rows = torch.cat([rows.to(self._rows), self._rows])
         self._count = len(rows)

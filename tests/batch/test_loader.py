@@ -96,13 +96,19 @@ def test_batches_are_built_ahead_but_not_without_bound(collate: Collator) -> Non
 
 
 def test_closing_ends_the_threads_and_leaves_torch_its_own(collate: Collator) -> None:
-    threads = torch.get_num_threads()
+    allowed = torch.get_num_threads()
+    torch.set_num_threads(threads := 2)
     before = threading.active_count()
     loader = BatchLoader(collate, batch_size=4, seed=1, workers=3)
     next(loader.epoch(1))
     assert threading.active_count() == before + 3
-    assert torch.get_num_threads() == threads
+    seen: list[int] = []
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert [*seen, torch.get_num_threads()] == [threads, threads]
     loader.close()
+    torch.set_num_threads(allowed)
     assert threading.active_count() == before
 
 

@@ -30,6 +30,7 @@ from odmt_fast.config import Config
 from odmt_fast.objective import LossTerms
 from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights
 from odmt_fast.training.errors import NonFiniteLossError, ResumeError
+from odmt_fast.training.loop import TrainingLoop
 from odmt_fast.training.run import train
 
 STEPS = 4  # 12 users with a row, 3 a batch
@@ -243,6 +244,29 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, term: str) -> No
         bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()
     )
     assert reporter.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "saved", "reports"),
+    [({"checkpoint_steps": 3}, 3, 0), ({"log_steps": 2}, 0, 2)],
+    ids=["found by a checkpoint", "found by a log row"],
+)
+def test_losses_looked_at_late_never_reach_a_checkpoint(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    saved: int,
+    reports: int,
+) -> None:
+    monkeypatch.setattr(TrainingLoop, "_sees_every_step", property(lambda self: False))
+    reporter = Silent()
+    options = {"log_steps": 20, "checkpoint_steps": None, "batch_size": 1, **options}
+    with pytest.raises(NonFiniteLossError, match="at step 5") as caught:
+        toy_train(tmp_path, model=Poisoned(5, "ce/text"), reporter=reporter, **options)
+    assert caught.value.terms == ("ce/text",)
+    assert len(reporter.steps) == reports
+    header = load(tmp_path / "checkpoints" / LAST)[1]
+    assert header["progress"]["total_steps"] == saved
 
 
 def test_validation_cannot_disturb_training(tmp_path: Path) -> None:
