@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from odmt_fast.kernels.distilled_softmax.reference import Edge
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.distilled_softmax.reference import ENSEMBLE, Edge
 
 MAX_BRANCHES = 5
 MAX_EDGES = 32
@@ -27,3 +31,37 @@ def stats_width(branches: int) -> int:
     edges that need it an entry holds nothing of meaning.
     """
     return 3 * branches + 2 + (branches + 1) * branches
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The distinct (student, teacher) pairs of an edge list; the ensemble is teacher K."""
+
+    students: tuple[int, ...]
+    teachers: tuple[int, ...]
+    edge_to_pair: tuple[int, ...]
+    softened: tuple[bool, ...]  # [K + 1], whose softmax at tau is needed
+
+    @classmethod
+    @cache
+    def of(cls, edges: tuple[Edge, ...], branches: int) -> Distillation:
+        """The pairs of the edges in the order they first appear."""
+        named = [(s, branches if t == ENSEMBLE else t) for s, t in edges]
+        pairs = list(dict.fromkeys(named))
+        used = {branch for pair in pairs for branch in pair}
+        return cls(
+            students=tuple(s for s, _ in pairs),
+            teachers=tuple(t for _, t in pairs),
+            edge_to_pair=tuple(pairs.index(edge) for edge in named),
+            softened=tuple(t in used for t in range(branches + 1)),
+        )
+
+    def per_pair(self, per_edge: Tensor) -> Tensor:
+        """Sums of a value of every edge [E] over equal edges: [P]."""
+        if len(self.students) == len(self.edge_to_pair):
+            return per_edge
+        sums = [
+            sum(per_edge[e] for e, own in enumerate(self.edge_to_pair) if own == pair)
+            for pair in range(len(self.students))
+        ]
+        return torch.stack([s for s in sums if isinstance(s, Tensor)])
