@@ -79,7 +79,7 @@ class PlainReporter:
             self.message(str(report))
 
     def epoch(self, record: EpochRecord, best: bool) -> None:
-        """Writes the epoch's loss and metrics."""
+        """Writes the epoch's loss and score."""
         self.message(epoch_line(record, best))
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class RichReporter:
         )
 
     def epoch(self, record: EpochRecord, best: bool) -> None:
-        """Prints the epoch's loss and metrics above the line."""
+        """Prints the epoch's loss and score above the line."""
         self.message(epoch_line(record, best))
 
     def close(self) -> None:
@@ -132,10 +132,9 @@ def default_reporter() -> Reporter:
 
 
 def epoch_line(record: EpochRecord, best: bool) -> str:
-    """An epoch in one line."""
-    metrics = " ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
+    """An epoch in one line; all its metrics are in ``epochs.csv``."""
     return (
-        f"epoch {record.epoch} loss {record.losses['loss']:.4f} score {record.score:.4f} {metrics} "
+        f"epoch {record.epoch} loss {record.losses['loss']:.4f} score {record.score:.4f} "
         f"{record.samples_per_second:.0f} samples/s{' *best*' if best else ''}"
     )
 

@@ -193,6 +193,9 @@ def _announce(
     reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device
 ) -> None:
     progress = loop.progress
+    if loop.finished:
+        reporter.message(f"nothing left to train after epoch {len(progress.history)}")
+        return
     start = "starting" if progress.total_steps == 0 else "going on"
     reporter.message(
         f"{start} on {device} at epoch {progress.epoch}, step {progress.step}: "

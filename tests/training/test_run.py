@@ -102,7 +102,9 @@ def test_dropout_differs_between_seeds(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = toy_train(tmp_path)
     before = state_of(tmp_path)
-    again = toy_train(tmp_path)
+    reporter = Silent()
+    again = toy_train(tmp_path, reporter=reporter)
+    assert reporter.messages == ["nothing left to train after epoch 3"]
     assert again == first
     assert differences(before, state_of(tmp_path)) == []
 
