@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.backends import choose_backend
-from odmt_fast.kernels.dropout.checks import check_dropout, check_floating
 from odmt_fast.kernels.dropout.reference import dropout_reference
+from odmt_fast.kernels.launch.backends import choose_backend
+from odmt_fast.kernels.launch.checks import check_dropout, check_floating
 
 
 def dropout(x: Tensor, p: float, seed: Tensor | None) -> Tensor:
@@ -36,7 +36,7 @@ def dropout(x: Tensor, p: float, seed: Tensor | None) -> Tensor:
         return dropout_reference(x, p, seed)
     if torch.compiler.is_compiling():
         return _dropout_op(x, p, seed)
-    return _Dropout.apply(x, p, seed)  # type: ignore[no-any-return, no-untyped-call]
+    return _Dropout.apply(x, p, seed)  # type: ignore[no-untyped-call]
 
 
 def _backend(x: Tensor) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.backends import choose_backend
-from odmt_fast.kernels.dropout.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.backends import TRITON_DTYPES, choose_backend
+from odmt_fast.kernels.launch.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.device import device_of
+from odmt_fast.kernels.packed_attention import configs
 from odmt_fast.kernels.packed_attention.reference import packed_attention_reference
 from odmt_fast.kernels.packed_attention.segments import check_segments
 
@@ -57,13 +59,13 @@ def packed_attention(
     model/model.py, `version="v1"`.
     """
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
-    if _backend(q) == "reference":
+    if _backend(q, max_seqlen) == "reference":
         return packed_attention_reference(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
     if torch.compiler.is_compiling():
         return _forward_op(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout)[0]
-    return _PackedAttention.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _PackedAttention.apply(  # type: ignore[no-untyped-call]
         q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout
     )
 
@@ -99,10 +101,12 @@ def _check(
     check_segments(OP, cu_seqlens, max_seqlen, q.shape[0], q)
 
 
-def _backend(q: Tensor) -> str:
+def _backend(q: Tensor, max_seqlen: int) -> str:
     d, limit = q.shape[-1], None
     if d % 8 or not 16 <= d <= LARGEST_HEAD:
         limit = f"the head size must be a multiple of 8 in [16, {LARGEST_HEAD}], got {d}"
+    elif q.is_cuda and q.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():
+        limit = configs.limit(device_of(q), q.element_size(), max_seqlen)
     return choose_backend(OP, q.device.type, q.dtype, limit)
 
 
@@ -118,7 +122,7 @@ def _forward(
     p: float,
 ) -> tuple[Tensor, Saved]:
     """(out, what the backward of the same backend wants back); for triton that is (lse [P, H],)."""
-    if _backend(q) == "triton":
+    if _backend(q, max_seqlen) == "triton":
         from odmt_fast.kernels.packed_attention.fwd import packed_attention_fwd
 
         out, lse = packed_attention_fwd(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
@@ -135,14 +139,14 @@ def _backward(
     v: Tensor,
     cu_seqlens: Tensor,
     seed: Tensor | None,
+    saved: Saved,
     max_seqlen: int,
     mask: str,
     scale: float,
     p: float,
-    saved: Saved,
 ) -> Three:
     dout = dout.contiguous()
-    if _backend(q) == "triton":
+    if _backend(q, max_seqlen) == "triton":
         from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 
         return packed_attention_bwd(
@@ -173,7 +177,7 @@ class _PackedAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, cu_seqlens, seed, *saved = ctx.saved_tensors
-        grads = _backward(dout, q, k, v, cu_seqlens, seed, *ctx.settings, saved=tuple(saved))
+        grads = _backward(dout, q, k, v, cu_seqlens, seed, tuple(saved), *ctx.settings)
         return *grads, None, None, None, None, None, None
 
 
@@ -190,7 +194,7 @@ def _forward_op(
     p: float,
 ) -> tuple[Tensor, Tensor]:
     out, saved = _forward(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
-    if _backend(q) == "triton":
+    if _backend(q, max_seqlen) == "triton":
         return out, saved[0]
     # A graph wants one signature: what the cpu backend saves is formed again in its backward.
     return out, out.new_zeros(q.shape[:2], dtype=torch.float32)
@@ -226,9 +230,9 @@ def _backward_op(
     p: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     saved: Saved = (lse,)
-    if _backend(q) != "triton":
+    if _backend(q, max_seqlen) != "triton":
         saved = _forward(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
-    return _backward(dout, q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p, saved)
+    return _backward(dout, q, k, v, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
 
 
 @_backward_op.register_fake

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.backends import choose_backend
-from odmt_fast.kernels.dropout.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.backends import TRITON_DTYPES, choose_backend
+from odmt_fast.kernels.launch.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.device import device_of
 from odmt_fast.kernels.packed_attention.segments import check_segments
+from odmt_fast.kernels.readout_attention import configs
 from odmt_fast.kernels.readout_attention.reference import readout_attention_reference
 
 OP = "readout_attention"
 MASKS = ("id_aware", "full")
-MOST_ROWS = 64  # readouts * heads of a segment form one tile of the Triton kernels
+MOST_ROWS = 32  # readouts * heads of a segment form one tile of the Triton kernels
 LARGEST_WIDTH = 8192
 
 Two = tuple[Tensor, Tensor]
@@ -60,13 +62,13 @@ def readout_attention(
     outputs text[0], image[0] and id are used (`MergedAttentionFusion.forward`).
     """
     _check(queries, hidden, cu_seqlens, max_seqlen, mask, dropout, seed)
-    if _backend(queries) == "reference":
+    if _backend(queries, max_seqlen) == "reference":
         return readout_attention_reference(
             queries, hidden, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
     if torch.compiler.is_compiling():
         return _forward_op(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout)[0]
-    return _ReadoutAttention.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _ReadoutAttention.apply(  # type: ignore[no-untyped-call]
         queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout
     )
 
@@ -108,13 +110,16 @@ def _check(
         )
 
 
-def _backend(queries: Tensor) -> str:
+def _backend(queries: Tensor, max_seqlen: int) -> str:
     _, readouts, heads, d = queries.shape
     limit = None
     if readouts * heads > MOST_ROWS:
         limit = f"readouts * heads must be at most {MOST_ROWS}, got {readouts} * {heads}"
     elif d > LARGEST_WIDTH:
         limit = f"the width must be at most {LARGEST_WIDTH}, got {d}"
+    elif queries.is_cuda and queries.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():
+        block_r = configs.padded_rows(readouts * heads)
+        limit = configs.limit(device_of(queries), queries.element_size(), max_seqlen, block_r)
     return choose_backend(OP, queries.device.type, queries.dtype, limit)
 
 
@@ -130,7 +135,7 @@ def _forward(
 ) -> tuple[Tensor, Saved]:
     """(out, what the backward of the same backend wants back); triton: (lse [U, R, H],)."""
     queries = queries.contiguous()
-    if _backend(queries) == "triton":
+    if _backend(queries, max_seqlen) == "triton":
         from odmt_fast.kernels.readout_attention.fwd import readout_attention_fwd
 
         out, lse = readout_attention_fwd(
@@ -148,14 +153,14 @@ def _backward(
     hidden: Tensor,
     cu_seqlens: Tensor,
     seed: Tensor | None,
+    saved: Saved,
     max_seqlen: int,
     mask: str,
     scale: float,
     p: float,
-    saved: Saved,
 ) -> Two:
     dout, queries = dout.contiguous(), queries.contiguous()
-    if _backend(queries) == "triton":
+    if _backend(queries, max_seqlen) == "triton":
         from odmt_fast.kernels.readout_attention.bwd import readout_attention_bwd
 
         return readout_attention_bwd(
@@ -186,9 +191,7 @@ class _ReadoutAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         queries, hidden, cu_seqlens, seed, *saved = ctx.saved_tensors
-        grads = _backward(
-            dout, queries, hidden, cu_seqlens, seed, *ctx.settings, saved=tuple(saved)
-        )
+        grads = _backward(dout, queries, hidden, cu_seqlens, seed, tuple(saved), *ctx.settings)
         return *grads, None, None, None, None, None, None
 
 
@@ -204,7 +207,7 @@ def _forward_op(
     p: float,
 ) -> tuple[Tensor, Tensor]:
     out, saved = _forward(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)
-    if _backend(queries) == "triton":
+    if _backend(queries, max_seqlen) == "triton":
         return out, saved[0]
     # A graph wants one signature: what the cpu backend saves is formed again in its backward.
     return out, out.new_zeros(queries.shape[:3], dtype=torch.float32)
@@ -239,9 +242,9 @@ def _backward_op(
     p: float,
 ) -> tuple[Tensor, Tensor]:
     saved: Saved = (lse,)
-    if _backend(queries) != "triton":
+    if _backend(queries, max_seqlen) != "triton":
         saved = _forward(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
-    return _backward(dout, queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p, saved)
+    return _backward(dout, queries, hidden, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
 
 
 @_backward_op.register_fake

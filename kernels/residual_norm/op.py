@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.backends import choose_backend
-from odmt_fast.kernels.dropout.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.backends import choose_backend
+from odmt_fast.kernels.launch.checks import check_dropout, check_floating
 from odmt_fast.kernels.residual_norm.reference import residual_norm_reference
 
 OP = "residual_norm"
@@ -53,7 +53,7 @@ def residual_norm(
         return residual_norm_reference(x, residual, weight, bias, eps, dropout, seed)
     if torch.compiler.is_compiling():
         return _forward_op(x, residual, weight, bias, seed, eps, dropout)[0]
-    return _ResidualNorm.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _ResidualNorm.apply(  # type: ignore[no-untyped-call]
         x, residual, weight, bias, seed, eps, dropout
     )
 

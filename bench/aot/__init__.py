@@ -1,0 +1,1 @@
+"""Compile every Triton kernel for GPUs that are not here; report what the compiler made of it."""
