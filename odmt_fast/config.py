@@ -137,6 +137,13 @@ class TrainingConfig(Section):
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")
     workers: int = Field(0, ge=0, description="loader threads beside the training thread")
+    checkpoint_minutes: float = Field(10.0, gt=0.0, description="longest time between two")
+    checkpoint_steps: PositiveInt | None = Field(None, description="also one every so many steps")
+    log_steps: PositiveInt = Field(
+        20,
+        description="steps per row of logs/steps.csv; on a GPU also between two looks at the loss",
+    )
+    tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
     recompute: bool = Field(False, description="recompute item activations in the backward")
 
 

@@ -62,10 +62,6 @@ def train(
     reporter: Reporter | None = None,
     *,
     resume: bool = True,
-    checkpoint_minutes: float = 10.0,
-    checkpoint_steps: int | None = None,
-    log_steps: int = 20,
-    tensorboard: bool = True,
 ) -> TrainingResult:
     """Trains `model` in place; on CPU a killed and resumed run ends with the very same weights.
 
@@ -85,11 +81,6 @@ def train(
             ``<evaluation.metric>``), where higher is better.
         reporter: is told how the run goes, and closed at the end; None chooses one.
         resume: go on with the run in the output directory if there is one; False replaces it.
-        checkpoint_minutes: at most so long between two checkpoints (validation writes one too).
-        checkpoint_steps: also one every so many steps.
-        log_steps: steps per row of ``logs/steps.csv``. On a GPU the losses are looked at once per
-            row, so a non-finite one is found up to so many steps late.
-        tensorboard: write TensorBoard events if it is installed.
 
     Raises:
         NonFiniteLossError: a loss or the gradient became NaN or infinite.
@@ -98,8 +89,6 @@ def train(
     """
     settings = config.training
     device = training_device(settings.device)
-    if log_steps < 1:
-        raise ValueError(f"log_steps must be at least 1, got {log_steps}")
     collate = Collator(split.train, config.model.max_seq_len, features)
     if not len(collate.users):
         raise ValueError(
@@ -127,9 +116,9 @@ def train(
                 config,
                 evaluate,
                 reporter,
-                CheckpointClock(checkpoint_steps, checkpoint_minutes),
+                CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 columns=loss_columns(cast(Trainable, model).branches),
-                log_steps=log_steps,
+                log_steps=settings.log_steps,
                 identity=(own := identity(config, split.train)),
             )
             saved = _prepare(settings.output, own, resume=resume)
@@ -138,6 +127,7 @@ def train(
             else:
                 torch.manual_seed(settings.seed)
             _announce(reporter, loop, collate, device)
+            tensorboard = settings.tensorboard
             if tensorboard and (missing := tensorboard_missing()):
                 reporter.message(f"no TensorBoard events: {missing}")
                 tensorboard = False

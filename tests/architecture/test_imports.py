@@ -36,7 +36,7 @@ OPTIONAL = {
     "PIL": {"data", "features"},
     "transformers": {"features"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "training"},
     "yaml": {"cli"},
     "matplotlib": {"studies"},
     "tensorboard": {"training"},

@@ -44,12 +44,12 @@ def score(model: nn.Module) -> dict[str, float]:
 
 def run(output: Path, reporter: Silent | None = None, **training: Any) -> TrainingResult:
     """Three epochs of four steps."""
-    config = toy_config(output, **training).updated(
+    logging = {"checkpoint_steps": 2, "log_steps": 3, "tensorboard": False}
+    config = toy_config(output, **logging, **training).updated(
         {"model.width": 16, "model.dropout": 0.2, "model.alpha": 4.0, "model.tau": 0.5}
     )
     model, features = build(config)
-    options = {"checkpoint_steps": 2, "log_steps": 3, "tensorboard": False}
-    return train(model, toy_split(), features, config, score, reporter or Silent(), **options)
+    return train(model, toy_split(), features, config, score, reporter or Silent())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -138,16 +138,17 @@ class CrashAfter(Silent):
 
 def toy_train(output: Path, *, model: nn.Module | None = None, **options: Any) -> TrainingResult:
     """Runs `train` on the toy data; options of `TrainingConfig` and of `train` mixed."""
+    options = {"tensorboard": False, "checkpoint_steps": 2, "log_steps": 3, **options}
     settings = {
         k: options.pop(k) for k in list(options) if k in type(Config().training).model_fields
     }
-    options = {"evaluate": evaluate, "reporter": Silent(), "tensorboard": False, **options}
+    options = {"evaluate": evaluate, "reporter": Silent(), **options}
     return train(
         ToyModel() if model is None else model,
         toy_split(),
         toy_features(),
         toy_config(output, **settings),
-        **{"checkpoint_steps": 2, "log_steps": 3, **options},
+        **options,
     )
 
 
