@@ -18,7 +18,7 @@ from odmt_fast.kernels.rank_of_target.reference import Repeats
 CANDIDATES: Mapping[str, Missing] = {"tiled": runs_anywhere, "reference": runs_anywhere}
 
 # Scores of one tile: what stays in a core's cache; enough columns to fill a GPU.
-_TILE_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+_TILE_BYTES = {"cpu": 1 << 20, "cuda": 256 << 20}
 
 
 def rank_of_target(

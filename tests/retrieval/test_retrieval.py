@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from odmt_fast.kernels.rank_of_target import rank_of_target
 from torch import Tensor
 
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.kernels.rank_of_target import rank_of_target
 from odmt_fast.retrieval import (
     Recommender,
     export_vectors,

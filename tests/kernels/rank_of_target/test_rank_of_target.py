@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from odmt_fast.kernels.rank_of_target import op, rank_of_score, rank_of_target, reference, tiled
 from torch import Tensor
+
+from odmt_fast.kernels.rank_of_target import op, rank_of_score, rank_of_target, reference, tiled
 
 
 def make_case(
