@@ -80,7 +80,7 @@ class BuildExtension(build_ext):
         macros = [f"-DODMT_FAST_{name.upper()}" for name in [*isas, *["cuda"] * bool(devices)]]
         macros.append(f'-DODMT_FAST_BUILD="{" ".join(info)}"')
         include = [f"-I{path}" for path in (CSRC, pybind11.get_include(), *self.include_dirs)]
-        newest = max(path.stat().st_mtime for path in HEADERS)
+        newest = max((path.stat().st_mtime for path in HEADERS), default=0)
         cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp]
         key = repr((ISA, cxx, nvcc, macros, pybind11.__version__, self.get_ext_filename("_C")))
         # Kept between builds; pip gives every build a fresh build_temp.

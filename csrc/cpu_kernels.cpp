@@ -6,10 +6,6 @@
 #include <string>
 #include <tuple>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 #include "kernels.h"
 
 namespace py = pybind11;
@@ -64,26 +60,12 @@ static AttentionShape attention_of(const AttentionArgument& argument) {
           mask_of(mask),    scale,    dropout_of(dropout), std::max(1, useful)};
 }
 
-// glibc returns every freed block above 32 MB to the system, and the next step pays for its pages
-// again: about a millisecond per 4 MB. Afterwards the process keeps what it once used.
-static bool keep_freed_memory() {
-#if defined(__GLIBC__)
-  return mallopt(M_MMAP_MAX, 0) && mallopt(M_TRIM_THRESHOLD, -1) && mallopt(M_TOP_PAD, 64 << 20);
-#else
-  return false;
-#endif
-}
-
 void bind_cpu_kernels(py::module_& m) {
   const auto release = py::call_guard<py::gil_scoped_release>();
 
   m.def("isa", [] { return kernels().isa; }, "The instruction set the kernels run on.");
   m.def("use_isa", &use_isa, py::arg("name"),
         "Forces baseline, avx2, avx512 or amx; False when it is not built or cannot run here.");
-
-  m.def("keep_freed_memory", &keep_freed_memory,
-        "Lets malloc keep freed memory for the next step instead of giving its pages back; for a "
-        "process that trains. False where the C library has no such setting.");
 
   m.def(
       "dropout",
@@ -169,17 +151,4 @@ void bind_cpu_kernels(py::module_& m) {
                                      at<float>(dbias), threads);
       },
       release, "dh *= h > 0 in place; dbias = fp32 column sums of the result.");
-  m.def(
-      "bias_relu",
-      [](bool is_bf16, std::int64_t rows, std::int64_t width, Address h, Address bias,
-         int threads) {
-        kernels().bias_relu(type_of(is_bf16), rows, width, at<void>(h), at<float>(bias), threads);
-      },
-      release, "h = max(h + bias, 0) in place, bias fp32 [width].");
-  m.def(
-      "to_bf16",
-      [](std::int64_t n, Address x, Address y, int threads) {
-        kernels().to_bf16(n, at<float>(x), at<bf16>(y), threads);
-      },
-      release, "fp32 -> bf16, round to nearest even.");
 }

@@ -58,7 +58,7 @@ struct Kernels {
   void (*dropout)(Type, std::int64_t n, const void* x, void* y, Dropout, int threads);
   void (*norm_forward)(const NormShape&, const void* x, const void* residual, const float* weight,
                        const float* bias, void* out, void* total, float* mean, float* rstd);
-  // dx may be null: without dropout it equals dresidual. partial: [norm_blocks, 2, width].
+  // Without dropout dx is not written: it equals dresidual.
   void (*norm_backward)(const NormShape&, const void* dout, const void* total, const float* mean,
                         const float* rstd, const float* weight, void* dx, void* dresidual,
                         float* dweight, float* dbias);
@@ -77,10 +77,6 @@ struct Kernels {
   // dh *= h > 0 in place, and the column sums of the result.
   void (*relu_backward_bias)(Type, std::int64_t rows, std::int64_t width, void* dh, const void* h,
                              float* dbias, int threads);
-  // h = max(h + bias, 0) in place.
-  void (*bias_relu)(Type, std::int64_t rows, std::int64_t width, void* h, const float* bias,
-                    int threads);
-  void (*to_bf16)(std::int64_t n, const float* x, bf16* y, int threads);
 };
 
 // The table of the best instruction set of this CPU, unless use_isa chose another.

@@ -1,4 +1,4 @@
-// The element passes of a feed-forward layer: bias and ReLU, their gradients, column sums, casts.
+// Passes over a matrix that also sum its columns: a bias gradient, alone or with that of a ReLU.
 #pragma once
 
 #include "residual_norm.inl"
@@ -67,34 +67,6 @@ static void relu_backward_bias(Type type, std::int64_t rows, std::int64_t width,
     relu_backward_bias_of(rows, width, (float*)dh, (const float*)h, dbias, threads);
   else
     relu_backward_bias_of(rows, width, (bf16*)dh, (const bf16*)h, dbias, threads);
-}
-
-template <class T>
-void bias_relu_of(std::int64_t rows, std::int64_t width, T* h, const float* bias, int threads) {
-#pragma omp parallel for schedule(static) num_threads(useful_threads(threads, rows* width))
-  for (std::int64_t r = 0; r < rows; ++r)
-    for_columns(width, [&](std::int64_t i, int lanes) {
-      T* at = h + r * width + i;
-      const f32x16 v = load_lanes(at, lanes) + load_lanes(bias + i, lanes);
-      store_lanes(at, vmax(f32x16{}, v), lanes);
-    });
-}
-
-static void bias_relu(Type type, std::int64_t rows, std::int64_t width, void* h, const float* bias,
-                      int threads) {
-  if (type == Type::f32)
-    bias_relu_of(rows, width, (float*)h, bias, threads);
-  else
-    bias_relu_of(rows, width, (bf16*)h, bias, threads);
-}
-
-static void to_bf16(std::int64_t n, const float* x, bf16* y, int threads) {
-  const std::int64_t chunk = 16384;
-#pragma omp parallel for schedule(static) num_threads(useful_threads(threads, n))
-  for (std::int64_t c = 0; c < n; c += chunk)
-    for_columns(n - c < chunk ? n - c : chunk, [&](std::int64_t i, int lanes) {
-      store_lanes(y + c + i, load_lanes(x + c + i, lanes), lanes);
-    });
 }
 
 }  // namespace ODMT_FAST_ISA

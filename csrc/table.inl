@@ -18,9 +18,7 @@ Kernels table() {
           readout_forward,
           readout_backward,
           column_sum,
-          relu_backward_bias,
-          bias_relu,
-          to_bf16};
+          relu_backward_bias};
 }
 
 }  // namespace ODMT_FAST_ISA
