@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
-from odmt_fast.kernels.packed_attention import packed_attention
+from odmt_fast.kernels.packed_attention import packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.noise import Site
@@ -35,6 +36,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     else:
         out = torch.baddbmm(bias[:, None], groups, weight.transpose(1, 2))
     return out.view(x.shape[0], -1)
+
+
+class _TakeRows(torch.autograd.Function):
+    """Distinct rows of x [L, d]; no row is taken twice, so the backward copies and adds nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.total = x.shape[0]
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.total, grad.shape[1]).index_copy_(0, rows, grad), None
 
 
 class Affine(nn.Module):
@@ -88,11 +104,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """x [R, d] in segments `cu_seqlens` (int32) -> [R, d]."""
         rows, width = x.shape
-        q, k, v = linear(x, self.qkv).view(rows, 3, self.heads, -1).unbind(1)
-        attended = packed_attention(
-            q,
-            k,
-            v,
+        attended = packed_self_attention(
+            linear(x, self.qkv).view(rows, 3, self.heads, -1),
             cu_seqlens,
             max_seqlen=max_seqlen,
             mask=mask,
@@ -131,7 +144,7 @@ class Block(nn.Module):
         width = x.shape[1]
         head = width // self.heads
         w_q, w_k, w_v = self.qkv.to(x.dtype).view(3, width, width).unbind(0)
-        residual = x.index_select(0, readouts.reshape(-1))
+        residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
         q = F.linear(residual, w_q).view(-1, self.heads, head)
         w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
         queries = (q.transpose(0, 1) @ w_k).transpose(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from odmt_fast.kernels.packed_attention.fused import packed_self_attention
 from odmt_fast.kernels.packed_attention.op import packed_attention
 
-__all__ = ["packed_attention"]
+__all__ = ["packed_attention", "packed_self_attention"]

@@ -58,7 +58,7 @@ def packed_attention(
     Source: official model/modules.py, class MultiHeadedAttention; mask of
     model/model.py, `version="v1"`.
     """
-    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
+    check_attention(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
     if _backend(q, max_seqlen) == "reference":
         return packed_attention_reference(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
@@ -70,7 +70,7 @@ def packed_attention(
     )
 
 
-def _check(
+def check_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -110,7 +110,12 @@ def _backend(q: Tensor, max_seqlen: int) -> str:
     return choose_backend(OP, q.device.type, q.dtype, limit)
 
 
-def _forward(
+def runs_reference(q: Tensor, max_seqlen: int) -> bool:
+    """Whether the reference, with torch's own autograd, computes q's attention."""
+    return _backend(q, max_seqlen) == "reference"
+
+
+def forward_of_backend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -132,7 +137,7 @@ def _forward(
     return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
 
 
-def _backward(
+def backward_of_backend(
     dout: Tensor,
     q: Tensor,
     k: Tensor,
@@ -144,17 +149,24 @@ def _backward(
     mask: str,
     scale: float,
     p: float,
+    into: Three | None = None,
 ) -> Three:
+    """(dq, dk, dv), written into the three tensors `into` (last axis contiguous) when given."""
     dout = dout.contiguous()
     if _backend(q, max_seqlen) == "triton":
         from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 
-        return packed_attention_bwd(
+        grads = packed_attention_bwd(
             dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved[0]
         )
+        if into is None:
+            return grads
+        for target, grad in zip(into, grads, strict=True):
+            target.copy_(grad)
+        return into
     from odmt_fast.kernels.packed_attention import cpu
 
-    return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved)
+    return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved, into)
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -168,7 +180,7 @@ class _PackedAttention(torch.autograd.Function):
         seed: Tensor | None,
         *settings: Any,
     ) -> Tensor:
-        out, saved = _forward(q, k, v, cu_seqlens, seed, *settings)
+        out, saved = forward_of_backend(q, k, v, cu_seqlens, seed, *settings)
         ctx.save_for_backward(q, k, v, cu_seqlens, seed, *saved)
         ctx.settings = settings
         return out
@@ -177,7 +189,7 @@ class _PackedAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, cu_seqlens, seed, *saved = ctx.saved_tensors
-        grads = _backward(dout, q, k, v, cu_seqlens, seed, tuple(saved), *ctx.settings)
+        grads = backward_of_backend(dout, q, k, v, cu_seqlens, seed, tuple(saved), *ctx.settings)
         return *grads, None, None, None, None, None, None
 
 
@@ -193,7 +205,7 @@ def _forward_op(
     scale: float,
     p: float,
 ) -> tuple[Tensor, Tensor]:
-    out, saved = _forward(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
+    out, saved = forward_of_backend(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
     if _backend(q, max_seqlen) == "triton":
         return out, saved[0]
     # A graph wants one signature: what the cpu backend saves is formed again in its backward.
@@ -231,8 +243,8 @@ def _backward_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     saved: Saved = (lse,)
     if _backend(q, max_seqlen) != "triton":
-        saved = _forward(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
-    return _backward(dout, q, k, v, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
+        saved = forward_of_backend(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
+    return backward_of_backend(dout, q, k, v, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
 
 
 @_backward_op.register_fake
