@@ -117,12 +117,12 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
         axes.axvline(log["epoch"][best], color=_GREY, linewidth=0.8, zorder=1)
         axes.annotate(
             "best epoch",
-            (log["epoch"][best], 1.0),
+            (log["epoch"][best], 0.0),
             xycoords=("data", "axes fraction"),
-            xytext=(-4 if best > len(log["epoch"]) / 2 else 4, -4),
+            xytext=(-4 if best > len(log["epoch"]) / 2 else 4, 4),
             textcoords="offset points",
             ha="right" if best > len(log["epoch"]) / 2 else "left",
-            va="top",
+            va="bottom",
             color=_DARK_GREY,
             fontsize=8.5,
         )
