@@ -16,8 +16,6 @@ namespace py = pybind11;
 namespace odmt_fast {
 namespace {
 
-constexpr float kExcluded = -1e4f;  // NEG of kernels/debiased_logits/reference.py
-
 inline float widen(float x) { return x; }
 inline float widen(uint16_t x) {
   const uint32_t bits = static_cast<uint32_t>(x) << 16;

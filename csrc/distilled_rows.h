@@ -36,6 +36,10 @@ namespace odmt_fast {
 constexpr int kMaxBranches = 5;
 constexpr int kMaxEdges = 32;
 constexpr float kLowest = -1e30f;
+constexpr float kExcluded = -1e4f;  // NEG of kernels/debiased_logits/reference.py
+
+// Storage of logits; the numbers are part of the Python interface.
+enum class Scalar : int { fp32 = 0, bf16 = 1, fp16 = 2 };
 
 struct Edges {
   int count;
@@ -75,6 +79,11 @@ struct RowStats {
   float cross[(K + 1) * K];  // [teacher * K + student]
 };
 
+// The CUDA side: device pointers and a stream; each returns the cudaError_t of the launch.
+int distilled_rows_cuda(const RowArgs& args, Scalar scalar, bool forward, void* stream);
+int debias_rows_cuda(const RowArgs& args, Scalar scalar, bool forward, void* stream);
+const char* cuda_error_name(int error);
+
 constexpr int row_stats(int branches) { return 3 * branches + 2 + (branches + 1) * branches; }
 
 // What a column's gradient needs of its row, already divided by sums and rows.
@@ -85,8 +94,7 @@ struct RowGradient {
   float target[K];           // g_ce / rows
   float soft[K + 1];         // 1 / soft
   float edge[(K + 1) * K];   // g_kd tau / rows, summed over equal edges
-  float student[K];          // sum of edge over the teachers
-  float pull[K + 1];         // sum of edge * cross over the students
+  float cross[(K + 1) * K];  // of the row's statistics
   float teacher;             // 0 when the teacher is detached, else 1
 };
 
@@ -151,19 +159,19 @@ ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)
     dz[k] = w * L::exp(centred[k]) * row.ce[k];
   }
   if (!Distil) return;
-  V x[K], e[K + 1];
-  soften<L, K>(z, centred, row.top, inv_tau, x, e);
+  V x[K], p[K + 1];
+  soften<L, K>(z, centred, row.top, inv_tau, x, p);
+  for (int t = 0; t <= K; ++t) p[t] = w * p[t] * row.soft[t];
   for (int t = 0; t <= K; ++t) {
-    const V p = w * e[t] * row.soft[t];
-    V pull = x[0] * row.edge[t * K] - row.pull[t];
-    dz[0] = dz[0] - p * row.edge[t * K];
-    for (int s = 1; s < K; ++s) {
-      pull = pull + x[s] * row.edge[t * K + s];
-      dz[s] = dz[s] - p * row.edge[t * K + s];
+    // Differences before products: near agreement, or where p is nearly one, they cancel exactly.
+    V pull = {};
+    for (int s = 0; s < K; ++s) {
+      dz[s] = dz[s] + (p[s] - p[t]) * row.edge[t * K + s];
+      pull = pull + (x[s] - row.cross[t * K + s]) * row.edge[t * K + s];
     }
-    const V taught = p * pull * row.teacher;
+    const V taught = p[t] * pull * row.teacher;
     if (t < K) {
-      dz[t] = dz[t] + p * row.student[t] - taught;
+      dz[t] = dz[t] - taught;
     } else {
       for (int k = 0; k < K; ++k) dz[k] = dz[k] - taught * (1.0f / K);
     }
@@ -187,20 +195,16 @@ ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const Ro
   for (int k = 0; k < K; ++k) {
     out.target[k] = a.g_ce[k] * a.inv_rows;
     out.ce[k] = out.target[k] / row.sum[k];
-    out.student[k] = 0.0f;
   }
   for (int i = 0; i < (K + 1) * K; ++i) out.edge[i] = 0.0f;
   for (int e = 0; e < a.edges.count; ++e) {
     const int s = a.edges.student[e], t = a.edges.teacher[e];
-    const float weight = a.g_kd[e] * a.tau * a.inv_rows;
-    out.edge[t * K + s] += weight;
-    out.student[s] += weight;
+    out.edge[t * K + s] += a.g_kd[e] * a.tau * a.inv_rows;
   }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = row.top[t];
     out.soft[t] = a.edges.count ? 1.0f / row.soft[t] : 0.0f;
-    out.pull[t] = 0.0f;
-    for (int s = 0; s < K; ++s) out.pull[t] += out.edge[t * K + s] * row.cross[t * K + s];
+    for (int s = 0; s < K; ++s) out.cross[t * K + s] = row.cross[t * K + s];
   }
 }
 

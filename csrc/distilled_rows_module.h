@@ -8,9 +8,6 @@
 
 namespace odmt_fast {
 
-// Storage of logits; the numbers are part of the Python interface.
-enum class Scalar : int { fp32 = 0, bf16 = 1, fp16 = 2 };
-
 // Addresses of a `Columns`, see kernels/debiased_logits/reference.py.
 struct ColumnPointers {
   int64_t columns, users, history_size;
@@ -28,10 +25,6 @@ void check_columns(const ColumnPointers& c, int64_t rows);
 void bind_columns(pybind11::module_& m);
 
 #ifdef ODMT_FAST_CUDA
-// cudaError_t of the launch, 0 when it was accepted.
-int distilled_rows_cuda(const RowArgs& args, Scalar scalar, bool forward, void* stream);
-int debias_rows_cuda(const RowArgs& args, Scalar scalar, bool forward, void* stream);
-const char* cuda_error_name(int error);
 void check_launch(const char* what, int error);
 #endif
 

@@ -111,7 +111,7 @@ def distilled_softmax_bwd_kernel(
                 if TEACHERS[e] == t:
                     p_cross = p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M
                     b_cross = tl.load(p_cross, mask=m_m, other=0.0)
-                    b_x = at_most_zero(z[STUDENTS[e]] - top[STUDENTS[e]][:, None]) * inv_tau
+                    b_x = z[STUDENTS[e]] * inv_tau
                     b_teach = g_pair * b_p * (b_x - b_cross[:, None])
                 for k in tl.static_range(K):
                     b_g = gradients[k]

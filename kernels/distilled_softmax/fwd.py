@@ -44,19 +44,17 @@ def empty_rows(K: tl.constexpr, E: tl.constexpr, BLOCK_M: tl.constexpr):
 
 
 @triton.jit
-def rescaled(rows, top, inv_tau, K: tl.constexpr, STUDENTS: tl.constexpr, TEACHERS: tl.constexpr):
+def rescaled(rows, top, inv_tau, K: tl.constexpr, TEACHERS: tl.constexpr):
     """The sums of rows moved from their own tops to higher ones."""
     old_top, old_sums, old_soft, old_cross, target = rows
-    shift, sums, soft, cross = (), (), (), ()
+    sums, soft, cross = (), (), ()
     for t in tl.static_range(K + 1):
-        shift = shift + ((old_top[t] - top[t]) * inv_tau,)
-        soft = soft + (old_soft[t] * tl.exp(shift[t]),)
+        soft = soft + (old_soft[t] * tl.exp((old_top[t] - top[t]) * inv_tau),)
     for k in tl.static_range(K):
         sums = sums + (old_sums[k] * tl.exp(old_top[k] - top[k]),)
-    for e in tl.static_range(len(STUDENTS)):
-        # Both the teacher's scale and the student's centre move.
-        scale = tl.exp(shift[TEACHERS[e]])
-        cross = cross + (old_cross[e] * scale + shift[STUDENTS[e]] * soft[TEACHERS[e]],)
+    for e in tl.static_range(len(TEACHERS)):
+        scale = tl.exp((old_top[TEACHERS[e]] - top[TEACHERS[e]]) * inv_tau)
+        cross = cross + (old_cross[e] * scale,)
     return top, sums, soft, cross, target
 
 
@@ -80,7 +78,7 @@ def with_tile(
             top = top + (tl.maximum(rows[0][t], highest),)
         else:
             top = top + (rows[0][t],)
-    _, old_sums, old_soft, cross, old_target = rescaled(rows, top, inv_tau, K, STUDENTS, TEACHERS)
+    _, old_sums, old_soft, cross, old_target = rescaled(rows, top, inv_tau, K, TEACHERS)
     sums, soft, target = (), (), ()
     for t in tl.static_range(K + 1):
         if t < K:
@@ -94,7 +92,7 @@ def with_tile(
             new = ()
             for e in tl.static_range(len(STUDENTS)):
                 if TEACHERS[e] == t:
-                    b_x = at_most_zero(z[STUDENTS[e]] - top[STUDENTS[e]][:, None]) * inv_tau
+                    b_x = z[STUDENTS[e]] * inv_tau
                     new = new + (cross[e] + tl.sum(b_p * b_x, axis=1),)
                 else:
                     new = new + (cross[e],)
@@ -223,8 +221,8 @@ def distilled_softmax_join_kernel(
         top = ()
         for t in tl.static_range(K + 1):
             top = top + (tl.maximum(rows[0][t], more[0][t]),)
-        a = rescaled(rows, top, inv_tau, K, STUDENTS, TEACHERS)
-        b = rescaled(more, top, inv_tau, K, STUDENTS, TEACHERS)
+        a = rescaled(rows, top, inv_tau, K, TEACHERS)
+        b = rescaled(more, top, inv_tau, K, TEACHERS)
         rows = (
             top,
             added(a[1], b[1], K),
@@ -244,7 +242,7 @@ def distilled_softmax_join_kernel(
     for e in tl.static_range(E):
         b_cross = cross[e] / soft[TEACHERS[e]]
         tl.store(p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M, b_cross, mask=m_m)
-        b_kd = tau * tau * (tl.log(soft[STUDENTS[e]]) - b_cross)
+        b_kd = tau * tau * (tl.log(soft[STUDENTS[e]]) + (top[STUDENTS[e]] * inv_tau - b_cross))
         tl.store(p_terms + (K + e) * M, b_kd, mask=m_m)
 
 

@@ -25,7 +25,7 @@ from odmt_fast.kernels.distilled_softmax.spec import MAX_BRANCHES, MAX_EDGES, Sp
 OP = "distilled_softmax"
 MEMORY_BUDGET_BYTES = 256 * 2**20
 SMALLEST_TAU = 1e-4  # below it, scores divided by tau leave fp32
-ENGINES = {"cpu": "stored", "cuda": "stored", "triton": "flash", "reference": "plain"}
+ENGINES = {"cpu": "stored", "cuda": "stored", "triton": "flash"}
 DTYPES = {
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
@@ -70,14 +70,15 @@ def distilled_softmax(
         float(tau), tuple((int(s), int(t)) for s, t in edges), detach_teacher, memory_budget
     )
     _check_spec(spec, len(queries))
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not _only_reference(queries.device.type, queries.dtype):
         students = [s for s, _ in spec.edges]
         teachers = [t for _, t in spec.edges]
         ce, kd, _ = _forward_op(
             queries, items, *columns, spec.tau, students, teachers, detach_teacher, memory_budget
         )
         return ce, kd
-    backend = _backend(queries, items, spec)
+    compiling = torch.compiler.is_compiling()  # then with the reference: it can be traced
+    backend = "reference" if compiling else _backend(queries, items, spec)
     if backend == "reference" or queries.shape[1] == 0:
         return reference.distilled_softmax(
             queries, items, columns, tau=spec.tau, edges=spec.edges, detach_teacher=detach_teacher
@@ -106,23 +107,23 @@ def _check_spec(spec: Spec, branches: int) -> None:
 
 def _backend(queries: Tensor, items: Tensor, spec: Spec) -> str:
     """The engine for these tensors: logits are stored on CUDA as long as the budget holds them."""
+    logits_bytes = queries.shape[0] * queries.shape[1] * items.shape[1] * items.element_size()
+    too_large = forced() is None and logits_bytes > spec.memory_budget
+    return _chosen(queries.device.type, queries.dtype, too_large)
 
+
+def _chosen(device_type: str, dtype: torch.dtype, too_large: bool) -> str:
     def takes(backend: str) -> str | None:
-        known = DTYPES[backend]
-        names = ", ".join(map(str, known))
-        return None if queries.dtype in known else f"it takes {names}; got {queries.dtype}"
+        names = ", ".join(map(str, DTYPES[backend]))
+        return None if dtype in DTYPES[backend] else f"it takes {names}; got {dtype}"
 
     def stored_on_cuda(device_type: str) -> str | None:
-        too_large = None
-        if forced() is None:
-            bytes_ = queries.shape[0] * queries.shape[1] * items.shape[1] * items.element_size()
-            if bytes_ > spec.memory_budget:
-                too_large = f"{bytes_} bytes of logits exceed memory_budget={spec.memory_budget}"
-        return cuda_extension_missing(device_type) or takes("cuda") or too_large
+        budget = "the logits exceed the memory budget" if too_large else None
+        return cuda_extension_missing(device_type) or takes("cuda") or budget
 
     return choose(
         OP,
-        queries.device.type,
+        device_type,
         {
             "cuda": stored_on_cuda,
             "triton": lambda device: triton_missing(device) or takes("triton"),
@@ -130,6 +131,12 @@ def _backend(queries: Tensor, items: Tensor, spec: Spec) -> str:
             "reference": runs_anywhere,
         },
     )
+
+
+# A compiled graph keeps the answer it was traced with.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _only_reference(device_type: str, dtype: torch.dtype) -> bool:
+    return _chosen(device_type, dtype, False) == "reference"
 
 
 def _engine(backend: str) -> Any:
@@ -176,7 +183,11 @@ def _forward_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
     spec = Spec(tau, tuple(zip(students, teachers, strict=True)), detach_teacher, memory_budget)
-    backend = _backend(queries, items, spec) if queries.shape[1] else "reference"
+    if queries.shape[1] == 0:
+        empty = queries.new_empty((0, stats_width(len(queries))), dtype=torch.float32)
+        losses = (queries.new_zeros(n, dtype=torch.float32) for n in (len(queries), len(students)))
+        return *losses, empty
+    backend = _backend(queries, items, spec)
     ce, kd, stats, _ = _engine(backend).forward(queries, items, columns, spec)
     return ce, kd, stats
 
@@ -227,7 +238,9 @@ def _backward_op(
 ) -> tuple[Tensor, Tensor]:
     columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
     spec = Spec(tau, tuple(zip(students, teachers, strict=True)), detach_teacher, memory_budget)
-    backend = _backend(queries, items, spec) if queries.shape[1] else "reference"
+    if queries.shape[1] == 0:
+        return torch.zeros_like(queries), torch.zeros_like(items)
+    backend = _backend(queries, items, spec)
     d_queries, d_items = _engine(backend).backward(
         (g_ce, g_kd), queries, items, columns, spec, stats, None
     )

@@ -50,4 +50,5 @@ def distilled_softmax(
         share = torch.softmax(taught_by + weights, -1)
         log_sum = torch.logsumexp(softened[student] + weights, -1)
         kd.append(tau**2 * (log_sum - (share * softened[student]).sum(-1)).mean())
-    return ce.mean(-1), torch.stack(kd) if kd else ce.new_zeros(0)
+    ce = ce.mean(-1)
+    return ce, torch.stack(kd) if kd else ce[:0]

@@ -1,0 +1,246 @@
+// CUDA engine of the distilled softmax: a block per row of stored logits.
+//
+// Reads logits [branches, rows, columns] once for the tops and once for the sums (the second time
+// mostly from cache), or once to overwrite them with their gradients. A column's place in the user's
+// history is found in the sorted list by bisection. Sums are reduced in a fixed order: results do
+// not depend on scheduling.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "distilled_rows.h"
+
+namespace odmt_fast {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Thread {
+  using V = float;
+  static ODMT_LANE float exp(float x) { return __expf(x); }
+  static ODMT_LANE float at_most_zero(float x) { return x > 0.0f ? 0.0f : x; }
+  static ODMT_LANE float larger(float top, float z, float w) {
+    return w > 0.0f && !(z <= top) ? z : top;  // a NaN is taken, not lost
+  }
+};
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ void narrow(float x, float* out) { *out = x; }
+__device__ __forceinline__ void narrow(float x, __nv_bfloat16* out) { *out = __float2bfloat16(x); }
+__device__ __forceinline__ void narrow(float x, __half* out) { *out = __float2half(x); }
+
+struct Row {
+  int64_t target;
+  const int32_t* begin;
+  const int32_t* end;
+
+  __device__ Row(const RowArgs& a, int64_t row)
+      : target(a.targets[row]),
+        begin(a.history + a.history_offsets[a.row_user[row]]),
+        end(a.history + a.history_offsets[a.row_user[row] + 1]) {}
+
+  __device__ bool excludes(int64_t column) const {
+    const int32_t* lo = begin;
+    const int32_t* hi = end;
+    while (lo < hi) {
+      const int32_t* middle = lo + (hi - lo) / 2;
+      if (*middle < column) lo = middle + 1;
+      else hi = middle;
+    }
+    return lo < end && *lo == column && column != target;
+  }
+  __device__ float weight(const RowArgs& a, int64_t column) const {
+    if (column == target) return 1.0f;
+    return excludes(column) ? 0.0f : static_cast<float>(a.counts[column]);
+  }
+};
+
+template <int K, class T>
+__device__ __forceinline__ void load_scores(float (&z)[K], const T* row, int64_t branch,
+                                            const float* log_p, int64_t c) {
+  for (int k = 0; k < K; ++k) z[k] = widen(row[k * branch + c]) - log_p[c];
+}
+
+// n values of every thread reduced over the block into out (shared); a fixed tree.
+template <int N, bool Max>
+__device__ void reduce(const float (&values)[N], float (&partial)[kThreads / 32][N], float* out) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (int i = 0; i < N; ++i) {
+    float v = values[i];
+    for (int step = 16; step > 0; step /= 2) {
+      const float other = __shfl_down_sync(0xffffffffu, v, step);
+      v = Max ? (other <= v ? v : other) : v + other;
+    }
+    if (lane == 0) partial[warp][i] = v;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < N; i += kThreads) {
+    float v = partial[0][i];
+    for (int w = 1; w < kThreads / 32; ++w) {
+      const float other = partial[w][i];
+      v = Max ? (other <= v ? v : other) : v + other;
+    }
+    out[i] = v;
+  }
+  __syncthreads();
+}
+
+template <class T, int K, bool Distil>
+__global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
+  constexpr int n_sums = sizeof(RowSums<Thread, K>) / sizeof(float);
+  constexpr int n_reduced = n_sums > K + 1 ? n_sums : K + 1;
+  __shared__ float partial_memory[kThreads / 32 * n_reduced];
+  __shared__ float totals[n_sums];
+  __shared__ RowStats<K> stats;
+  const int64_t r = blockIdx.x, branch = a.rows * a.columns;
+  const Row used(a, r);
+  const T* row = static_cast<const T*>(a.logits) + r * a.columns;
+
+  float top[K + 1], z[K];
+  for (int k = 0; k <= K; ++k) top[k] = kLowest;
+  for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
+    load_scores<K>(z, row, branch, a.log_p, c);
+    raise_top<Thread, K>(top, z, used.weight(a, c));
+  }
+  reduce<K + 1, true>(top, reinterpret_cast<float(&)[kThreads / 32][K + 1]>(partial_memory),
+                      stats.top);
+
+  const float inv_tau = 1.0f / a.tau;
+  for (int k = 0; k <= K; ++k) top[k] = stats.top[k];
+  RowSums<Thread, K> sums = {};
+  for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
+    load_scores<K>(z, row, branch, a.log_p, c);
+    accumulate<Thread, K, Distil>(sums, z, used.weight(a, c), top, inv_tau);
+  }
+  reduce<n_sums, false>(reinterpret_cast<const float(&)[n_sums]>(sums),
+                        reinterpret_cast<float(&)[kThreads / 32][n_sums]>(partial_memory), totals);
+
+  if (threadIdx.x == 0) {
+    const float* soft = totals + K;
+    const float* cross = soft + K + 1;
+    for (int k = 0; k < K; ++k) stats.sum[k] = totals[k];
+    for (int t = 0; t <= K; ++t) {
+      stats.soft[t] = soft[t];
+      for (int s = 0; s < K; ++s) {
+        stats.cross[t * K + s] = Distil ? cross[t * K + s] / soft[t] : 0.0f;
+      }
+    }
+    load_scores<K>(z, row, branch, a.log_p, used.target);
+    row_terms<K>(stats, z, a.edges, a.tau, a.terms + r * (K + a.edges.count));
+  }
+  __syncthreads();
+  constexpr int width = sizeof(RowStats<K>) / sizeof(float);
+  const float* each = reinterpret_cast<const float*>(&stats);
+  for (int i = threadIdx.x; i < width; i += kThreads) a.stats[r * width + i] = each[i];
+}
+
+template <class T, int K, bool Distil>
+__global__ void __launch_bounds__(kThreads) backward_kernel(RowArgs a) {
+  __shared__ RowGradient<K> gradient;
+  const int64_t r = blockIdx.x, branch = a.rows * a.columns;
+  const Row used(a, r);
+  const T* row = static_cast<const T*>(a.logits) + r * a.columns;
+  T* out = static_cast<T*>(a.gradients) + r * a.columns;
+  constexpr int width = sizeof(RowStats<K>) / sizeof(float);
+  if (threadIdx.x == 0) {
+    row_gradient<K>(gradient, *reinterpret_cast<const RowStats<K>*>(a.stats + r * width), a);
+  }
+  __syncthreads();
+  const RowGradient<K> own = gradient;
+  const float inv_tau = 1.0f / a.tau;
+  for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
+    float z[K], dz[K];
+    load_scores<K>(z, row, branch, a.log_p, c);
+    column_gradients<Thread, K, Distil>(dz, z, used.weight(a, c), own, inv_tau);
+    for (int k = 0; k < K; ++k) {
+      narrow(c == used.target ? dz[k] - own.target[k] : dz[k], out + k * branch + c);
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) debias_kernel(RowArgs a) {
+  const int64_t r = blockIdx.x % a.rows;
+  const Row used(a, r);
+  const T* from = static_cast<const T*>(a.logits) + blockIdx.x * a.columns;
+  float* to = static_cast<float*>(a.gradients) + blockIdx.x * a.columns;
+  for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
+    const float w = used.weight(a, c);
+    to[c] = w > 0.0f ? widen(from[c]) - a.log_p[c] + logf(w) : kExcluded;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) undebias_kernel(RowArgs a) {
+  const int64_t r = blockIdx.x % a.rows;
+  const Row used(a, r);
+  const float* from = static_cast<const float*>(a.logits) + blockIdx.x * a.columns;
+  T* to = static_cast<T*>(a.gradients) + blockIdx.x * a.columns;
+  for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
+    narrow(used.excludes(c) ? 0.0f : from[c], to + c);
+  }
+}
+
+template <class T, int K>
+void launch(const RowArgs& a, bool forward, cudaStream_t stream) {
+  const unsigned blocks = static_cast<unsigned>(a.rows);
+  const bool distil = a.edges.count > 0;
+  if (forward) {
+    distil ? forward_kernel<T, K, true><<<blocks, kThreads, 0, stream>>>(a)
+           : forward_kernel<T, K, false><<<blocks, kThreads, 0, stream>>>(a);
+  } else {
+    distil ? backward_kernel<T, K, true><<<blocks, kThreads, 0, stream>>>(a)
+           : backward_kernel<T, K, false><<<blocks, kThreads, 0, stream>>>(a);
+  }
+}
+
+template <class T>
+void launch(const RowArgs& a, bool forward, cudaStream_t stream) {
+  switch (a.branches) {
+    case 1: return launch<T, 1>(a, forward, stream);
+    case 2: return launch<T, 2>(a, forward, stream);
+    case 3: return launch<T, 3>(a, forward, stream);
+    case 4: return launch<T, 4>(a, forward, stream);
+    case 5: return launch<T, 5>(a, forward, stream);
+  }
+}
+
+template <class T>
+void launch_debias(const RowArgs& a, bool forward, cudaStream_t stream) {
+  const unsigned blocks = static_cast<unsigned>(a.branches * a.rows);
+  forward ? debias_kernel<T><<<blocks, kThreads, 0, stream>>>(a)
+          : undebias_kernel<T><<<blocks, kThreads, 0, stream>>>(a);
+}
+
+}  // namespace
+
+int distilled_rows_cuda(const RowArgs& a, Scalar scalar, bool forward, void* stream) {
+  const cudaStream_t own = static_cast<cudaStream_t>(stream);
+  switch (scalar) {
+    case Scalar::fp32: launch<float>(a, forward, own); break;
+    case Scalar::bf16: launch<__nv_bfloat16>(a, forward, own); break;
+    case Scalar::fp16: launch<__half>(a, forward, own); break;
+  }
+  return static_cast<int>(cudaGetLastError());
+}
+
+int debias_rows_cuda(const RowArgs& a, Scalar scalar, bool forward, void* stream) {
+  const cudaStream_t own = static_cast<cudaStream_t>(stream);
+  if (a.rows == 0 || a.columns == 0) return 0;
+  switch (scalar) {
+    case Scalar::fp32: launch_debias<float>(a, forward, own); break;
+    case Scalar::bf16: launch_debias<__nv_bfloat16>(a, forward, own); break;
+    case Scalar::fp16: launch_debias<__half>(a, forward, own); break;
+  }
+  return static_cast<int>(cudaGetLastError());
+}
+
+const char* cuda_error_name(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+}  // namespace odmt_fast

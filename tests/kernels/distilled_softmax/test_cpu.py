@@ -1,0 +1,190 @@
+"""The CPU engine against the float64 law: values, gradients, bounds, determinism."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax, rows
+from odmt_fast.kernels.distilled_softmax.spec import stats_width
+
+pytestmark = pytest.mark.skipif(
+    extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
+)
+
+
+@pytest.fixture(autouse=True)
+def cpu_backend(monkeypatch):
+    monkeypatch.setenv("ODMT_FAST_BACKEND", "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("branches", [1, 2, 3, 4, 5])
+def test_no_worse_than_eager(make_problem, no_worse, branches, tau, dtype):
+    no_worse(make_problem(branches=branches, tau=tau, seed=branches).to(dtype), distilled_softmax)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("budget", [1, 3000, 2**28], ids=["a-row", "some-rows", "all-rows"])
+def test_chunks_and_detached_teachers(make_problem, no_worse, budget, detach, dtype):
+    problem = replace(make_problem().to(dtype), detach_teacher=detach)
+    no_worse(problem, distilled_softmax, memory_budget=budget)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"users": 1, "longest": 2},
+        {"n_columns": 1, "users": 3},
+        {"n_columns": 2, "users": 1, "longest": 9},
+        {"edges": ()},
+        {"edges": ((0, ENSEMBLE),), "branches": 1},
+        {"n_columns": 129, "width": 5},
+    ],
+    ids=["one-row", "one-column", "only-targets", "no-edges", "one-branch", "ragged-lanes"],
+)
+def test_corner_shapes(make_problem, no_worse, shape):
+    no_worse(make_problem(**shape), distilled_softmax)
+
+
+@pytest.mark.parametrize("tau", [0.1, 2.0])
+def test_huge_logits(make_problem, no_worse, tau):
+    problem = make_problem(scale=45.0, tau=tau)
+    assert (problem.queries @ problem.items.transpose(1, 2)).abs().max() > 1e4
+    no_worse(problem, distilled_softmax, resolution=problem.resolution())
+
+
+def test_fifty_thousand_columns_with_heavy_duplicates(make_problem, no_worse):
+    problem = make_problem(n_columns=50_000, users=2, width=4, duplicates=1000, scale=0.1)
+    no_worse(problem, distilled_softmax)
+
+
+def test_zero_upstream_gives_zero_gradients(make_problem):
+    problem = make_problem()
+    zeros = torch.zeros(3), torch.zeros(len(problem.edges))
+    got = problem.run(distilled_softmax, zeros)
+    assert not got["d_queries"].any() and not got["d_items"].any()
+
+
+def test_no_rows(make_problem):
+    problem = make_problem()
+    c = problem.columns
+    empty = replace(
+        problem,
+        queries=problem.queries[:, :0],
+        columns=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
+    )
+    got = empty.run(distilled_softmax)
+    assert not any(value.any() for value in got.values())
+
+
+def test_nan_is_not_swallowed(make_problem):
+    problem = make_problem()
+    problem.queries[0, 0, 0] = float("nan")
+    ce, _ = distilled_softmax(
+        problem.queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+    )
+    assert ce[0].isnan() and not ce[1].isnan()
+
+
+def test_backward_twice(make_problem):
+    problem = make_problem()
+    queries = problem.queries.requires_grad_()
+    ce, kd = distilled_softmax(
+        queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+    )
+    first, second = (
+        torch.autograd.grad(ce.sum() + kd.sum(), queries, retain_graph=True)[0] for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_row_passes_do_not_depend_on_threads(make_problem, dtype):
+    problem = make_problem(users=9).to(dtype)
+    logits = torch.bmm(problem.queries, problem.items.transpose(1, 2))
+    outcomes = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            outcomes.append(_passes(problem, logits))
+    finally:
+        torch.set_num_threads(before)
+    for other in outcomes[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(outcomes[0], other, strict=True))
+
+
+def test_instruction_sets_agree(make_problem):
+    from odmt_fast import _C
+
+    problem = make_problem(n_columns=83)
+    logits = torch.bmm(problem.queries, problem.items.transpose(1, 2))
+    names = _C.distilled_rows_isas()
+    assert names[-1] == "baseline"
+    outcomes = [_passes(problem, logits, isa) for isa in names]
+    for other in outcomes[1:]:
+        for a, b in zip(outcomes[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
+
+
+def _passes(problem, logits, isa=""):
+    """Totals, statistics and logit gradients of the two row passes."""
+    from odmt_fast import _C
+    from odmt_fast.kernels.debiased_logits.passes import pointers, prepared
+
+    columns = prepared(problem.columns)
+    branches, n_rows, _ = logits.shape
+    stats = torch.zeros(n_rows, stats_width(branches))
+    totals = torch.zeros(branches + len(problem.edges), dtype=torch.float64)
+    gradients = torch.empty_like(logits)
+    g_ce, g_kd = problem.upstream()
+    common = {
+        "logits": logits.data_ptr(),
+        "bf16": logits.dtype == torch.bfloat16,
+        "branches": branches,
+        "rows": n_rows,
+        "columns": pointers(columns),
+        "edges": problem.edges,
+        "tau": problem.tau,
+        "stats": stats.data_ptr(),
+        "isa": isa,
+    }
+    _C.distilled_rows_forward(**common, totals=totals.data_ptr())
+    _C.distilled_rows_backward(
+        **common,
+        gradients=gradients.data_ptr(),
+        g_ce=g_ce.data_ptr(),
+        g_kd=g_kd.data_ptr(),
+        batch_rows=n_rows,
+        detach_teacher=False,
+    )
+    return totals, stats, gradients
+
+
+@pytest.mark.parametrize("budget", [1 << 14, 1 << 16])
+def test_logits_stay_within_the_budget(make_problem, monkeypatch, budget):
+    problem = make_problem(users=30, n_columns=200, width=4)
+    held = []
+    for name in ("forward", "backward"):
+        real = getattr(rows, name)
+
+        def watched(logits, *rest, real=real):
+            held.append((logits.untyped_storage().nbytes(), logits.untyped_storage().data_ptr()))
+            real(logits, *rest)
+
+        monkeypatch.setattr(rows, name, watched)
+    problem.run(distilled_softmax, memory_budget=budget)
+    assert len(held) > 4 and max(size for size, _ in held) <= budget
+
+
+def test_index_outside_is_named(make_problem):
+    problem = make_problem()
+    problem.columns.targets[2] = 37
+    with pytest.raises(IndexError, match=r"targets\[2\] = 37 is outside 0\.\.36"):
+        problem.run(distilled_softmax)
