@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,14 +61,16 @@ def tuned(
     if not searching():
         return reviewed
     if key not in _found:
+        from triton.errors import TritonError
+
         times: dict[Config, float] = {}
         for config in {reviewed, *candidates()}:
             try:
-                times[config] = _milliseconds(lambda config=config: launch(config))
-            except (RuntimeError, ValueError) as error:
+                times[config] = _milliseconds(partial(launch, config))
+            except (RuntimeError, TritonError) as error:
                 # A candidate may ask for more registers or shared memory than there are.
                 print(f"{ENVIRONMENT_VARIABLE}: {key}: {config} does not run: {error}")
         best = min(times, key=times.__getitem__)
         _save(key, best, times[best])
         _found[key] = best
-    return _found[key]  # type: ignore[no-any-return]
+    return _found[key]

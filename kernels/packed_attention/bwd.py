@@ -1,7 +1,7 @@
 """Gradients of packed attention.
 
 Shapes    dout, q, k, v [P, H, D];  lse [P, H] fp32;  cu_seqlens [n + 1] int32
-Returns   dq, dk, dv [P, H, D], contiguous, in q's dtype
+Returns   dq, dk, dv [P, H, D] in q's dtype, written where the caller wants them
 Method    with p = exp(s - lse), b = mask / (1 - dropout), m = b p: dv = m^T dout, e = m (dout v^T),
           ds = scale (e - p rowsum(e)), dq = ds k, dk = ds^T q. The mask is formed again
 Tiling    up to 128 tokens a segment: one program forms both [L, L] tiles of an item once and writes
@@ -53,6 +53,8 @@ def packed_attention_bwd_kernel(
     stride_kh,
     stride_vp,
     stride_vh,
+    stride_gp,  # of all three gradients
+    stride_gh,
     n,
     scale,
     limit,
@@ -93,6 +95,7 @@ def packed_attention_bwd_kernel(
     p_v = v_ptr + i_token * stride_vp + i_head * stride_vh
     i_row = i_token * H + i_head  # of the contiguous [P, H, ..] tensors
     p_dout = dout_ptr + i_row * D
+    i_gradient = i_token * stride_gp + i_head * stride_gh
 
     b_s = product(
         p_q, p_k, o_q, o_k, stride_qp, stride_kp, m_q, m_k, D, BLOCK_M, BLOCK_N, BLOCK_D,
@@ -127,17 +130,17 @@ def packed_attention_bwd_kernel(
         for i_d in range(0, D, BLOCK_O):
             b_dout = load_chunk(p_dout, o_q, H * D, m_q, i_d, D, BLOCK_O)
             b_dv = tl.dot(b_keptT, b_dout, input_precision=PRECISION)
-            store_chunk(dv_ptr + i_row * D, b_dv, o_k, H * D, m_k, i_d, D, BLOCK_O)
+            store_chunk(dv_ptr + i_gradient, b_dv, o_k, stride_gp, m_k, i_d, D, BLOCK_O)
         b_dsT = tl.trans(b_ds)
         for i_d in range(0, D, BLOCK_O):
             b_q = load_chunk(p_q, o_q, stride_qp, m_q, i_d, D, BLOCK_O)
             b_dk = tl.dot(b_dsT, b_q, input_precision=PRECISION)
-            store_chunk(dk_ptr + i_row * D, b_dk, o_k, H * D, m_k, i_d, D, BLOCK_O)
+            store_chunk(dk_ptr + i_gradient, b_dk, o_k, stride_gp, m_k, i_d, D, BLOCK_O)
     if COMPUTE_DQ:
         for i_d in range(0, D, BLOCK_O):
             b_k = load_chunk(p_k, o_k, stride_kp, m_k, i_d, D, BLOCK_O)
             b_dq = tl.dot(b_ds, b_k, input_precision=PRECISION)
-            store_chunk(dq_ptr + i_row * D, b_dq, o_q, H * D, m_q, i_d, D, BLOCK_O)
+            store_chunk(dq_ptr + i_gradient, b_dq, o_q, stride_gp, m_q, i_d, D, BLOCK_O)
 
 
 def packed_attention_bwd(
@@ -152,11 +155,16 @@ def packed_attention_bwd(
     p: float,
     seed: torch.Tensor | None,
     lse: torch.Tensor,
+    into: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Launch; dout contiguous. Returns (dq, dk, dv)."""
+    """Launch; dout contiguous. Returns (dq, dk, dv): `into`, three tensors of equal strides with
+    the last axis contiguous, or new ones.
+    """
     tokens, heads, d = q.shape
     n = cu_seqlens.shape[0] - 1
-    dq, dk, dv = (torch.empty((tokens, heads, d), dtype=q.dtype, device=q.device) for _ in range(3))
+    dq, dk, dv = into or (
+        torch.empty((tokens, heads, d), dtype=q.dtype, device=q.device) for _ in range(3)
+    )
     if dq.numel() == 0 or max_seqlen == 0:
         return dq, dk, dv
     device, size = device_of(q), q.element_size()
@@ -188,6 +196,7 @@ def packed_attention_bwd(
             *q.stride()[:2],
             *k.stride()[:2],
             *v.stride()[:2],
+            *dq.stride()[:2],
             n,
             scale,
             threshold(p),

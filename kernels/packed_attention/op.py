@@ -151,19 +151,14 @@ def backward_of_backend(
     p: float,
     into: Three | None = None,
 ) -> Three:
-    """(dq, dk, dv), written into the three tensors `into` (last axis contiguous) when given."""
+    """(dq, dk, dv), in the three tensors `into` when given: of equal strides, last axis 1."""
     dout = dout.contiguous()
     if _backend(q, max_seqlen) == "triton":
         from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 
-        grads = packed_attention_bwd(
-            dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved[0]
+        return packed_attention_bwd(
+            dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved[0], into
         )
-        if into is None:
-            return grads
-        for target, grad in zip(into, grads, strict=True):
-            target.copy_(grad)
-        return into
     from odmt_fast.kernels.packed_attention import cpu
 
     return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved, into)

@@ -1,0 +1,99 @@
+"""What the operator tests share: the interpreter's repairs, poisoned memory, the accuracy rule."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NoWorse = Callable[..., None]
+
+
+def _repair_bfloat16() -> None:
+    """Triton's interpreter keeps bfloat16 as its bits; products and rounding must not use those."""
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    builder, handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
+    product, convert = builder.create_dot, interpreter._convert_float
+
+    def widened(x: interpreter.TensorHandle) -> interpreter.TensorHandle:
+        if x.dtype.scalar != tl.bfloat16:
+            return x
+        return handle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def dot(self: object, a: object, b: object, *rest: object) -> object:
+        return product(self, widened(a), widened(b), *rest)
+
+    def convert_float(x: np.ndarray, source: object, target: object, mode: object) -> np.ndarray:
+        if source != tl.float32 or target != tl.bfloat16:
+            return convert(x, source, target, mode)
+        bits = np.ascontiguousarray(x).view(np.uint32)
+        nearest_even = bits + 0x7FFF + ((bits >> 16) & 1)
+        return np.where(np.isnan(x), 0x7FC0, nearest_even >> 16).astype(np.uint16)
+
+    builder.create_dot = dot
+    interpreter._convert_float = convert_float
+
+
+if INTERPRETED:  # before any kernel is imported
+    _repair_bfloat16()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Triton decides at import whether it interprets: such tests need a process of their own."""
+    skip = pytest.mark.skip(reason="needs TRITON_INTERPRET=1 (make test-interpret)")
+    for item in items:
+        if "interpreter" in item.keywords and not INTERPRETED:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uninitialised float memory is NaN: an output element a kernel forgets cannot look right."""
+
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def made(*arguments: object, **options: object) -> Tensor:
+            x = make(*arguments, **options)
+            return x.fill_(float("nan")) if x.dtype.is_floating_point else x
+
+        return made
+
+    monkeypatch.setattr(torch, "empty", poisoned(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(torch.empty_like))
+    monkeypatch.setattr(Tensor, "new_empty", poisoned(Tensor.new_empty))
+
+
+@pytest.fixture
+def no_worse() -> NoWorse:
+    """The accuracy rule: at most twice the error of the eager reference in the same dtype."""
+
+    def check(name: str, got: Tensor, gold: Tensor, naive: Tensor, factor: float = 2.0) -> None:
+        assert torch.isfinite(got).all(), f"{name}: not finite"
+        assert got.dtype == naive.dtype and got.shape == naive.shape, name
+        error = (got.double() - gold).abs()
+        allowed = factor * float((naive.double() - gold).abs().max()) + 1e-6
+        worst = int(error.argmax())
+        assert float(error.max()) <= allowed, (
+            f"{name}: element {worst} of {list(got.shape)} is {got.flatten()[worst]}, should be "
+            f"{gold.flatten()[worst]}; error {float(error.max()):.2e}, allowed {allowed:.2e}"
+        )
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def no_compiled_graphs() -> None:
+    """A graph of another test must not count against the limit of recompilations."""
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def seed() -> Tensor:
+    """Negative and wider than 32 bits: both halves of the key matter."""
+    return torch.tensor([-1234567890123456])
