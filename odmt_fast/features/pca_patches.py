@@ -1,6 +1,6 @@
 """Image tokens without weights: patches in the principal components of the catalogue's own patches.
 
-Each image is stretched to 112 x 112 and cut into 7 x 7 patches of 16 x 16 pixels. The first
+Each image is stretched to 80 x 80 and cut into 5 x 5 patches of 16 x 16 pixels. The first
 components, whitened, are a patch's token; since the item Transformer knows no positions, the low
 cosines of the patch's place are appended. The summary token is the mean of the patch tokens: its
 place is zero, as no patch's is.
@@ -25,7 +25,7 @@ from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderIdentity, Encod
 from odmt_fast.features.pictures import read_batches
 from odmt_fast.features.shard import write_atomically
 
-_GRID, _PATCH = 7, 16
+_GRID, _PATCH = 5, 16
 _PIXELS = 3 * _PATCH * _PATCH
 _WIDTH = 128
 _PLACE = 8
@@ -35,7 +35,7 @@ _VARIANCE_FLOOR = 1e-6
 
 
 class PcaPatches(Encoder[Picture]):
-    """ "pca-patches": a summary token and 49 patch tokens an image; `fit` before `encode`.
+    """ "pca-patches": a summary token and 25 patch tokens an image; `fit` before `encode`.
 
     Args:
         options: `width` (default 128, of which 8 say the place of the patch), batch_size, threads.
@@ -110,7 +110,7 @@ class PcaPatches(Encoder[Picture]):
             return {name: file.get_tensor(name).clone() for name in ("mean", "projection")}
 
     def _batches(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
-        """Yields (index of the first, float32 [images, 49, 768] in 0..1)."""
+        """Yields (index of the first, float32 [images, 25, 768] in 0..1)."""
         options = self._options
         for first, images in read_batches(
             inputs, _patches, batch_size=options.batch_size, threads=options.threads
@@ -119,7 +119,7 @@ class PcaPatches(Encoder[Picture]):
 
 
 def _patches(image: Any) -> Tensor:
-    """float32 [49, 768] in 0..1: the patches row by row."""
+    """float32 [25, 768] in 0..1: the patches row by row."""
     from PIL import Image
 
     side = _GRID * _PATCH
@@ -129,7 +129,7 @@ def _patches(image: Any) -> Tensor:
 
 
 def _places() -> Tensor:
-    """float32 [49, 8]: cosines 1..4 of a patch's row and column, mean square 1 over the grid."""
+    """float32 [25, 8]: cosines 1..4 of a patch's row and column, mean square 1 over the grid."""
     steps = (torch.arange(_GRID, dtype=torch.float64) + 0.5) * pi / _GRID
     waves = torch.cos(steps[:, None] * torch.arange(1, _PLACE // 2 + 1)) * 2**0.5
     rows = waves.repeat_interleave(_GRID, 0)

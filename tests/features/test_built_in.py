@@ -78,7 +78,7 @@ def tokens(encoder: PcaPatches, images: list[Any]) -> Tensor:
 def test_pca_patches_are_whitened_and_know_their_place(catalogue: Any) -> None:
     images = pictures(catalogue)
     states = tokens(fitted(images, width=24), images)
-    assert states.shape == (6, 50, 24)
+    assert states.shape == (6, 26, 24)
     patches = states[:, 1:, :16].reshape(-1, 16).double()
     covariance = patches.T @ patches / patches.shape[0]
     torch.testing.assert_close(covariance, torch.eye(16).double(), atol=2e-3, rtol=0)
