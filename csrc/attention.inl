@@ -60,7 +60,8 @@ INLINE float softmax_row(float* row, std::int64_t visible, std::int64_t stride, 
     const f32x16 p = load(row + i) * inverse;
     store(row + i, words ? keep(p, load_raw<u32x16>(words + i), dropout) : p);
   });
-  for (std::int64_t i = round_up(visible, kLanes); i < stride; i += kLanes) store(row + i, f32x16{});
+  for (std::int64_t i = round_up(visible, kLanes); i < stride; i += kLanes)
+    store(row + i, f32x16{});
   return m + __builtin_logf(sum);
 }
 

@@ -24,7 +24,7 @@ struct TileLeft {
   std::int64_t row;
 };
 
-// 16 M rows by 16 N columns of A B, M and N in {1, 2}; b points at its first column, `pairs` is its N.
+// 16 M rows by 16 N columns of A B, M and N in {1, 2}; b points at the first of its `pairs` columns.
 template <int M, int N>
 INLINE void tile_block(std::int64_t depth, TileLeft a, const bf16* b, std::int64_t pairs, float* c,
                        std::int64_t c_row) {

@@ -40,7 +40,8 @@ static Mask mask_of(const std::string& name) {
   throw py::value_error("mask must be id_aware, full or causal, got " + name);
 }
 
-// (bf16, address of cu_seqlens int32 [segments + 1], segments, heads, width, mask, scale, dropout, threads)
+// (bf16, address of cu_seqlens int32 [segments + 1], segments, heads, width, mask, scale, dropout,
+// threads)
 using AttentionArgument = std::tuple<bool, Address, std::int64_t, std::int64_t, std::int64_t,
                                      std::string, float, DropoutArgument, int>;
 

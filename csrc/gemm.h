@@ -39,7 +39,8 @@ INLINE void gemm_tile(std::int64_t depth, Left a, Right<B> b, Result<C> c, int l
     const float* left = a.data + k * a.column;
     f32x16 right[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) right[v] = load_lanes(row + v * kLanes, v == V - 1 ? lanes : kLanes);
+    for (int v = 0; v < V; ++v)
+      right[v] = load_lanes(row + v * kLanes, v == V - 1 ? lanes : kLanes);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const f32x16 x = fill(left[m * a.row]);

@@ -63,7 +63,8 @@ struct Kernels {
                         const float* rstd, const float* weight, void* dx, void* dresidual,
                         float* dweight, float* dbias);
   // lse [P, H] of the scaled and masked logits.
-  void (*attention_forward)(const AttentionShape&, Heads q, Heads k, Heads v, Heads out, float* lse);
+  void (*attention_forward)(const AttentionShape&, Heads q, Heads k, Heads v, Heads out,
+                            float* lse);
   void (*attention_backward)(const AttentionShape&, Heads q, Heads k, Heads v, Heads dout,
                              const float* lse, Heads dq, Heads dk, Heads dv);
   // lse [U, R, H].

@@ -74,8 +74,8 @@ INLINE void philox32(const Keys& keys, std::uint64_t c, u32x16 words[2]) {
 // x * scale where kept, zero elsewhere.
 INLINE f32x16 keep(f32x16 x, u32x16 words, const Dropout& dropout) {
 #if defined(__AVX512F__)
-  __mmask16 kept =
-      _mm512_cmp_epu32_mask((__m512i)words, _mm512_set1_epi32((int)dropout.threshold), _MM_CMPINT_NLT);
+  const __mmask16 kept =
+      _mm512_cmpge_epu32_mask((__m512i)words, _mm512_set1_epi32((int)dropout.threshold));
   return (f32x16)_mm512_maskz_mul_ps(kept, (__m512)x, _mm512_set1_ps(dropout.scale));
 #else
   return words >= dropout.threshold ? x * dropout.scale : f32x16{};
