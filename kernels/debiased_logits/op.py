@@ -44,10 +44,10 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
     check_inputs(OP, queries, items, columns)
     scores = torch.bmm(queries, items.transpose(1, 2))
     if torch.compiler.is_compiling():
-        return _forward_op(scores, *columns)  # type: ignore[no-any-return]
+        return _forward_op(scores, *columns)
     if _backend(scores) == "reference":
         return reference.weigh(scores, columns)
-    return _Debias.apply(scores, columns)  # type: ignore[no-any-return, no-untyped-call]
+    return _Debias.apply(scores, columns)  # type: ignore[no-untyped-call]
 
 
 def check_inputs(op: str, queries: Tensor, items: Tensor, columns: Columns) -> None:

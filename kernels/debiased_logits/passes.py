@@ -62,7 +62,7 @@ def _run(source: Tensor, out: Tensor, columns: Columns, *, forward: bool) -> Non
     own = prepared(columns)
     branches, rows = source.shape[:2]
     narrow = source.dtype if forward else out.dtype
-    shape = dict(branches=branches, rows=rows, columns=pointers(own))
+    shape = {"branches": branches, "rows": rows, "columns": pointers(own)}
     from_, to = source.data_ptr(), out.data_ptr()
     if source.device.type == "cuda":
         _C.debiased_rows_cuda(

@@ -1,9 +1,9 @@
 """Gradients of queries and items of the distilled softmax, a panel of columns at a time.
 
-Shapes    queries [K, M, D], items [K, U, D], stats W x M from the forward; g_ce [K], g_pair [P] fp32
+Shapes    queries [K, M, D], items [K, U, D], stats W x M from the forward; g_ce [K], g_kd [E] fp32
 Returns   d(queries), d(items) in the inputs' dtype
-Method    per panel of columns: one kernel computes its scores again and writes the gradient of every
-          score, [K, M, panel]; then d(queries) += g e by programs that own rows and
+Method    per panel of columns: one kernel computes its scores again and writes the gradient of
+          every score, [K, M, panel]; then d(queries) += g e by programs that own rows and
           d(items)_panel = g^T q by programs that own columns. K accumulators of [BLOCK_M, D] do
           not fit a multiprocessor at D = 768, so a kernel without the panel would have to compute
           every score D / BLOCK_D times.

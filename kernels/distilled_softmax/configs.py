@@ -1,7 +1,7 @@
 """Tiles of the flash engine's kernels, and how the columns are shared out and panelled.
 
-The table is by architecture and element size. It was chosen by ahead-of-time compilation (no spills
-at K = 3, D = 768) and paper arithmetic, on no device: ODMT_FAST_TUNE has nothing to search here yet.
+The tables are by architecture and element size. They were chosen by ahead-of-time compilation (no
+spills at K = 3, D = 768, bf16) and on paper; no device has timed them.
 """
 
 from __future__ import annotations
@@ -34,29 +34,38 @@ def _ring_bytes(config: TileConfig, element_size: int) -> int:
     return config.num_stages * (config.block_m + config.block_n) * config.block_d * element_size
 
 
-# By architecture, best first; the next serves where shared memory does not hold it. The forward
+# From the architecture on; the smaller serves where shared memory does not hold it. The forward
 # keeps the statistics of its rows beside K tiles of scores, hence its narrower tile before sm_100,
 # whose products gather outside of the registers.
 NARROW, SQUARE = TileConfig(64, 32, 64, 8, 3), TileConfig(64, 64, 64, 8, 3)
-FORWARD_16 = {100: (SQUARE,), 90: (NARROW,), 80: (NARROW,), 0: (TileConfig(64, 32, 32, 8, 2),)}
-BACKWARD_16 = {80: (SQUARE,), 0: (TileConfig(64, 64, 32, 8, 2),)}
-SCORES_32 = {80: (TileConfig(32, 32, 32, 8, 3),), 0: (TileConfig(32, 32, 32, 8, 2),)}
-PRODUCT_16 = {80: (TileConfig(128, 64, 64, 8, 3),), 0: (TileConfig(64, 64, 32, 4, 2),)}
-PRODUCT_32 = {80: (TileConfig(64, 64, 32, 8, 3),), 0: (TileConfig(32, 32, 32, 4, 2),)}
+FORWARD_16 = {100: SQUARE, 80: NARROW, 0: TileConfig(64, 32, 32, 8, 2)}
+BACKWARD_16 = {80: SQUARE, 0: TileConfig(64, 64, 32, 8, 2)}
+SCORES_32 = {80: TileConfig(32, 32, 32, 8, 3), 0: TileConfig(32, 32, 32, 8, 2)}
+PRODUCT_16 = {80: TileConfig(128, 64, 64, 8, 3), 0: TileConfig(64, 64, 32, 4, 2)}
+PRODUCT_32 = {80: TileConfig(64, 64, 32, 8, 3), 0: TileConfig(32, 32, 32, 4, 2)}
 
-Table = dict[int, tuple[TileConfig, ...]]
+# Most chunks of the memory budget for which logits are stored, by architecture: up to here matrix
+# products at full rate and logits through memory cost less than the flash engine's smaller tiles;
+# beyond, every chunk's pass over d(items) adds up. On paper (README.md), like the tiles.
+STORED_CHUNKS = {100: 16, 90: 16, 80: 16, 0: 16}
 
 
-def _reviewed(x: Tensor, halves: Table, floats: Table) -> TileConfig:
+def stored_chunks(device: Device) -> int:
+    """Up to how many chunks the stored engine is chosen on a device."""
+    return next(STORED_CHUNKS[since] for since in STORED_CHUNKS if device.architecture >= since)
+
+
+def _reviewed(
+    x: Tensor, halves: dict[int, TileConfig], floats: dict[int, TileConfig]
+) -> TileConfig:
     """The table's tile for x's element size on its device."""
     device = device_of(x)
     table = halves if x.element_size() == 2 else floats
     fitting = [
-        config
+        table[since]
         for since in sorted(table, reverse=True)
-        for config in table[since]
         if device.architecture >= since
-        and _ring_bytes(config, x.element_size()) <= device.shared_bytes
+        and _ring_bytes(table[since], x.element_size()) <= device.shared_bytes
     ]
     return fitting[0]
 

@@ -1,4 +1,4 @@
-"""The engine that never stores logits (Triton): statistics forward, panels of gradients backward."""
+"""The engine that stores no logits (Triton): statistics forward, panels of gradients backward."""
 
 from __future__ import annotations
 

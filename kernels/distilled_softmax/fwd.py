@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from odmt_fast.kernels.debiased_logits.reference import Columns
-from odmt_fast.kernels.distilled_softmax.configs import TileConfig, block_d, forward_config, shares
+from odmt_fast.kernels.distilled_softmax.configs import block_d, forward_config, shares
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
 from odmt_fast.kernels.distilled_softmax.tile import (
     LOWEST,
@@ -32,13 +32,13 @@ def empty_rows(K: tl.constexpr, E: tl.constexpr, BLOCK_M: tl.constexpr):
     """(top, sum, soft, cross, target) of rows that have seen no column."""
     zero = tl.zeros((BLOCK_M,), tl.float32)
     top, sums, soft, cross, target = (), (), (), (), ()
-    for t in tl.static_range(K + 1):
+    for _ in tl.static_range(K + 1):
         top = top + (zero + LOWEST,)
         soft = soft + (zero,)
-    for k in tl.static_range(K):
+    for _ in tl.static_range(K):
         sums = sums + (zero,)
         target = target + (zero,)
-    for e in tl.static_range(E):
+    for _ in tl.static_range(E):
         cross = cross + (zero,)
     return top, sums, soft, cross, target
 
@@ -260,7 +260,7 @@ def distilled_softmax_fwd(
     partial_width = stats_width(branches) + branches
     partial = queries.new_empty((n_shares, partial_width, n_rows), dtype=torch.float32)
     terms = queries.new_empty((branches + len(distillation.students), n_rows), dtype=torch.float32)
-    edges = dict(STUDENTS=distillation.students, TEACHERS=distillation.teachers)
+    edges = {"STUDENTS": distillation.students, "TEACHERS": distillation.teachers}
     with on_device_of(queries):
         distilled_softmax_fwd_kernel[(triton.cdiv(n_rows, config.block_m), n_shares)](
             queries,

@@ -19,8 +19,10 @@ from odmt_fast.kernels.backend import (
 from odmt_fast.kernels.debiased_logits.op import check_inputs, cuda_extension_missing
 from odmt_fast.kernels.debiased_logits.reference import Columns, accumulation_dtype
 from odmt_fast.kernels.distilled_softmax import reference
+from odmt_fast.kernels.distilled_softmax.configs import stored_chunks
 from odmt_fast.kernels.distilled_softmax.reference import ENSEMBLE, Edge
 from odmt_fast.kernels.distilled_softmax.spec import MAX_BRANCHES, MAX_EDGES, Spec, stats_width
+from odmt_fast.kernels.launch.device import device_of
 
 OP = "distilled_softmax"
 MEMORY_BUDGET_BYTES = 256 * 2**20
@@ -52,8 +54,9 @@ def distilled_softmax(
         tau: temperature of the distillation.
         edges: (student branch, teacher branch or ENSEMBLE) pairs; any number, also none.
         detach_teacher: stop the gradients on the teachers' side, the ensemble's included.
-        memory_budget: most bytes of logits held at a time. On a CUDA device logits that exceed
-            it are not stored at all.
+        memory_budget: most bytes of logits held at a time (at least one row's). Logits that exceed
+            it are computed twice, chunk by chunk; on CUDA, past `configs.STORED_CHUNKS` chunks,
+            none are stored.
 
     Returns:
         ce [K] and kd [E] (kd includes tau**2), fp32 (fp64 for fp64), zeros when M = 0; both
@@ -83,7 +86,7 @@ def distilled_softmax(
         return reference.distilled_softmax(
             queries, items, columns, tau=spec.tau, edges=spec.edges, detach_teacher=detach_teacher
         )
-    return _DistilledSoftmax.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _DistilledSoftmax.apply(  # type: ignore[no-untyped-call]
         queries, items, columns, spec, backend
     )
 
@@ -106,9 +109,11 @@ def _check_spec(spec: Spec, branches: int) -> None:
 
 
 def _backend(queries: Tensor, items: Tensor, spec: Spec) -> str:
-    """The engine for these tensors: logits are stored on CUDA as long as the budget holds them."""
-    logits_bytes = queries.shape[0] * queries.shape[1] * items.shape[1] * items.element_size()
-    too_large = forced() is None and logits_bytes > spec.memory_budget
+    """The engine for these tensors: on CUDA, logits are stored while few chunks hold them."""
+    too_large = False
+    if queries.device.type == "cuda" and forced() is None:
+        logits_bytes = queries.shape[0] * queries.shape[1] * items.shape[1] * items.element_size()
+        too_large = logits_bytes > spec.memory_budget * stored_chunks(device_of(queries))
     return _chosen(queries.device.type, queries.dtype, too_large)
 
 
@@ -118,7 +123,7 @@ def _chosen(device_type: str, dtype: torch.dtype, too_large: bool) -> str:
         return None if dtype in DTYPES[backend] else f"it takes {names}; got {dtype}"
 
     def stored_on_cuda(device_type: str) -> str | None:
-        budget = "the logits exceed the memory budget" if too_large else None
+        budget = "the logits take too many chunks of the memory budget" if too_large else None
         return cuda_extension_missing(device_type) or takes("cuda") or budget
 
     return choose(
@@ -185,8 +190,8 @@ def _forward_op(
     spec = Spec(tau, tuple(zip(students, teachers, strict=True)), detach_teacher, memory_budget)
     if queries.shape[1] == 0:
         empty = queries.new_empty((0, stats_width(len(queries))), dtype=torch.float32)
-        losses = (queries.new_zeros(n, dtype=torch.float32) for n in (len(queries), len(students)))
-        return *losses, empty
+        zeros = empty.new_zeros(len(queries) + len(students))
+        return zeros[: len(queries)].clone(), zeros[len(queries) :].clone(), empty
     backend = _backend(queries, items, spec)
     ce, kd, stats, _ = _engine(backend).forward(queries, items, columns, spec)
     return ce, kd, stats

@@ -20,15 +20,15 @@ def forward(logits: Tensor, columns: Columns, spec: Spec, stats: Tensor, totals:
     from odmt_fast import _C
 
     branches, rows = logits.shape[:2]
-    common = dict(
-        logits=logits.data_ptr(),
-        branches=branches,
-        rows=rows,
-        columns=pointers(columns),
-        edges=spec.edges,
-        tau=spec.tau,
-        stats=stats.data_ptr(),
-    )
+    common = {
+        "logits": logits.data_ptr(),
+        "branches": branches,
+        "rows": rows,
+        "columns": pointers(columns),
+        "edges": spec.edges,
+        "tau": spec.tau,
+        "stats": stats.data_ptr(),
+    }
     if logits.device.type == "cpu":
         bf16 = logits.dtype == torch.bfloat16
         _C.distilled_rows_forward(**common, bf16=bf16, totals=totals.data_ptr())
@@ -49,25 +49,25 @@ def backward(
     upstream: tuple[Tensor, Tensor],
     batch_rows: int,
 ) -> None:
-    """Writes the gradients of the logits; `gradients` may be `logits`. upstream: of ce and of kd."""
+    """Writes the gradients of the logits, over them where the two are one; upstream: ce, kd."""
     from odmt_fast import _C
 
     g_ce, g_kd = upstream
     branches, rows = logits.shape[:2]
-    common = dict(
-        logits=logits.data_ptr(),
-        gradients=gradients.data_ptr(),
-        branches=branches,
-        rows=rows,
-        columns=pointers(columns),
-        edges=spec.edges,
-        tau=spec.tau,
-        stats=stats.data_ptr(),
-        g_ce=g_ce.data_ptr(),
-        g_kd=g_kd.data_ptr(),
-        batch_rows=batch_rows,
-        detach_teacher=spec.detach_teacher,
-    )
+    common = {
+        "logits": logits.data_ptr(),
+        "gradients": gradients.data_ptr(),
+        "branches": branches,
+        "rows": rows,
+        "columns": pointers(columns),
+        "edges": spec.edges,
+        "tau": spec.tau,
+        "stats": stats.data_ptr(),
+        "g_ce": g_ce.data_ptr(),
+        "g_kd": g_kd.data_ptr(),
+        "batch_rows": batch_rows,
+        "detach_teacher": spec.detach_teacher,
+    }
     if logits.device.type == "cpu":
         _C.distilled_rows_backward(**common, bf16=logits.dtype == torch.bfloat16)
     else:

@@ -78,7 +78,7 @@ def backward(
     stats: Tensor,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """d(queries), d(items); overwrites the logits when given them, computes them again otherwise."""
+    """d(queries), d(items); overwrites the logits when given them, else computes them again."""
     n_rows = queries.shape[1]
     chunks = _Chunks(queries, items, prepared(columns), spec)
     g_ce, g_kd = (g.float().contiguous() for g in upstream)

@@ -1,0 +1,120 @@
+"""`debiased_logits`: hand-computed values, backends against the law, custom ops, torch.compile."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.kernels.debiased_logits import NEG, Columns, debiased_logits, op
+from odmt_fast.kernels.debiased_logits import reference as law
+
+BACKENDS = [
+    "reference",
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(
+            extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
+        ),
+    ),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch):
+    monkeypatch.setenv("ODMT_FAST_BACKEND", request.param)
+    torch.compiler.reset()
+    return request.param
+
+
+def columns_of_two_users() -> Columns:
+    """User 0 saw columns 0, 2 (rows 0, 1); user 1 saw 1, 3 (row 2)."""
+    return Columns(
+        log_p=torch.tensor([0.1, 0.2, 0.3, 0.1, 0.3]).log(),
+        counts=torch.tensor([2, 1, 3, 1, 4], dtype=torch.int32),
+        targets=torch.tensor([2, 0, 3]),
+        row_user=torch.tensor([0, 0, 1], dtype=torch.int32),
+        history_offsets=torch.tensor([0, 2, 4], dtype=torch.int32),
+        history=torch.tensor([0, 2, 1, 3], dtype=torch.int32),
+    )
+
+
+def inputs(dtype=torch.float32, branches=2, width=6):
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(branches, 3, width, generator=generator).to(dtype)
+    items = torch.randn(branches, 5, width, generator=generator).to(dtype)
+    return queries, items
+
+
+def test_by_hand(backend):
+    queries, items = torch.ones(1, 3, 1), torch.zeros(1, 5, 1)
+    z = debiased_logits(queries, items, columns_of_two_users())[0]
+    free = [math.log(count / p) for p, count in ((0.1, 2), (0.2, 1), (0.3, 3), (0.1, 1), (0.3, 4))]
+    want = [
+        [NEG, free[1], -math.log(0.3), free[3], free[4]],
+        [-math.log(0.1), free[1], NEG, free[3], free[4]],
+        [free[0], NEG, free[2], -math.log(0.1), free[4]],
+    ]
+    torch.testing.assert_close(z, torch.tensor(want))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_equals_the_law(backend, dtype):
+    columns = columns_of_two_users()
+    outcomes = []
+    for function in (debiased_logits, law.debiased_logits):
+        queries, items = (x.requires_grad_() for x in inputs(dtype))
+        z = function(queries, items, columns)
+        z.backward(torch.arange(z.numel()).view_as(z).float())
+        outcomes.append((z.detach(), queries.grad, items.grad))
+    for got, want in zip(*outcomes, strict=True):
+        assert got.dtype == want.dtype
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_excluded_logits_carry_no_gradient(backend):
+    queries, items = (x.requires_grad_() for x in inputs())
+    z = debiased_logits(queries, items, columns_of_two_users())
+    z[z == NEG].sum().backward()
+    assert not queries.grad.any() and not items.grad.any()
+
+
+def test_gradcheck_in_float64():
+    columns = columns_of_two_users()
+    leaves = [x.requires_grad_() for x in inputs(torch.float64, width=3)]
+    assert torch.autograd.gradcheck(lambda q, e: debiased_logits(q, e, columns), leaves)
+    scores = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: op._forward_op(s, *columns), scores)
+
+
+def test_opcheck(backend):
+    scores = torch.randn(2, 3, 5, requires_grad=True)
+    torch.library.opcheck(op._forward_op, (scores, *columns_of_two_users()))
+
+
+def test_compiles_whole(backend):
+    columns = columns_of_two_users()
+    outcomes = []
+    for function in (
+        debiased_logits,
+        torch.compile(debiased_logits, fullgraph=True, backend="aot_eager"),
+    ):
+        queries, items = (x.requires_grad_() for x in inputs())
+        z = function(queries, items, columns)
+        z.square().mean().backward()
+        outcomes.append((z.detach(), queries.grad, items.grad))
+    for got, want in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_no_rows_and_wrong_inputs(backend):
+    columns = columns_of_two_users()
+    queries, items = inputs()
+    none = columns._replace(targets=columns.targets[:0], row_user=columns.row_user[:0])
+    assert debiased_logits(queries[:, :0], items, none).shape == (2, 0, 5)
+    with pytest.raises(ValueError, match="items must be"):
+        debiased_logits(queries, items[:1], columns)
+    with pytest.raises(ValueError, match=r"columns\.history must be torch\.int32"):
+        debiased_logits(queries, items, columns._replace(history=columns.history.long()))
