@@ -22,12 +22,15 @@ class AotCase:
         name: shape and dtype, for the table.
         launch: calls launch functions on meta tensors; the device is assumed by the caller
             (`launch.device.assume`).
+        official: at the official shapes: a test compiles it for sm_80, sm_90 and sm_100 and refuses
+            any spill; the others are only listed in the report.
         wgmma: whether every kernel of the launch must use warp-group matrix products on sm_90.
-        architectures: where to compile it; None is everywhere.
+        architectures: where to compile it; None is sm_80, sm_90 and sm_100.
     """
 
     name: str
     launch: Callable[[], object]
+    official: bool = False
     wgmma: bool = False
     architectures: tuple[int, ...] | None = None
 

@@ -1,0 +1,48 @@
+"""Launches of the readout_attention kernels compiled ahead of time (`bench.aot`)."""
+
+from __future__ import annotations
+
+import torch
+
+from odmt_fast.kernels.launch.aot import AotCase, meta
+from odmt_fast.kernels.readout_attention.bwd import readout_attention_bwd
+from odmt_fast.kernels.readout_attention.fwd import readout_attention_fwd
+
+SEED = meta(1, dtype=torch.int64)
+SMALL = (75, 86)  # 64 and 99 KB of shared memory
+
+
+def _launch(longest: int, dtype: torch.dtype, p: float) -> None:
+    queries, hidden = meta(722, 3, 2, 768, dtype=dtype), meta(722 * 69, 768, dtype=dtype)
+    lse = meta(722, 3, 2, dtype=torch.float32)
+    cu = meta(723, dtype=torch.int32)
+    readout_attention_fwd(queries, hidden, cu, longest, "id_aware", 384**-0.5, p, SEED)
+    readout_attention_bwd(
+        queries, queries, hidden, cu, longest, "id_aware", 384**-0.5, p, SEED, lse
+    )
+
+
+def _case(
+    longest: int,
+    dtype: torch.dtype,
+    p: float = 0.1,
+    official: bool = False,
+    architectures: tuple[int, ...] | None = None,
+) -> AotCase:
+    return AotCase(
+        f"722 items, L <= {longest}, 3 x 2 rows, width 768, {str(dtype)[6:]}, dropout {p}",
+        lambda: _launch(longest, dtype, p),
+        official=official,
+        architectures=architectures,
+    )
+
+
+AOT_CASES = (
+    _case(81, torch.bfloat16, official=True),
+    _case(81, torch.bfloat16, p=0.0, architectures=(80, 90)),
+    _case(81, torch.float32, architectures=(80, 90)),
+    _case(200, torch.bfloat16, architectures=(80, 90)),
+    _case(512, torch.bfloat16, architectures=(80, 90)),
+    _case(81, torch.float16, architectures=SMALL),
+    _case(81, torch.float32, architectures=SMALL),
+)

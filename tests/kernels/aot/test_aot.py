@@ -1,0 +1,62 @@
+"""Every kernel at the official shapes compiles for GPUs that are not here, and fits them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+OPERATORS = ("dropout", "residual_norm", "packed_attention", "readout_attention")
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+
+def compiled(cache: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Rows of a `bench.aot` process: it must be apart from the interpreter, with its own cache."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(cache)}
+    for variable in ("TRITON_INTERPRET", "PYTHONSAFEPATH", "ODMT_FAST_TUNE"):
+        environment.pop(variable, None)
+    command = [sys.executable, "-m", "bench.aot", "--json", *arguments]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+@pytest.fixture(scope="module", params=OPERATORS)
+def rows(request: pytest.FixtureRequest, tmp_path_factory: Any) -> list[dict[str, Any]]:
+    return compiled(tmp_path_factory.mktemp("cache"), "--official", request.param)
+
+
+def test_official_shapes_fit_every_architecture(rows: list[dict[str, Any]]) -> None:
+    assert {row["architecture"] for row in rows} == {80, 90, 100}
+    for row in rows:
+        assert row["spill_bytes"] == 0, row
+        assert row["shared_bytes"] <= row["shared_limit"], row
+
+
+def test_attention_uses_the_matrix_units(rows: list[dict[str, Any]]) -> None:
+    if "attention" not in rows[0]["operator"]:
+        pytest.skip("no matrix products in this operator")
+    for row in rows:
+        if row["architecture"] == 80:
+            assert row["instructions"] == ["mma"], row
+        elif row["operator"] == "packed_attention":
+            expected = {90: ["wgmma"], 100: ["tcgen05"]}[row["architecture"]]
+            assert row["instructions"] == expected, row
+        else:
+            # 16 rows: too few for the forward's warp groups, not for the gradient of the states.
+            assert row["instructions"], row
+
+
+def test_the_committed_table_covers_every_registered_case() -> None:
+    table = (ROOT / "docs/kernels_aot.md").read_text()
+    for operator in OPERATORS:
+        for case in import_module(f"odmt_fast.kernels.{operator}.aot").AOT_CASES:
+            assert f"| {case.name} |" in table, "run python -m bench.aot and commit the table"
