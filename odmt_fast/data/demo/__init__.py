@@ -23,7 +23,7 @@ from odmt_fast.data.errors import DataError
 __all__ = ["DemoOptions", "generate", "write_demo"]
 
 ABOUT = "demo.json"
-ITEMS_A_CIRCLE = 20
+ITEMS_A_CIRCLE = 25
 
 
 @dataclass(frozen=True)

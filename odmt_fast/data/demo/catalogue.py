@@ -42,14 +42,14 @@ COMPANIONS = (
 
 # Words of a taste; a title carries one of them, so the same taste is said in many ways.
 THEMES: tuple[tuple[str, ...], ...] = (
-    ("Harbour", "Lighthouse", "Seaside", "Tidepool", "Sailcloth", "Coastal"),
-    ("Orchard", "Apple", "Cherry", "Harvest", "Fruit Market", "Pear Tree"),
-    ("Midnight", "Starlit", "Moonrise", "Night Sky", "Comet", "Constellation"),
-    ("Alpine", "Glacier", "Mountain", "Summit", "Snowfield", "Chalet"),
-    ("Meadow", "Wildflower", "Clover", "Bumblebee", "Spring Garden", "Buttercup"),
-    ("Desert", "Cactus", "Canyon", "Sandstone", "Oasis", "Dune"),
-    ("Circus", "Carnival", "Parade", "Funfair", "Harlequin", "Confetti"),
-    ("Library", "Scholar", "Poet", "Storybook", "Inkwell", "Quill"),
+    ("Harbour", "Lighthouse", "Seaside", "Sailcloth"),
+    ("Orchard", "Apple", "Cherry", "Harvest"),
+    ("Midnight", "Starlit", "Moonrise", "Comet"),
+    ("Alpine", "Glacier", "Summit", "Chalet"),
+    ("Meadow", "Wildflower", "Clover", "Bumblebee"),
+    ("Desert", "Cactus", "Canyon", "Oasis"),
+    ("Circus", "Carnival", "Funfair", "Confetti"),
+    ("Library", "Scholar", "Poet", "Storybook"),
 )
 MAKERS = (
     "Finch & Daughter",

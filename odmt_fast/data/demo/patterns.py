@@ -29,13 +29,13 @@ def _palette(*colours: str) -> Palette:
 
 COLOURS: dict[str, Palette] = {
     "crimson": _palette("c0293f", "fbe3d6", "f08a7d", "64101f"),
-    "amber": _palette("eba32b", "fff3d6", "c9591c", "6b3d0c"),
-    "moss": _palette("6f8f3f", "eef2d8", "b9c96c", "34491c"),
+    "amber": _palette("f2a51f", "fff3d6", "c9591c", "6b3d0c"),
+    "moss": _palette("5b9a3c", "eef2d8", "b9c96c", "34491c"),
     "teal": _palette("1f9292", "dcf4ee", "f4b183", "0b4a50"),
     "indigo": _palette("3b4fa3", "e2e7fa", "8fa8ec", "1a2356"),
-    "plum": _palette("87407f", "f6e2f2", "dd92bd", "451a42"),
-    "slate": _palette("555b66", "f0eee8", "d6bb55", "262a31"),
-    "blush": _palette("ee9ba3", "fff3f0", "93c7b6", "a54e5c"),
+    "plum": _palette("9a3c97", "f6e2f2", "dd92bd", "451a42"),
+    "slate": _palette("434953", "f0eee8", "d6bb55", "262a31"),
+    "blush": _palette("f5a3ad", "fff6f3", "93c7b6", "a54e5c"),
 }
 
 

@@ -16,14 +16,8 @@ OVERSAMPLING = 3
 SHADOW = (70, 55, 50)
 
 
-# Walls and tables to stand on; they say nothing about the item.
-SCENES: tuple[tuple[str, str], ...] = (
-    ("f6f1e7", "e9dfcd"),
-    ("f1f1ee", "dfddd6"),
-    ("f7ece4", "e8d3c4"),
-    ("ecf0f0", "d3dcdc"),
-    ("f3eef5", "ddd3e2"),
-)
+# How much white a wall and a table mix into the colour of the thing.
+WALL, TABLE = 0.68, 0.50
 
 
 def render(
@@ -35,7 +29,7 @@ def render(
         kind: a key of ``SHAPES``.
         palette: a key of ``COLOURS``.
         pattern: a key of ``PATTERN_PAINTERS``.
-        rng: gives the scene, and small differences of size, place, tilt and colour.
+        rng: gives small differences of size, place, tilt and light.
         side: width and height in pixels.
     """
     big = side * OVERSAMPLING
@@ -52,7 +46,7 @@ def render(
     inner = round(big * size)
     thing, outline = (_turned(layer, inner, tilt) for layer in (thing, _outline(kind, big)))
     corner = ((big - inner) // 2 + place[0], (big - inner) // 2 + place[1])
-    picture = _scene(int(rng.integers(len(SCENES))), big).copy()
+    picture = _scene(colours, big, rng)
     picture.paste(SHADOW, mask=_shadow(outline, corner, big))
     picture.paste(thing, corner, outline)
     return picture.reduce(OVERSAMPLING)
@@ -130,9 +124,15 @@ def _light(side: int) -> Image.Image:
     return Image.merge("RGB", (grey, grey, grey))
 
 
-@lru_cache(maxsize=16)
-def _scene(number: int, side: int) -> Image.Image:
-    wall, table = SCENES[number]
-    scene = Image.new("RGB", (side, side), f"#{wall}")
-    ImageDraw.Draw(scene).rectangle([0, round(0.70 * side), side, side], fill=f"#{table}")
+def _scene(colours: Palette, side: int, rng: np.random.Generator) -> Image.Image:
+    """A wall and a table in pale tones of the thing itself, as a photographer would choose."""
+    white = rng.uniform(-0.04, 0.04)
+    scene = Image.new("RGB", (side, side), _paler(colours.plain, WALL + white))
+    table = [0, round(side * rng.uniform(0.67, 0.73)), side, side]
+    ImageDraw.Draw(scene).rectangle(table, fill=_paler(colours.plain, TABLE + white))
     return scene
+
+
+def _paler(colour: Colour, white: float) -> Colour:
+    r, g, b = (round(c + (252 - c) * white) for c in colour)
+    return r, g, b

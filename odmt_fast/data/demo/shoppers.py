@@ -25,13 +25,13 @@ from odmt_fast.data.demo.catalogue import (
 from odmt_fast.data.sequences import Sequences
 
 # Log-odds.
-PALETTE, PATTERN = 3.0, 2.5
-THEME, MAKER = 3.0, 2.5
+PALETTE, PATTERN = 4.2, 1.5
+THEME, MAKER = 3.4, 1.5
 COMPANION, SAME_KIND = 0.9, -0.7
-NEXT_CIRCLE, SAME_CIRCLE = 3.1, 0.7
+NEXT_CIRCLE, SAME_CIRCLE = 2.0, 3.0
 POPULARITY = 0.35  # times -log(rank)
-CHANGE_OF_TASTE = 0.06  # chance per purchase, for each of the four tastes
-LEAST, MEAN_MORE, MOST = 6, 9.0, 40  # purchases of a person: least + geometric, capped
+CHANGE_OF_TASTE = 0.05  # chance per purchase, for each of the four tastes
+LEAST, MEAN_MORE, MOST = 7, 14.0, 40  # purchases of a person: least + geometric, capped
 
 
 @dataclass(frozen=True, eq=False)
