@@ -20,7 +20,7 @@ COLUMNS = "| case | kernel | sm | warps | registers | spills | shared | of | mat
 
 def markdown(rows: list[Compiled]) -> str:
     """One section an operator, one line a kernel and architecture."""
-    parts = [HEADER.format(triton=version("triton"), torch=version("torch").split("+")[0])]
+    parts = [HEADER.format(triton=version("triton"), torch=version("torch").split("+")[0]).rstrip()]
     for operator, group in groupby(rows, key=lambda row: row.operator):
         parts += [f"\n## {operator}\n", COLUMNS, "|---|---|---|---|---|---|---|---|---|"]
         for row in group:
