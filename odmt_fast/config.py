@@ -29,10 +29,9 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """What is read and how it is filtered and cut."""
+    """What is trained on; `odmt-fast prepare` filters and cuts."""
 
     path: Path | None = Field(None, description="prepared dataset directory")
-    min_interactions: PositiveInt = Field(5, description="k of the k-core filter")
 
 
 class FeatureConfig(Section):
