@@ -1,4 +1,4 @@
-"""Imports follow the data (DESIGN section 5): a room knows the rooms before it, kernels know none."""
+"""Imports follow the data (docs/design.md): a room knows the rooms before it, kernels know none."""
 
 from __future__ import annotations
 
