@@ -23,6 +23,7 @@ from odmt_fast.data.errors import DataError
 __all__ = ["DemoOptions", "generate", "write_demo"]
 
 ABOUT = "demo.json"
+VERSION = 1  # another one wherever the same options give another shop
 ITEMS_A_CIRCLE = 25
 
 
@@ -114,6 +115,7 @@ def _write(folder: Path, options: DemoOptions) -> None:
         picture.save(folder / "images" / f"{item}.jpg", quality=88, subsampling=0)
     about = {
         "what": "a generated shop of odmt_fast; no rights of others are involved",
+        "version": VERSION,
         "options": asdict(options),
         "ceiling_hr@10": round(ceiling(purchases), 4),
     }
@@ -131,4 +133,5 @@ def _is_demo(folder: Path, options: DemoOptions) -> bool:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(about, dict) and about.get("options") == asdict(options)
+    wanted = {"version": VERSION, "options": asdict(options)}
+    return isinstance(about, dict) and {name: about.get(name) for name in wanted} == wanted

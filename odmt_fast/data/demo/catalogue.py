@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +74,7 @@ class Catalogue:
         pattern: place in PATTERNS; only the picture shows it.
         theme: place in THEMES; only the title says it.
         maker: place in MAKERS; only the title says it.
-        circle: a group of items bought one after the other; nothing shows it.
+        circle: a group of items that are bought together; nothing shows it.
         rank: popularity of the item, 0 for the most popular.
         ids: names of the items.
         titles: titles of the items.
@@ -125,5 +124,5 @@ def _title(kind: int, theme: int, maker: int, rng: np.random.Generator) -> str:
     return f"{word} {_pick(MATERIALS[noun], rng)} {noun} by {MAKERS[maker]}"
 
 
-def _pick(words: tuple[str, ...], rng: np.random.Generator) -> Any:
+def _pick(words: tuple[str, ...], rng: np.random.Generator) -> str:
     return words[int(rng.integers(len(words)))]

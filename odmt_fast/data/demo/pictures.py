@@ -14,8 +14,6 @@ from odmt_fast.data.demo.silhouettes import SHAPES
 
 OVERSAMPLING = 3
 SHADOW = (70, 55, 50)
-
-
 # How much white a wall and a table mix into the colour of the thing.
 WALL, TABLE = 0.68, 0.50
 

@@ -2,8 +2,9 @@
 
 A person likes one palette and one pattern (seen in pictures), one theme and one maker (read in
 titles), and moves on to other ones now and then. What was bought last matters too: every kind has
-companions (seen and read), and every hidden circle of items has a next circle, which only what
-people buy together reveals. Each thing adds to the log-odds of an item, as does its popularity.
+companions (seen and read), and people stay in a hidden circle of items or go on to the circle that
+follows it, which only purchases reveal. Each thing adds to the log-odds of an item, as does its
+popularity.
 """
 
 from __future__ import annotations
