@@ -145,6 +145,12 @@ void bind_cpu_kernels(py::module_& m) {
       },
       release, "x [rows, width] -> fp32 column sums (a bias gradient).");
   m.def(
+      "relu",
+      [](bool is_bf16, std::int64_t rows, std::int64_t width, Address x, int threads) {
+        kernels().relu(type_of(is_bf16), rows, width, at<void>(x), threads);
+      },
+      release, "x [rows, width] = max(x, 0) in place; NaN stays NaN.");
+  m.def(
       "relu_backward_bias",
       [](bool is_bf16, std::int64_t rows, std::int64_t width, Address dh, Address h, Address dbias,
          int threads) {

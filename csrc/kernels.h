@@ -76,6 +76,7 @@ struct Kernels {
   void (*column_sum)(Type, std::int64_t rows, std::int64_t width, const void* x, float* sums,
                      int threads);
   // dh *= h > 0 in place, and the column sums of the result.
+  void (*relu)(Type, std::int64_t rows, std::int64_t width, void* x, int threads);
   void (*relu_backward_bias)(Type, std::int64_t rows, std::int64_t width, void* dh, const void* h,
                              float* dbias, int threads);
 };

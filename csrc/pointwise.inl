@@ -1,4 +1,4 @@
-// Passes over a matrix that also sum its columns: a bias gradient, alone or with that of a ReLU.
+// Passes over a matrix around a product: ReLU, and bias gradients, alone or with that of a ReLU.
 #pragma once
 
 #include "residual_norm.inl"
@@ -47,6 +47,24 @@ static void column_sum(Type type, std::int64_t rows, std::int64_t width, const v
     column_sum_of(rows, width, (const float*)x, sums, threads);
   else
     column_sum_of(rows, width, (const bf16*)x, sums, threads);
+}
+
+template <class T>
+void relu_of(std::int64_t rows, std::int64_t width, T* x, int threads) {
+#pragma omp parallel for schedule(static) num_threads(useful_threads(threads, rows* width))
+  for (std::int64_t r = 0; r < rows; ++r)
+    for_columns(width, [&](std::int64_t i, int lanes) {
+      // Not a maximum: a NaN must stay one.
+      const f32x16 value = load_lanes(x + r * width + i, lanes);
+      store_lanes(x + r * width + i, value < 0.0f ? f32x16{} : value, lanes);
+    });
+}
+
+static void relu(Type type, std::int64_t rows, std::int64_t width, void* x, int threads) {
+  if (type == Type::f32)
+    relu_of(rows, width, (float*)x, threads);
+  else
+    relu_of(rows, width, (bf16*)x, threads);
 }
 
 template <class T>

@@ -18,6 +18,7 @@ Kernels table() {
           readout_forward,
           readout_backward,
           column_sum,
+          relu,
           relu_backward_bias};
 }
 

@@ -1,7 +1,7 @@
 """feed_forward on the CPU: matmuls by torch, everything between them in one pass each, in C++.
 
-torch's own relu, its backward and the bias gradients walk [R, 4 d] five times; here bias + ReLU is
-one pass, and ReLU backward + bias gradient another, both in place.
+torch's own relu, its backward and the bias gradients walk [R, 4 d] five times; here the ReLU is one
+pass, and ReLU backward + bias gradient another, both in place.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def forward(
     x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(y [R, d], hidden [R, h] after the ReLU)."""
-    hidden = _linear(x, up, up_bias).relu_()
+    hidden = _linear(x, up, up_bias)
+    _C.relu(x.dtype == torch.bfloat16, *hidden.shape, hidden.data_ptr(), torch.get_num_threads())
     return _linear(hidden, down, down_bias), hidden
 
 

@@ -1,8 +1,9 @@
 """The official sub-modules as callables over our fused parameters.
 
 The official evaluation calls ``model.IMT(...)``, ``model.t_dnns(...)`` and
-``model.id_user_encoder(...)`` on padded tensors. Each view runs the padded reference module with the official slices of our
-parameters, so outputs (padded steps included) and gradients are the official ones.
+``model.id_user_encoder(...)`` on padded tensors. Each view runs the padded reference module with
+the official slices of our parameters, so outputs (padded steps included) and gradients are the
+official ones.
 """
 
 from __future__ import annotations
