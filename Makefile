@@ -13,10 +13,10 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels -m interpreter
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
 
 test-interpret: $(VENV)/test.stamp
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels -m interpreter
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from golden_cases import Golden
 from torch import Tensor
 
 from odmt_fast import ODMT, official
+from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE, extension_missing, triton_missing
+
+
+@pytest.fixture(
+    autouse=True,
+    params=["reference", "cpu", pytest.param("triton", marks=pytest.mark.interpreter)],
+)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every backend that runs on a CPU, each for all operators that have it."""
+    missing = {"cpu": extension_missing, "triton": triton_missing}.get(request.param)
+    if missing is not None and (reason := missing("cpu")):
+        pytest.skip(reason)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, request.param)
+    return str(request.param)
 
 
 def build(golden: Golden) -> ODMT:
