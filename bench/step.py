@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--stages", action="store_true", help="engine: time the stages too")
     parser.add_argument("--recompute", action="store_true", help="engine: recompute activations")
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
@@ -82,9 +83,7 @@ def main() -> None:
     seconds = timed_steps(model, loss, dtype, options.steps)
     step_bytes, peak_bytes = memory.grown(), memory.peak()
     rate = matmul_rate(dtype)
-    stages = (
-        stage_seconds(workload, dtype, options.steps) if options.implementation == "engine" else []
-    )
+    stages = stage_seconds(workload, dtype, options.steps) if options.stages else []
     print(
         json.dumps(
             {
