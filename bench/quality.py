@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +147,6 @@ def main() -> None:
                 torch.manual_seed(seed)
                 engine = ODMT(config, split.popularity, n_items, *tables.values())
                 model: nn.Module = engine
-                start = time.perf_counter()
                 if implementation == "engine":
 
                     def loss(batch: Batch, epoch: int, engine: ODMT = engine) -> Tensor:
@@ -168,8 +166,7 @@ def main() -> None:
                         return ce + kd
 
                 hr = trained(engine, loss, model, split, setting, seed)
-                seconds = time.perf_counter() - start
-                row = {"implementation": implementation, "seed": seed, "seconds": seconds, **hr}
+                row = {"implementation": implementation, "seed": seed, **hr}
                 print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
                 rows.append(row)
     print(save(f"quality_{options.dataset}", rows))

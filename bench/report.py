@@ -10,6 +10,9 @@ from bench.results import FOLDER, ROOT, load
 
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "images" / "batch_size.png"
+README = ROOT / "README.md"
+MARKS = ("<!-- headline -->", "<!-- /headline -->")
+"""What stands between them in the README is made from the results."""
 GIB = 2**30
 
 IMPLEMENTATIONS = {
@@ -103,6 +106,30 @@ def step_section(results: dict[str, Any]) -> str:
             )
     head = ["stage", "dtype", "ms", "of the step", "of its floor", "saved GiB"]
     return "\n".join([*text, table(head, stage_rows)])
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The README's table: one row an implementation."""
+    at = {(row["implementation"], row["dtype"]): row for row in results["rows"]}
+    body = [
+        [
+            label,
+            *(f"{median(at[name, dtype]['seconds']):.2f} s" for dtype in ("fp32", "bf16")),
+            f"{at[name, 'fp32']['step_bytes'] / GIB:.1f} GiB",
+        ]
+        for name, label in IMPLEMENTATIONS.items()
+    ]
+    machine = results["machine"]
+    head = ["one training step, batch 64, official settings", "fp32", "bf16", "memory (fp32)"]
+    return "\n".join(
+        [
+            table(head, body),
+            "",
+            f"<sub>{machine['cores']} CPU cores ({machine['isa']}), torch {machine['torch']}, "
+            f"{machine['date']}; `make bench`, `make report`. No figure on a GPU is claimed "
+            "yet.</sub>",
+        ]
+    )
 
 
 def batch_size_section(results: dict[str, Any]) -> str:
@@ -255,6 +282,12 @@ def main() -> None:
         parts += [section(results), "", f"<sub>{machine}</sub>", ""]
     PAGE.write_text("\n".join(parts))
     print(PAGE.relative_to(ROOT))
+    if (FOLDER / "step.json").exists():
+        before, _, rest = README.read_text().partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        text = f"{before}{MARKS[0]}\n{headline(load('step'))}\n{MARKS[1]}{after}"
+        README.write_text(text)
+        print(README.relative_to(ROOT))
 
 
 if __name__ == "__main__":
