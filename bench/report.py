@@ -193,7 +193,8 @@ def draw_batch_size(rows: list[dict[str, Any]]) -> None:
     ratio.set_ylabel("occurrences per distinct item")
     ratio.set_ylim(bottom=0)
     lines = [*axes.get_lines(), *ratio.get_lines()]
-    axes.legend(lines, [line.get_label() for line in lines], loc="upper center")
+    labels = [line.get_label() for line in lines]
+    figure.legend(lines, labels, loc="outside upper center", ncols=3, frameon=False)
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=130)
     plt.close(figure)
