@@ -89,7 +89,7 @@ def test_killed_between_any_two_renames_it_ends_with_the_same_bytes(
     tmp_path: Path, catalogue: Any, renames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments: dict[str, Any] = {"options": EncoderOptions(width=16), "shard_bytes": 3200}
+    arguments: dict[str, Any] = {"options": EncoderOptions(width=16), "shard_bytes": 1664}
     extract(catalogue, "image", "pca-patches", whole, **arguments)
     left = [renames]
 
