@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from bench.gpu import results as gpu
+from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -257,6 +260,29 @@ def error(values: Sequence[float]) -> float:
     return stdev(values) / len(values) ** 0.5
 
 
+def gpu_section(path: Path) -> str:
+    """A run of bench/gpu.sh: its table, how its sections ended, and where it ran."""
+    results = gpu.load(path)
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return "\n".join(
+        [
+            f"## {results['machine']['gpu']}",
+            "",
+            "One run of `bench/gpu.sh`. Operators: the device's time by CUDA events, L2 flushed, "
+            "variants in turn, median; the training step: by the clock, from the batch's copy to "
+            "the update. The floor is the larger of needed FLOP over the matmul rate and needed "
+            "bytes over the copy rate, both of the same process; rivals' padding is not counted.",
+            "",
+            table(summary.HEAD, summary.lines(results)),
+            "",
+            *(f"- {state}" for state in summary.states(results)),
+            "",
+            f"<sub>{machine}</sub>",
+            "",
+        ]
+    )
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step": step_section,
     "batch_size": batch_size_section,
@@ -281,6 +307,7 @@ def main() -> None:
         results = {"name": name, **load(name)}
         machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
         parts += [section(results), "", f"<sub>{machine}</sub>", ""]
+    parts += [gpu_section(path) for path in sorted((FOLDER / "gpu").glob("*.json"))]
     PAGE.write_text("\n".join(parts))
     print(PAGE.relative_to(ROOT))
     if (FOLDER / "step.json").exists():
