@@ -26,18 +26,18 @@ IMPLEMENTATIONS = {
 }
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table whose columns line up, the first `left` of them to the left."""
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
 
-    def line(cells: Sequence[str], left: int = 1) -> str:
+    def line(cells: Sequence[str]) -> str:
         padded = [
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return "| " + " | ".join(padded) + " |"
 
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return "\n".join([line(head), "| " + " | ".join(rule) + " |", *(line(row) for row in rows)])
 
 
@@ -273,7 +273,7 @@ def gpu_section(path: Path) -> str:
             "the update. The floor is the larger of needed FLOP over the matmul rate and needed "
             "bytes over the copy rate, both of the same process; rivals' padding is not counted.",
             "",
-            table(summary.HEAD, summary.lines(results)),
+            table(summary.HEAD, summary.lines(results), left=2),
             "",
             *(f"- {state}" for state in summary.states(results)),
             "",

@@ -72,7 +72,7 @@ def report(results: dict[str, Any]) -> str:
     """What the run prints at its end."""
     facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     body = lines(results)
-    shown = [table(HEAD, body)] if body else []
+    shown = [table(HEAD, body, left=2)] if body else []
     return "\n".join(["", facts, *shown, *states(results)])
 
 
@@ -96,7 +96,8 @@ def main() -> int:
         # kernels and its extension; the checkout brings `bench` and `tests`.
         paths = [str(site), str(ROOT)] if options.device == "cuda" else [str(ROOT)]
         environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        environment.pop("ODMT_FAST_BACKEND", None)
+        for variable in ("ODMT_FAST_BACKEND", "TRITON_INTERPRET"):
+            environment.pop(variable, None)
         path = run_all(plan, options.out.absolute(), scratch, environment)
     results = load(path)
     print(report(results))

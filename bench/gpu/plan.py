@@ -44,8 +44,8 @@ def sections(device: str, site: Path, *, sanitize: bool) -> Iterator[Section]:
     if sanitize:
         yield _sanitizer()
         return
-    yield Section("tests", 110, (sys.executable, "-m", "bench.gpu.suite", *gpu_tests(ROOT)))
-    benches = {"step": 120, "loss": 75, "attention": 80, "rows": 60}
+    yield Section("tests", 130, (sys.executable, "-m", "bench.gpu.suite", *gpu_tests(ROOT)))
+    benches = {"step": 120, "loss": 70, "attention": 75, "rows": 50}
     for name, seconds in benches.items():
         command = (sys.executable, "-m", "bench.gpu.section", name, "--device", device)
         yield Section(name, seconds, command)

@@ -1,26 +1,26 @@
-"""The Transformer operators on CUDA tensors: accuracy, determinism, torch.compile, streams."""
+"""The Transformer operators on CUDA tensors: accuracy, determinism, streams."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from gpu.problems import Problem, assert_no_worse, attention, drop, norm, readout
+from gpu.problems import (
+    ITEMS,
+    SMALL,
+    USERS,
+    Problem,
+    assert_no_worse,
+    attention,
+    drop,
+    norm,
+    readout,
+)
 
 from odmt_fast.kernels.launch.backends import choose_backend
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("poisoned_empty")]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-ITEMS = (69, 81, 57, 1, 0, 70)
-USERS = (5, 1, 3, 0, 12, 9, 1, 2)
-
-torch.manual_seed(0)
-SMALL = [
-    attention(USERS, 24, "causal", 0.3),
-    readout((5, 1, 0, 30, 2), 40, "id_aware", 0.3),
-    norm(12, 50, 3, 0.3),
-    drop((5, 1003), 0.5),
-]
 LARGE = [
     attention(ITEMS * 4, 384, "id_aware", 0.1, fused=True),
     attention(ITEMS, 384, "full", 0.0),
@@ -51,8 +51,15 @@ def test_small_problems_are_no_worse_than_eager(
     assert_no_worse(rounded, rounded.to(device, torch.float64))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("problem", LARGE, ids=str)
+# Every kernel and dtype is compiled anew: bf16 is what trains, the others are sampled.
+@pytest.mark.parametrize(
+    ("problem", "dtype"),
+    [
+        *((problem, torch.bfloat16) for problem in LARGE),
+        *((problem, dtype) for problem in LARGE[::4] for dtype in (torch.float32, torch.float16)),
+    ],
+    ids=str,
+)
 def test_no_worse_than_eager(problem: Problem, dtype: torch.dtype, device: torch.device) -> None:
     rounded = problem.to(device, dtype)
     assert_no_worse(rounded, rounded.to(device, torch.float64))
@@ -68,21 +75,13 @@ def test_equal_runs_give_equal_bits(problem: Problem, device: torch.device) -> N
 
 
 @pytest.mark.parametrize("problem", SMALL, ids=str)
-def test_compiled_equals_eager(problem: Problem, device: torch.device) -> None:
-    problem = problem.to(device, torch.bfloat16)
-    compiled = torch.compile(problem.kernel, fullgraph=True)
-    for a, b in zip(problem.run(compiled), problem.run(problem.kernel), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("problem", SMALL, ids=str)
 def test_runs_on_the_current_stream(problem: Problem, device: torch.device) -> None:
     problem = problem.to(device, torch.float32)
     expected = problem.run(problem.kernel)
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
-        # The result is late unless the kernels wait for the leaves' copies behind the spin.
+        # A kernel on another stream would read the leaves' copies before they are made.
         torch.cuda._sleep(20_000_000)
         got = problem.run(problem.kernel)
     stream.synchronize()
