@@ -17,7 +17,7 @@ from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.items import ItemEncoder
 from odmt_fast.objective import LossTerms, objective, ramp_up
 from odmt_fast.official.interface import OfficialInterface
-from odmt_fast.official.padded import PaddedTokens, first_tokens
+from odmt_fast.official.padded import PaddedTokens, device_of, first_tokens
 from odmt_fast.users import Steps, UserEncoders
 
 
@@ -162,7 +162,7 @@ class ODMT(OfficialInterface):
 
     def _gather(self, items: Tensor) -> tuple[PackedTokens, ...]:
         return tuple(
-            tokens.gather(items.to(_device(tokens))).to(items.device)
+            tokens.gather(items.to(device_of(tokens))).to(items.device)
             for tokens in self.features.values()
         )
 
@@ -183,8 +183,3 @@ def _source(name: str, tokens: Tensor | TokenSource, item_num: int) -> TokenSour
             "extract them from the same catalogue"
         )
     return source
-
-
-def _device(tokens: TokenSource) -> torch.device:
-    values = getattr(tokens, "values", None)
-    return values.device if isinstance(values, Tensor) else torch.device("cpu")

@@ -15,7 +15,7 @@ from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 from odmt_fast.objective import LossTerms
 from odmt_fast.official.names import prefix
-from odmt_fast.official.padded import PaddedTokens
+from odmt_fast.official.padded import PaddedTokens, device_of
 from odmt_fast.official.state import Keys, is_official
 from odmt_fast.official.views import ItemTransformerView, View
 
@@ -68,7 +68,7 @@ class OfficialInterface(nn.Module):
             if name == "text" and isinstance(source, PaddedTokens):
                 features.append(source.gather(batch.items.to(source.values.device), masks))
             else:
-                features.append(source.gather(batch.items))
+                features.append(source.gather(batch.items.to(device_of(source))))
         terms = self.loss(batch.with_features(tuple(f.to(device) for f in features)), epoch)
         return terms.ce.sum(), terms.weight * terms.kd.sum()
 
