@@ -7,22 +7,14 @@ pass, and ReLU backward + bias gradient another, both in place.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.feed_forward.reference import rowwise_linear
 
 
 def _groups(weight: Tensor) -> int:
     return 1 if weight.dim() == 2 else weight.shape[0]
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x [R, a] W^T + bias -> [R, b]; the bias is added before the rounding to x's dtype."""
-    if weight.dim() == 2:
-        return F.linear(x, weight, bias)
-    rows = x.view(weight.shape[0], -1, x.shape[1])
-    return torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2)).view(x.shape[0], -1)
 
 
 def _transposed_matmul(dy: Tensor, weight: Tensor) -> Tensor:
@@ -59,9 +51,9 @@ def forward(
     x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(y [R, d], hidden [R, h] after the ReLU)."""
-    hidden = _linear(x, up, up_bias)
+    hidden = rowwise_linear(x, up, up_bias)
     _C.relu(x.dtype == torch.bfloat16, *hidden.shape, hidden.data_ptr(), torch.get_num_threads())
-    return _linear(hidden, down, down_bias), hidden
+    return rowwise_linear(hidden, down, down_bias), hidden
 
 
 def backward(

@@ -7,12 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def rowwise_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x [R, a] W^T + bias -> [R, b]; weights [b, a], or [G, b, a] for G equal groups of rows."""
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    rows = x.view(weight.shape[0], -1, x.shape[1])
+    return torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2)).view(x.shape[0], -1)
+
+
 def feed_forward_reference(
     x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
 ) -> Tensor:
     """See `feed_forward`."""
-    if up.dim() == 2:
-        return F.linear(F.linear(x, up, up_bias).relu(), down, down_bias)
-    rows = x.view(up.shape[0], -1, x.shape[1])
-    hidden = torch.baddbmm(up_bias[:, None], rows, up.transpose(1, 2)).relu()
-    return torch.baddbmm(down_bias[:, None], hidden, down.transpose(1, 2)).view(x.shape[0], -1)
+    return rowwise_linear(rowwise_linear(x, up, up_bias).relu(), down, down_bias)
