@@ -17,6 +17,8 @@ CASES = [
     ("compiled", "bf16"),
     ("reference", "fp32"),
     ("reference", "bf16"),
+    ("untouched", "fp32"),
+    ("untouched", "bf16"),
 ]
 ROWS: list[dict[str, Any]] = []
 

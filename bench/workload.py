@@ -108,6 +108,10 @@ class Workload:
         mask = (torch.arange(self.text_tokens) < lengths[:, None]).float()
         return text, mask, image
 
+    def forget_padded_features(self) -> None:
+        """Frees what only the padded implementations read; asked for again, it is made again."""
+        self.__dict__.pop("features", None)
+
     @cached_property
     def popularity(self) -> Tensor:
         """Shares [n + 1] by a power law."""

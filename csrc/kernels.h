@@ -87,4 +87,7 @@ const Kernels& kernels();
 // Forces an instruction set (the tests compare them); false when it is not built or cannot run.
 bool use_isa(const char* name);
 
+// Whether Intel made this CPU: MKL keeps AVX-512 for those.
+bool is_intel();
+
 }  // namespace odmt_fast

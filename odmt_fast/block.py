@@ -6,36 +6,16 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
+from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.noise import Site
 
 LAYER_NORM_EPS = 1e-6
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x W^T + b`` in the dtype of x, with master weights of any dtype.
-
-    Args:
-        x: [R, d_in]; with grouped weights the rows form G equal consecutive groups.
-        weight: [d_out, d_in] or [G, d_out, d_in].
-        bias: [d_out] or [G, d_out].
-    """
-    weight = weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)
-    if weight.dim() == 2:
-        return F.linear(x, weight, bias)
-    groups = x.view(weight.shape[0], -1, x.shape[1])
-    if bias is None:
-        out = groups @ weight.transpose(1, 2)
-    else:
-        out = torch.baddbmm(bias[:, None], groups, weight.transpose(1, 2))
-    return out.view(x.shape[0], -1)
 
 
 class _TakeRows(torch.autograd.Function):
@@ -145,7 +125,7 @@ class Block(nn.Module):
         head = width // self.heads
         w_q, w_k, w_v = self.qkv.to(x.dtype).view(3, width, width).unbind(0)
         residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
-        q = F.linear(residual, w_q).view(-1, self.heads, head)
+        q = linear(residual, w_q).view(-1, self.heads, head)
         w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
         queries = (q.transpose(0, 1) @ w_k).transpose(0, 1)
         weighted = readout_attention(

@@ -18,7 +18,7 @@ class Site(TypedDict):
 class Noise:
     """Hands out one seed per dropout site, in the order the sites are reached.
 
-    All seeds of a step are drawn at once from the device's default generator, so that a step costs
+    All seeds are drawn at once from the device's default generator, so that a step costs
     one random call, never a synchronisation, and is reproduced by restoring the generator.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
+from odmt_fast.kernels.linear.op import check_rows, linear_backend
 
 
 def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
@@ -29,9 +29,9 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
 
     Source: official model/modules.py, class PositionwiseFeedForward.
     """
-    groups, hidden, width = up.shape[:-2], up.shape[-2], x.shape[-1]
+    check_rows("feed_forward", x, up)
+    groups, hidden, width = up.shape[:-2], up.shape[-2], x.shape[1]
     expected = {
-        "up": (up, (*groups, hidden, width)),
         "up_bias": (up_bias, (*groups, hidden)),
         "down": (down, (*groups, width, hidden)),
         "down_bias": (down_bias, (*groups, width)),
@@ -39,27 +39,10 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     for name, (value, shape) in expected.items():
         if value.shape != shape:
             raise ValueError(f"feed_forward: {name} must be {list(shape)}, got {list(value.shape)}")
-    if x.dim() != 2 or (groups and x.shape[0] % groups[0]):
-        raise ValueError(
-            f"feed_forward: x must be [R, d] with R a multiple of {list(groups)} groups, got "
-            f"{list(x.shape)}"
-        )
     weights = [weight.to(x.dtype) for weight in (up, up_bias, down, down_bias)]
-    if _backend(x) == "cpu":
+    if linear_backend("feed_forward", x) == "cpu":
         return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
     return feed_forward_reference(x, *weights)
-
-
-def _backend(x: Tensor) -> str:
-    def cpu(device_type: str) -> str | None:
-        if x.dtype not in (torch.float32, torch.bfloat16):
-            return f"it takes torch.float32 and torch.bfloat16, got {x.dtype}"
-        if torch.compiler.is_compiling():
-            return "under torch.compile the compiler fuses the reference"
-        return extension_missing(device_type)
-
-    # On a GPU cuBLAS and two pointwise kernels are the reference.
-    return choose("feed_forward", x.device.type, {"cpu": cpu, "reference": runs_anywhere})
 
 
 class _FeedForward(torch.autograd.Function):

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-
-def rowwise_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x [R, a] W^T + bias -> [R, b]; weights [b, a], or [G, b, a] for G equal groups of rows."""
-    if weight.dim() == 2:
-        return F.linear(x, weight, bias)
-    rows = x.view(weight.shape[0], -1, x.shape[1])
-    return torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2)).view(x.shape[0], -1)
+from odmt_fast.kernels.linear.reference import linear_reference
 
 
 def feed_forward_reference(
     x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
 ) -> Tensor:
     """See `feed_forward`."""
-    return rowwise_linear(rowwise_linear(x, up, up_bias).relu(), down, down_bias)
+    return linear_reference(linear_reference(x, up, up_bias).relu(), down, down_bias)

@@ -36,6 +36,15 @@ class PackedTokens:
         """The same tokens in page-locked memory."""
         return PackedTokens(self.values.pin_memory(), self.lengths.pin_memory(), self.max_length)
 
+    def split(self, items: int) -> tuple[PackedTokens, ...]:
+        """Views of `items` consecutive items each, the last one of fewer; reads the lengths."""
+        lengths = torch.split(self.lengths, items)
+        values = torch.split(self.values, [int(part.sum()) for part in lengths])
+        return tuple(
+            PackedTokens(tokens, part, self.max_length)
+            for tokens, part in zip(values, lengths, strict=True)
+        )
+
 
 def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Where the tokens of `items` lie, item after item.

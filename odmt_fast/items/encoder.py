@@ -10,12 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from odmt_fast.block import Affine, Block, linear
+from odmt_fast.block import Affine, Block
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.items.layout import TokenLayout, interleave
 from odmt_fast.kernels.dropout import dropout
-from odmt_fast.noise import Noise
+from odmt_fast.kernels.linear import linear
+from odmt_fast.noise import Noise, Site
+
+WHOLE_TOKENS = 32_768
+"""A batch of up to this many tokens is encoded at once."""
+PART_TOKENS = 8_192
+"""Tokens of a part of a larger one."""
 
 
 class ItemEncoder(nn.Module):
@@ -47,14 +53,51 @@ class ItemEncoder(nn.Module):
     ) -> Tensor:
         """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
 
+        On a CPU, and on any device when activations are recomputed, the items of a large batch pass
+        in parts: what is allocated and freed stays of one size, so that the heap keeps no holes,
+        and recomputation needs the memory of one part. Splitting waits for the lengths, which a GPU
+        step would notice, and there the caching allocator needs no such help.
+
         Args:
             items: dense ids, no padding.
             features: tokens of the items, one entry per modality.
             dtype: of the computation; parameters keep theirs.
         """
-        noise = Noise(
-            self.dropout if self.training else 0.0, 1 + Block.SITES * len(self.blocks), items.device
-        )
+        recompute = self.recompute and self.training
+        number_of_sites = 1 + Block.SITES * len(self.blocks)
+        encoded = []
+        for part, tokens in self._parts(items, features, recompute):
+            noise = Noise(self.dropout if self.training else 0.0, number_of_sites, items.device)
+            # Drawn here, so that the second run of a recomputed part repeats the first.
+            sites = tuple(noise.site() for _ in range(number_of_sites))
+            if recompute:
+                run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+                encoded.append(run(self._encode, part, tokens, dtype, sites))
+            else:
+                encoded.append(self._encode(part, tokens, dtype, sites))
+        return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=1)
+
+    @staticmethod
+    def _parts(
+        items: Tensor, features: tuple[PackedTokens, ...], recompute: bool
+    ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
+        longest = sum(tokens.max_length for tokens in features) + 1
+        limit = PART_TOKENS if recompute else WHOLE_TOKENS
+        splits = recompute or items.device.type == "cpu"
+        if not splits or items.shape[0] * longest <= limit:
+            return [(items, features)]
+        most = max(1, PART_TOKENS // longest)
+        tokens = zip(*(modality.split(most) for modality in features), strict=True)
+        return list(zip(torch.split(items, most), tokens, strict=True))
+
+    def _encode(
+        self,
+        items: Tensor,
+        features: tuple[PackedTokens, ...],
+        dtype: torch.dtype,
+        sites: tuple[Site, ...],
+    ) -> Tensor:
+        """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
         layout = TokenLayout.of(
             tuple(tokens.lengths for tokens in features),
             tuple(tokens.values.shape[0] for tokens in features),
@@ -66,29 +109,28 @@ class ItemEncoder(nn.Module):
         ]
         groups.append(_project(self.id_embedding(items).to(dtype), self.id_projection))
         x = interleave(tuple(groups), layout)
-        first = noise.site()
-        x = dropout(x, first["dropout"], first["seed"])
-        for number, block in enumerate(self.blocks, start=1):
-            sites = (noise.site(), noise.site(), noise.site())
+        x = dropout(x, sites[0]["dropout"], sites[0]["seed"])
+        for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            if number == len(self.blocks):
+            first = 1 + Block.SITES * number
+            own = (sites[first], sites[first + 1], sites[first + 2])
+            if number == len(self.blocks) - 1:
                 x = block.readout(
                     x,
                     layout.cu_seqlens,
                     layout.readouts,
                     max_seqlen=layout.max_seqlen,
                     mask=self.mask,
-                    sites=sites,
-                )
-                continue
-            run = partial(block, max_seqlen=layout.max_seqlen, mask=self.mask, sites=sites)
-            if self.recompute and self.training:
-                # The seeds are fixed above, so the second run repeats the first.
-                x = checkpoint(
-                    run, x, layout.cu_seqlens, use_reentrant=False, preserve_rng_state=False
+                    sites=own,
                 )
             else:
-                x = run(x, layout.cu_seqlens)
+                x = block(
+                    x,
+                    layout.cu_seqlens,
+                    max_seqlen=layout.max_seqlen,
+                    mask=self.mask,
+                    sites=own,
+                )
         return self._branch_heads(x.view(*layout.readouts.shape, -1))
 
     def _branch_heads(self, readouts: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
 
-_NEVER = 2**31 - 1
+_NEVER = -1  # any positive threshold is an int, 2 GiB at most: less than a large step frees
 _GROWTH_BYTES = 64 * 2**20
 
 

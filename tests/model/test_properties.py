@@ -163,7 +163,28 @@ def test_a_step_is_reproduced_by_its_seed_and_varies_without() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_recompute_changes_nothing() -> None:
+def test_parts_of_a_large_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_case(6, users=6, imt_layers=2)
+    whole.engine.loss(whole.batch, epoch=3).total.backward()
+    monkeypatch.setattr("odmt_fast.items.encoder.WHOLE_TOKENS", 1)
+    monkeypatch.setattr("odmt_fast.items.encoder.PART_TOKENS", 30)
+    parts = make_case(6, users=6, imt_layers=2)
+    features = parts.engine.features.values()
+    longest = sum(tokens.max_length for tokens in features) + 1
+    assert 1 < 30 // longest < parts.batch.items.shape[0], "several parts, several items in each"
+    parts.engine.loss(parts.batch, epoch=3).total.backward()
+    for (name, a), b in zip(
+        whole.engine.named_parameters(), parts.engine.parameters(), strict=True
+    ):
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("part_tokens", [30, 8192])
+def test_recompute_changes_nothing(part_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("odmt_fast.items.encoder.WHOLE_TOKENS", part_tokens)
+    monkeypatch.setattr("odmt_fast.items.encoder.PART_TOKENS", part_tokens)
     gradients = []
     for recompute in (False, True):
         case = make_case(4, dropout=0.2, dtype=torch.float32, imt_layers=3, imt_heads=2)

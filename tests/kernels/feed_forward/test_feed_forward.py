@@ -29,7 +29,21 @@ def run(function: object, tensors: list[Tensor], dtype: torch.dtype) -> list[Ten
     return [y, *(t.grad for t in inputs)]
 
 
+@pytest.fixture(params=["blas", "onednn"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the products through each route they have, whatever the size and the processor."""
+    from odmt_fast.kernels.linear import cpu
+
+    by_name = request.param != "blas"
+    if by_name and not torch.backends.mkldnn.is_available():
+        pytest.skip("torch is built without oneDNN")
+    monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
+    monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
+    monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
+
+
 @needs_extension
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("groups", "rows", "width", "hidden"),

@@ -1,0 +1,5 @@
+"""A linear map of packed rows, one for all or one per group of rows."""
+
+from odmt_fast.kernels.linear.op import linear
+
+__all__ = ["linear"]

@@ -1,0 +1,114 @@
+"""The three products of a linear map on the CPU: torch's matmul, or oneDNN called by name.
+
+torch computes fp32 products by MKL, which takes its AVX2 kernels on processors not made by Intel
+and so leaves half of an AVX-512 machine idle; oneDNN, which torch ships too, does not. bf16
+products are oneDNN's in any case; its own linear map is the faster way forward, and ends in the
+ReLU. Sums over the rows (bias gradients) are one pass in C++.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from odmt_fast import _C
+from odmt_fast.kernels.linear.reference import linear_reference
+
+# A new number of rows costs oneDNN about a millisecond to make its kernel, the time of this many
+# multiply-adds in fp32; below, MKL is done earlier.
+_ONEDNN_WORK = 200_000_000
+
+
+@cache
+def _onednn_runs() -> bool:
+    return (
+        torch.backends.mkldnn.is_available() and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    )
+
+
+@cache
+def _mkl_is_narrow() -> bool:
+    """Whether MKL leaves AVX-512 unused here."""
+    return torch.backends.mkl.is_available() and _onednn_runs() and not _C.is_intel()
+
+
+def _fp32_by_onednn(dtype: torch.dtype, rows: int, weight: Tensor) -> bool:
+    work = rows * weight.shape[-1] * weight.shape[-2]
+    return dtype == torch.float32 and work >= _ONEDNN_WORK and _mkl_is_narrow()
+
+
+def _grouped(x: Tensor, groups: int) -> tuple[Tensor, ...]:
+    return x.view(groups, -1, x.shape[1]).unbind(0)
+
+
+def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: str) -> Tensor:
+    """x W^T + b, then the epilogue "none" or "relu"; weight [b, a], or [G, b, a] for G groups."""
+
+    def one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, epilogue, [], "")
+
+    if weight.dim() == 2:
+        return one(x, weight, bias)
+    groups = weight.shape[0]
+    biases = [None] * groups if bias is None else bias.unbind(0)
+    rows = _grouped(x, groups)
+    return torch.cat([one(*part) for part in zip(rows, weight.unbind(0), biases, strict=True)])
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+    """x W^T + b [R, b], then max(., 0) if asked; arguments of `linear_reference`, x contiguous."""
+    single_bf16 = x.dtype == torch.bfloat16 and weight.dim() == 2 and _onednn_runs()
+    if single_bf16 or _fp32_by_onednn(x.dtype, x.shape[0], weight):
+        return _onednn_product(x, weight, bias, "relu" if relu else "none")
+    y = linear_reference(x, weight, bias)
+    if relu:
+        _C.relu(y.dtype == torch.bfloat16, *y.shape, y.data_ptr(), torch.get_num_threads())
+    return y
+
+
+def input_gradient(dy: Tensor, weight: Tensor) -> Tensor:
+    """dy [R, b] W -> [R, a]."""
+    if _fp32_by_onednn(dy.dtype, dy.shape[0], weight):
+        return _onednn_product(dy, weight.transpose(-1, -2), None, "none")
+    if weight.dim() == 2:
+        return dy @ weight
+    return (dy.view(weight.shape[0], -1, dy.shape[1]) @ weight).view(dy.shape[0], -1)
+
+
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """dy^T x in the shape of `weight`, whose values do not count; dy [R, b], x [R, a]."""
+    if _fp32_by_onednn(dy.dtype, dy.shape[0], weight):
+        if weight.dim() == 2:
+            return _onednn_weight_gradient(dy, x, weight)
+        groups = weight.shape[0]
+        parts = zip(_grouped(dy, groups), _grouped(x, groups), weight.unbind(0), strict=True)
+        return torch.stack([_onednn_weight_gradient(*part) for part in parts])
+    if weight.dim() == 2:
+        return dy.t() @ x
+    groups = weight.shape[0]
+    dy, x = dy.view(groups, -1, dy.shape[1]), x.view(groups, -1, x.shape[1])
+    return dy.transpose(1, 2) @ x
+
+
+def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The operator takes oneDNN's own tensors; copying into them is cheap beside the product."""
+    gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
+        dy.to_mkldnn(), x.to_mkldnn(), weight, False
+    )
+    return gradient.to_dense()
+
+
+def column_sums(x: Tensor, groups: int) -> Tensor:
+    """fp32 [G, width] column sums of the groups of rows of x [R, width]."""
+    sums = torch.empty(groups, x.shape[1])
+    for part, total in zip(_grouped(x, groups), sums, strict=True):
+        _C.column_sum(
+            x.dtype == torch.bfloat16,
+            *part.shape,
+            part.data_ptr(),
+            total.data_ptr(),
+            torch.get_num_threads(),
+        )
+    return sums

@@ -1,0 +1,93 @@
+"""linear: checks, backend choice, autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
+from odmt_fast.kernels.linear.reference import linear_reference
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b in the dtype of x, from master weights of any floating dtype.
+
+    Args:
+        x: [R, a]; with grouped weights its rows form G equal consecutive groups.
+        weight: W, [b, a] or [G, b, a].
+        bias: b, [b] or [G, b].
+
+    Returns:
+        [R, b] in the dtype of x. Weights are cast to it, their gradients keep their own dtype.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Source: torch.nn.Linear, which the official code uses for every linear map.
+    """
+    check_rows("linear", x, weight)
+    if bias is not None and bias.shape != weight.shape[:-1]:
+        raise ValueError(
+            f"linear: bias must be {list(weight.shape[:-1])} like the rows of weight, got "
+            f"{list(bias.shape)}"
+        )
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if linear_backend("linear", x) == "cpu":
+        return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
+    return linear_reference(x, weight, bias)
+
+
+def check_rows(op: str, x: Tensor, weight: Tensor) -> None:
+    """Raises ValueError unless rows x [R, a] fit weight [b, a] or [G, b, a]."""
+    if weight.dim() not in (2, 3) or x.dim() != 2 or x.shape[1] != weight.shape[-1]:
+        raise ValueError(
+            f"{op}: x must be [R, a] and the weight [b, a] or [G, b, a], got {list(x.shape)} and "
+            f"{list(weight.shape)}"
+        )
+    if weight.dim() == 3 and x.shape[0] % weight.shape[0]:
+        raise ValueError(
+            f"{op}: x must have a multiple of {weight.shape[0]} rows, one equal part per group of "
+            f"the weight, got {x.shape[0]}"
+        )
+
+
+def linear_backend(op: str, x: Tensor) -> str:
+    """ "cpu" or "reference" for an operator made of linear maps of x."""
+
+    def cpu(device_type: str) -> str | None:
+        if x.dtype not in (torch.float32, torch.bfloat16):
+            return f"it takes torch.float32 and torch.bfloat16, got {x.dtype}"
+        if torch.compiler.is_compiling():
+            return "under torch.compile the compiler fuses the reference"
+        return extension_missing(device_type)
+
+    # On a GPU cuBLAS and pointwise kernels are the reference.
+    return choose(op, x.device.type, {"cpu": cpu, "reference": runs_anywhere})
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        from odmt_fast.kernels.linear import cpu
+
+        ctx.save_for_backward(x, weight)
+        return cpu.forward(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from odmt_fast.kernels.linear import cpu
+
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        dy = dy.contiguous()
+        dx = cpu.input_gradient(dy, weight) if wants_x else None
+        dweight = cpu.weight_gradient(dy, x, weight) if wants_weight else None
+        dbias = None
+        if wants_bias:
+            groups = weight.shape[0] if weight.dim() == 3 else 1
+            dbias = cpu.column_sums(dy, groups).view(weight.shape[:-1]).to(dy.dtype)
+        return dx, dweight, dbias
