@@ -20,7 +20,7 @@ from odmt_fast.noise import Noise, Site
 
 WHOLE_TOKENS = 32_768
 """A batch of up to this many tokens is encoded at once."""
-PART_TOKENS = 8_192
+PART_TOKENS = 6_144
 """Tokens of a part of a larger one."""
 
 
