@@ -143,7 +143,9 @@ class TrainingConfig(Section):
         description="steps per row of logs/steps.csv; on a GPU also between two looks at the loss",
     )
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
-    recompute: bool = Field(False, description="recompute item activations in the backward")
+    recompute: bool = Field(
+        False, description="recompute item activations in the backward: less memory, more time"
+    )
 
 
 class EvaluationConfig(Section):
