@@ -155,9 +155,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
   reduce(reinterpret_cast<const float(&)[n_sums]>(sums), partial, totals);
 
   if (threadIdx.x == 0) {
-    row_stats<K, Distil>(stats, centre, totals);
     load_scores<K>(z, row, branch, a.log_p, used.target);
-    row_terms<K>(stats, z, a.edges, a.tau, a.terms + r * (K + a.edges.count));
+    finish_row<K, Distil>(stats, centre, totals, z, a.edges, a.tau,
+                          a.terms + r * (K + a.edges.count));
   }
   __syncthreads();
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);

@@ -2,7 +2,8 @@
 //
 // A row has K branches of debiased scores z_k = u_k . e_c - log p_c over the distinct columns c and
 // one weight w_c per column: the item's count, 0 when the column is excluded, 1 at the target.
-// The ensemble is the mean of the branches; as a teacher it is number K.
+// The ensemble is the mean of the branches; as a teacher it is number K. Its score is kept as the
+// sum and divided with tau: a mean would be rounded, or not, as the compiler fuses it.
 //   sum_k    = sum_c w exp(z_k - top_k)                     softmax at temperature 1
 //   soft_t   = sum_c w exp((z_t - top_t) / tau)             softmax at tau, t = 0..K
 //   cross_ts = sum_c p_t (z_s - top_s)                      p_t = softmax of teacher t at tau
@@ -77,7 +78,7 @@ struct RowArgs {
 // Statistics of a row in the order they are stored.
 template <int K>
 struct RowStats {
-  float top[K + 1];  // largest score of each branch over the columns in play; [K]: the ensemble's
+  float top[K + 1];  // largest score of each branch over the columns in play; [K]: largest sum
   float sum[K];
   float soft[K + 1];
   float cross[(K + 1) * K];  // [teacher * K + student]
@@ -114,11 +115,14 @@ struct RowSums {
   typename L::V sum[K], soft[K + 1], cross[(K + 1) * K];
 };
 
+ODMT_ROW float log_of(float x) { return logf(x); }
+ODMT_ROW double log_of(double x) { return log(x); }
+
 template <int K, class V>
-ODMT_LANE V ensemble_of(const V (&z)[K]) {
+ODMT_LANE V sum_of(const V (&z)[K]) {
   V total = z[0];
   for (int k = 1; k < K; ++k) total = total + z[k];
-  return total * (1.0f / K);
+  return total;
 }
 
 template <class L, int K>
@@ -126,7 +130,7 @@ ODMT_LANE void raise_top(typename L::V (&top)[K + 1], typename L::I (&at)[K + 1]
                          const typename L::V (&z)[K], const typename L::V& w,
                          const typename L::I& column) {
   for (int k = 0; k < K; ++k) L::raise(top[k], at[k], z[k], w, column);
-  L::raise(top[K], at[K], ensemble_of<K>(z), w, column);
+  L::raise(top[K], at[K], sum_of<K>(z), w, column);
 }
 
 // exp((z_t - top_t) / tau) of every teacher.
@@ -134,7 +138,7 @@ template <class L, int K>
 ODMT_LANE void soften(const typename L::V (&z)[K], const typename L::V (&centred)[K],
                       const float (&top)[K + 1], float inv_tau, typename L::V (&e)[K + 1]) {
   for (int k = 0; k < K; ++k) e[k] = L::exp(centred[k] * inv_tau);
-  e[K] = L::exp(L::at_most_zero(ensemble_of<K>(z) - top[K]) * inv_tau);
+  e[K] = L::exp(L::at_most_zero(sum_of<K>(z) - top[K]) * (inv_tau / K));
 }
 
 template <class L, int K, bool Distil>
@@ -158,21 +162,30 @@ ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
   }
 }
 
-// The statistics of the sums' totals: sum [K], soft [K + 1], cross [(K + 1) * K].
+// Statistics and losses of a row, ce [K] then one kd per edge, from the totals of its sums (sum [K],
+// soft [K + 1], cross [(K + 1) * K]) and the target's scores.
 template <int K, bool Distil, class Real>
-ODMT_ROW void row_stats(RowStats<K>& out, const RowCentre<K>& centre, const Real* total) {
+ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Real* total,
+                         const float (&target)[K], const Edges& edges, float tau, float* terms) {
   const Real* soft = total + K;
-  const Real* cross = soft + K + 1;
-  for (int k = 0; k < K; ++k) out.sum[k] = static_cast<float>(total[k]);
+  const Real* cross_sum = soft + K + 1;
+  Real cross[(K + 1) * K];
+  for (int k = 0; k < K; ++k) {
+    out.sum[k] = static_cast<float>(total[k]);
+    terms[k] = static_cast<float>(log_of(total[k]) - (target[k] - centre.top[k]));
+  }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = centre.top[t];
     out.soft[t] = static_cast<float>(soft[t]);
     for (int s = 0; s < K; ++s) {
       const int i = t * K + s;
-      out.cross[i] = Distil ? centre.student[i] - centre.top[s] +
-                                  static_cast<float>(cross[i] / soft[t])
-                            : 0.0f;
+      cross[i] = Distil ? centre.student[i] - centre.top[s] + cross_sum[i] / soft[t] : Real(0);
+      out.cross[i] = static_cast<float>(cross[i]);
     }
+  }
+  for (int e = 0; e < edges.count; ++e) {
+    const int s = edges.student[e], t = edges.teacher[e];
+    terms[K + e] = static_cast<float>(tau * (tau * log_of(soft[s]) - cross[t * K + s]));
   }
 }
 
@@ -203,17 +216,6 @@ ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)
     } else {
       for (int k = 0; k < K; ++k) dz[k] = dz[k] - taught * (1.0f / K);
     }
-  }
-}
-
-// Losses of a row: ce [K] then one kd per edge.
-template <int K>
-ODMT_ROW void row_terms(const RowStats<K>& row, const float (&target)[K], const Edges& edges,
-                        float tau, float* terms) {
-  for (int k = 0; k < K; ++k) terms[k] = logf(row.sum[k]) - (target[k] - row.top[k]);
-  for (int e = 0; e < edges.count; ++e) {
-    const int s = edges.student[e], t = edges.teacher[e];
-    terms[K + e] = tau * (tau * logf(row.soft[s]) - row.cross[t * K + s]);
   }
 }
 

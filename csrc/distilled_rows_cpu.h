@@ -198,11 +198,11 @@ void forward_rows(const RowArgs& a, int64_t begin, int64_t end, float* weights) 
       for (int i = 0; i < n_sums; ++i) total[i] += Lane::sum_of(each[i]);
     }
     RowStats<K> stats;
-    row_stats<K, Distil>(stats, centre, total);
     float target[K];
     load_scores<One, T, K>(z_one, row, branch, a.log_p, used.target, 1);
     for (int k = 0; k < K; ++k) target[k] = z_one[k][0];
-    row_terms<K>(stats, target, a.edges, a.tau, a.terms + r * (K + a.edges.count));
+    finish_row<K, Distil>(stats, centre, total, target, a.edges, a.tau,
+                          a.terms + r * (K + a.edges.count));
     memcpy(a.stats + r * stats_width(K), &stats, sizeof stats);
   }
 }

@@ -29,6 +29,7 @@ from odmt_fast.kernels.distilled_softmax.configs import (
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec
 from odmt_fast.kernels.distilled_softmax.tile import (
     at_most_zero,
+    inv_tau_of,
     row_facts,
     score_of,
     tile_scores,
@@ -110,7 +111,8 @@ def distilled_softmax_bwd_kernel(
     for t in tl.static_range(K + 1):
         if SOFT[t]:
             b_soft = tl.load(p_stats + (2 * K + 1 + t) * M, mask=m_m, other=1.0)
-            b_p = b_w * tl.exp(at_most_zero(score_of(z, t, K) - top[t][:, None]) * inv_tau)
+            b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
+            b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
             b_p *= (tau * inv_rows / b_soft)[:, None]
             for e in tl.static_range(len(STUDENTS)):
                 g_pair = tl.load(g_pair_ptr + e)

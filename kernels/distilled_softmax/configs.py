@@ -45,7 +45,7 @@ Table = dict[int, dict[int, TileConfig]]
 WIDE, SQUARE = TileConfig(128, 32, 64, 8, 3), TileConfig(64, 64, 64, 8, 3)
 NARROW, SMALL = TileConfig(64, 32, 64, 8, 3), TileConfig(32, 32, 64, 8, 3)
 FORWARD_16: Table = {
-    3: {100: WIDE, 80: NARROW, 0: TileConfig(64, 32, 32, 8, 2)},
+    3: {100: WIDE, 80: NARROW, 0: TileConfig(32, 32, 32, 8, 2)},
     MAX_BRANCHES: {100: NARROW, 80: SMALL, 0: TileConfig(32, 32, 32, 8, 2)},
 }
 BACKWARD_16: Table = {
@@ -56,7 +56,7 @@ SCORES_32: Table = {
     MAX_BRANCHES: {80: TileConfig(32, 32, 32, 8, 3), 0: TileConfig(32, 32, 32, 8, 2)}
 }
 PRODUCT_16: Table = {
-    MAX_BRANCHES: {80: TileConfig(128, 64, 64, 8, 3), 0: TileConfig(64, 64, 32, 4, 2)}
+    MAX_BRANCHES: {80: TileConfig(128, 64, 64, 8, 3), 0: TileConfig(32, 32, 32, 4, 2)}
 }
 PRODUCT_32: Table = {
     MAX_BRANCHES: {80: TileConfig(64, 64, 32, 8, 3), 0: TileConfig(32, 32, 32, 4, 2)}

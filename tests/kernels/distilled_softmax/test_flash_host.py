@@ -1,16 +1,25 @@
-"""How the flash engine shares out the columns and panels the rows."""
+"""How the flash engine shares out the columns, panels the rows and searches for tiles."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 
 from odmt_fast.kernels.distilled_softmax import ENSEMBLE
-from odmt_fast.kernels.distilled_softmax.configs import NARROW, SQUARE, block_d, panel_rows, shares
-from odmt_fast.kernels.distilled_softmax.spec import Distillation, stats_width
-from odmt_fast.kernels.launch.device import KNOWN
+from odmt_fast.kernels.distilled_softmax.configs import (
+    NARROW,
+    SQUARE,
+    block_d,
+    panel_rows,
+    score_candidates,
+    shares,
+)
+from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
+from odmt_fast.kernels.launch import tuning
+from odmt_fast.kernels.launch.device import KNOWN, assume
 
 
 @pytest.mark.parametrize("rows", [1, 800, 100_000])
@@ -50,3 +59,36 @@ def test_equal_edges_are_one_pair():
     assert found.softened == (True, True, False, True)
     assert found.per_pair(torch.tensor([1.0, 2.0, 4.0])).tolist() == [5.0, 2.0]
     assert stats_width(3) == 23
+
+
+def test_a_search_tries_every_tile_of_every_kernel(no_kernels, shapes, monkeypatch, tmp_path):
+    from odmt_fast.kernels.distilled_softmax import flash
+
+    monkeypatch.setenv(tuning.ENVIRONMENT_VARIABLE, "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "_found", {})
+    monkeypatch.setattr(tuning, "_milliseconds", lambda run: float(run() is not None))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    queries, items, columns = shapes(6_000, 5_000)
+    spec = Spec(0.3, ((1, 0), (2, 0), (0, ENSEMBLE)), False, 1)
+    with assume(KNOWN[90]):
+        _, _, stats, _ = flash.forward(queries, items, columns, spec)
+        upstream = torch.empty(2, 3, device="meta").unbind()
+        flash.backward(upstream, queries, items, columns, spec, stats, None)
+    saved = json.loads((tmp_path / "bench/tuned/A_GPU.json").read_text())
+    assert [key.split()[0] for key in sorted(saved)] == [
+        "distilled_softmax_bwd",
+        "distilled_softmax_fwd",
+        *["distilled_softmax_product"] * 2,
+    ]
+    tried = {
+        "distilled_softmax_fwd_kernel": {NARROW, *score_candidates(NARROW)},
+        "distilled_softmax_bwd_kernel": {SQUARE, *score_candidates(SQUARE)},
+    }
+    panels = math.ceil(6_000 / panel_rows(6_000, 5_000, 768, SQUARE))
+    assert panels > 1
+    for name, used in (
+        ("distilled_softmax_fwd_kernel", 1),
+        ("distilled_softmax_bwd_kernel", panels),
+    ):
+        assert no_kernels.count(name) == len(tried[name]) + used

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Columns, distilled_softmax, op, rows
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax, op
 from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.spec import Spec
 from odmt_fast.kernels.launch import device as launch_device
@@ -19,7 +19,7 @@ from odmt_fast.kernels.launch.device import KNOWN, assume
 
 EDGES = ((1, 0), (2, 0), (0, ENSEMBLE))
 BRANCHES, WIDTH = 3, 768
-ROWS, COLUMNS, USERS = 49_000, 14_000, 8_192  # a batch of 8,192 users
+ROWS, COLUMNS = 49_000, 14_000  # a batch of 8,192 users
 
 
 class LiveBytes(TorchDispatchMode):
@@ -65,52 +65,22 @@ def test_live_bytes_are_counted_until_they_die():
 
 
 @pytest.fixture
-def no_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Kernels of both engines on a GPU are listed instead of launched."""
-    triton = pytest.importorskip("triton")
-    launched: list[str] = []
-
-    def run(self, *arguments, **options):
-        launched.append(self.__name__)
-
-    monkeypatch.setattr(triton.runtime.JITFunction, "run", run)
-    for name in ("forward", "backward"):
-        monkeypatch.setattr(rows, name, lambda *arguments, name=name: launched.append(name))
-    return launched
-
-
-def large(n_rows: int, n_columns: int, device: str) -> tuple[Tensor, Tensor, Columns]:
-    """States, embeddings and columns of a batch, in bf16, without data."""
-
-    def empty(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=device)
-
-    return (
-        empty(BRANCHES, n_rows, WIDTH, dtype=torch.bfloat16).requires_grad_(),
-        empty(BRANCHES, n_columns, WIDTH, dtype=torch.bfloat16).requires_grad_(),
-        Columns(
-            log_p=empty(n_columns, dtype=torch.float32),
-            counts=empty(n_columns),
-            targets=empty(n_rows, dtype=torch.int64),
-            row_user=empty(n_rows),
-            history_offsets=empty(USERS + 1),
-            history=empty(n_rows + USERS),
-        ),
-    )
-
-
-def peak(engine: str, n_rows: int, n_columns: int) -> int:
+def peak(no_kernels, shapes):
     """Live bytes of forward and backward at most, beyond the inputs, in bf16 on a GPU."""
-    queries, items, own = large(n_rows, n_columns, "meta")
-    spec = Spec(0.3, EDGES, False, MEMORY_BUDGET_BYTES)
-    with assume(KNOWN[90]), LiveBytes() as seen:
-        ce, kd = op._DistilledSoftmax.apply(queries, items, own, spec, engine)
-        (ce.sum() + 0.5 * kd.sum()).backward()
-    assert queries.grad.shape == queries.shape and items.grad.shape == items.shape
-    return seen.peak
+
+    def measured(engine: str, n_rows: int, n_columns: int) -> int:
+        queries, items, columns = shapes(n_rows, n_columns)
+        spec = Spec(0.3, EDGES, False, MEMORY_BUDGET_BYTES)
+        with assume(KNOWN[90]), LiveBytes() as seen:
+            ce, kd = op._DistilledSoftmax.apply(queries, items, columns, spec, engine)
+            (ce.sum() + 0.5 * kd.sum()).backward()
+        assert queries.grad.shape == queries.shape and items.grad.shape == items.shape
+        return seen.peak
+
+    return measured
 
 
-def test_flash_holds_little_beside_the_gradients_at_8192_users(no_kernels):
+def test_flash_holds_little_beside_the_gradients_at_8192_users(peak, no_kernels):
     gradients = 2 * BRANCHES * WIDTH * (ROWS + COLUMNS)
     # The gradients, a panel of scores' gradients as large as the queries, an fp32 sum of d(items).
     assert gradients < peak("triton", ROWS, COLUMNS) < 2.2 * gradients
@@ -119,11 +89,11 @@ def test_flash_holds_little_beside_the_gradients_at_8192_users(no_kernels):
     assert 2.2 * gradients < 0.25 * dense
 
 
-def test_flash_grows_with_rows_plus_columns(no_kernels):
+def test_flash_grows_with_rows_plus_columns(peak):
     assert peak("triton", 160_000, 80_000) < 9 * peak("triton", 20_000, 10_000)
 
 
-def test_stored_logits_stay_within_the_budget_at_8192_users(no_kernels):
+def test_stored_logits_stay_within_the_budget_at_8192_users(peak):
     gradients = 2 * BRANCHES * WIDTH * (ROWS + COLUMNS)
     sums = 3 * 2 * BRANCHES * WIDTH * COLUMNS  # d(items) in fp32, and what a chunk adds to it
     assert peak("cuda", ROWS, COLUMNS) < MEMORY_BUDGET_BYTES + gradients + sums + 2**26
@@ -133,13 +103,15 @@ def test_stored_logits_stay_within_the_budget_at_8192_users(no_kernels):
     ("n_rows", "n_columns", "engine"),
     [(800, 1_700, "cuda"), (ROWS, COLUMNS, "cuda"), (2 * ROWS, 2 * COLUMNS, "triton")],
 )
-def test_logits_are_stored_while_few_chunks_hold_them(monkeypatch, n_rows, n_columns, engine):
+def test_logits_are_stored_while_few_chunks_hold_them(
+    monkeypatch, shapes, n_rows, n_columns, engine
+):
     pytest.importorskip("triton")
     monkeypatch.delenv("ODMT_FAST_BACKEND", raising=False)
     monkeypatch.setattr(launch_device, "_cuda_device", lambda index: KNOWN[90])
     monkeypatch.setattr(op, "cuda_extension_missing", lambda device_type: None)
     with FakeTensorMode():
-        queries, items, _ = large(n_rows, n_columns, "cuda")
+        queries, items, _ = shapes(n_rows, n_columns, "cuda")
         assert op._backend(queries, items, Spec(0.3, EDGES, False, MEMORY_BUDGET_BYTES)) == engine
         assert op._backend(queries, items, Spec(0.3, EDGES, False, 2**33)) == "cuda"
         assert op._backend(queries, items, Spec(0.3, EDGES, False, 2**12)) == "triton"
