@@ -1,8 +1,8 @@
 """Tiles of the flash engine's kernels, how the columns are shared out and the rows panelled.
 
 The tables are by element size, number of branches and architecture. They were chosen by
-ahead-of-time compilation (nothing spills at D = 768 in bf16, docs/kernels_aot.md) and on paper; no
-device has timed them.
+ahead-of-time compilation (nothing spills at D = 768, docs/kernels_aot.md) and on paper; no device
+has timed them.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ FORWARD_16: Table = {
 }
 BACKWARD_16: Table = {
     3: {80: SQUARE, 0: TileConfig(64, 64, 32, 8, 2)},
-    MAX_BRANCHES: {80: NARROW, 0: TileConfig(64, 32, 32, 8, 2)},
+    MAX_BRANCHES: {100: TileConfig(64, 32, 32, 8, 3), 80: NARROW, 0: TileConfig(64, 32, 32, 8, 2)},
 }
 SCORES_32: Table = {
-    MAX_BRANCHES: {80: TileConfig(32, 32, 32, 8, 3), 0: TileConfig(32, 32, 32, 8, 2)}
+    3: {80: TileConfig(32, 32, 32, 8, 3), 0: TileConfig(32, 32, 32, 8, 2)},
+    MAX_BRANCHES: {80: TileConfig(32, 16, 32, 8, 3), 0: TileConfig(32, 16, 32, 8, 2)},
 }
 PRODUCT_16: Table = {
     MAX_BRANCHES: {80: TileConfig(128, 64, 64, 8, 3), 0: TileConfig(32, 32, 32, 4, 2)}
