@@ -189,7 +189,7 @@ void bind_distilled_rows(py::module_& m) {
   bind_columns(m);
   m.attr("distilled_rows_max_branches") = kMaxBranches;
   m.attr("distilled_rows_max_edges") = kMaxEdges;
-  m.def("distilled_rows_stats", &row_stats, "Floats of statistics a row of K branches keeps.");
+  m.def("distilled_rows_stats", &stats_width, "Floats of statistics a row of K branches keeps.");
   m.def(
       "distilled_rows_isas",
       [] {

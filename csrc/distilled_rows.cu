@@ -19,10 +19,14 @@ constexpr int kThreads = 256;
 
 struct Thread {
   using V = float;
+  using I = int;
   static ODMT_LANE float exp(float x) { return __expf(x); }
   static ODMT_LANE float at_most_zero(float x) { return x > 0.0f ? 0.0f : x; }
-  static ODMT_LANE float larger(float top, float z, float w) {
-    return w > 0.0f && !(z <= top) ? z : top;  // a NaN is taken, not lost
+  static ODMT_LANE void raise(float& top, int& at, float z, float w, int column) {
+    if (w > 0.0f && !(z <= top)) {  // a NaN is taken, not lost
+      top = z;
+      at = column;
+    }
   }
 };
 
@@ -65,26 +69,52 @@ __device__ __forceinline__ void load_scores(float (&z)[K], const T* row, int64_t
   for (int k = 0; k < K; ++k) z[k] = widen(row[k * branch + c]) - log_p[c];
 }
 
-// n values of every thread reduced over the block into out (shared); a fixed tree.
-template <int N, bool Max>
+// n sums of every thread summed over the block into out (shared); a fixed tree.
+template <int N>
 __device__ void reduce(const float (&values)[N], float (&partial)[kThreads / 32][N], float* out) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int i = 0; i < N; ++i) {
     float v = values[i];
-    for (int step = 16; step > 0; step /= 2) {
-      const float other = __shfl_down_sync(0xffffffffu, v, step);
-      v = Max ? (other <= v ? v : other) : v + other;
-    }
+    for (int step = 16; step > 0; step /= 2) v += __shfl_down_sync(0xffffffffu, v, step);
     if (lane == 0) partial[warp][i] = v;
   }
   __syncthreads();
   for (int i = threadIdx.x; i < N; i += kThreads) {
     float v = partial[0][i];
-    for (int w = 1; w < kThreads / 32; ++w) {
-      const float other = partial[w][i];
-      v = Max ? (other <= v ? v : other) : v + other;
-    }
+    for (int w = 1; w < kThreads / 32; ++w) v += partial[w][i];
     out[i] = v;
+  }
+  __syncthreads();
+}
+
+struct Top {
+  float value;
+  int at;
+
+  // The larger one, of equal ones the first column: whatever the order, the same.
+  __device__ void join(Top other) {
+    if (other.value > value || (other.value == value && other.at < at)) *this = other;
+  }
+};
+
+// The block's largest of n values of every thread, and where, into out (shared).
+template <int N>
+__device__ void reduce_tops(const float (&values)[N], const int (&at)[N],
+                            Top (&partial)[kThreads / 32][N], Top (&out)[N]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (int i = 0; i < N; ++i) {
+    Top top = {values[i], at[i]};
+    for (int step = 16; step > 0; step /= 2) {
+      top.join({__shfl_down_sync(0xffffffffu, top.value, step),
+                __shfl_down_sync(0xffffffffu, top.at, step)});
+    }
+    if (lane == 0) partial[warp][i] = top;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < N; i += kThreads) {
+    Top top = partial[0][i];
+    for (int w = 1; w < kThreads / 32; ++w) top.join(partial[w][i]);
+    out[i] = top;
   }
   __syncthreads();
 }
@@ -92,45 +122,42 @@ __device__ void reduce(const float (&values)[N], float (&partial)[kThreads / 32]
 template <class T, int K, bool Distil>
 __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
   constexpr int n_sums = sizeof(RowSums<Thread, K>) / sizeof(float);
-  constexpr int n_reduced = n_sums > K + 1 ? n_sums : K + 1;
-  __shared__ float partial_memory[kThreads / 32 * n_reduced];
+  __shared__ float partial[kThreads / 32][n_sums];
   __shared__ float totals[n_sums];
+  __shared__ Top partial_tops[kThreads / 32][K + 1];
+  __shared__ Top tops[K + 1];
   __shared__ RowStats<K> stats;
   const int64_t r = blockIdx.x, branch = a.rows * a.columns;
   const Row used(a, r);
   const T* row = static_cast<const T*>(a.logits) + r * a.columns;
 
   float top[K + 1], z[K];
+  int at[K + 1] = {};
   for (int k = 0; k <= K; ++k) top[k] = kLowest;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     load_scores<K>(z, row, branch, a.log_p, c);
-    raise_top<Thread, K>(top, z, used.weight(a, c));
+    raise_top<Thread, K>(top, at, z, used.weight(a, c), static_cast<int>(c));
   }
-  reduce<K + 1, true>(top, reinterpret_cast<float(&)[kThreads / 32][K + 1]>(partial_memory),
-                      stats.top);
+  reduce_tops(top, at, partial_tops, tops);
+  RowCentre<K> centre;
+  for (int t = 0; t <= K; ++t) {
+    centre.top[t] = tops[t].value;
+    load_scores<K>(z, row, branch, a.log_p, tops[t].at);
+    for (int s = 0; s < K; ++s) centre.student[t * K + s] = z[s];
+  }
 
   const float inv_tau = 1.0f / a.tau;
-  for (int k = 0; k <= K; ++k) top[k] = stats.top[k];
   RowSums<Thread, K> sums = {};
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     load_scores<K>(z, row, branch, a.log_p, c);
-    accumulate<Thread, K, Distil>(sums, z, used.weight(a, c), top, inv_tau);
+    accumulate<Thread, K, Distil>(sums, z, used.weight(a, c), centre, inv_tau);
   }
-  reduce<n_sums, false>(reinterpret_cast<const float(&)[n_sums]>(sums),
-                        reinterpret_cast<float(&)[kThreads / 32][n_sums]>(partial_memory), totals);
+  reduce(reinterpret_cast<const float(&)[n_sums]>(sums), partial, totals);
 
   if (threadIdx.x == 0) {
-    const float* soft = totals + K;
-    const float* cross = soft + K + 1;
-    for (int k = 0; k < K; ++k) stats.sum[k] = totals[k];
-    for (int t = 0; t <= K; ++t) {
-      stats.soft[t] = soft[t];
-      for (int s = 0; s < K; ++s) {
-        stats.cross[t * K + s] = Distil ? cross[t * K + s] / soft[t] : 0.0f;
-      }
-    }
     load_scores<K>(z, row, branch, a.log_p, used.target);
-    row_terms<K>(stats, z, a.edges, a.tau, a.terms + r * (K + a.edges.count));
+    finish_row<K, Distil>(stats, centre, totals, z, a.edges, a.tau,
+                          a.terms + r * (K + a.edges.count));
   }
   __syncthreads();
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);

@@ -51,9 +51,10 @@ struct Simd {
 
   static ODMT_LANE V all(float x) { return V{} + x; }
   static ODMT_LANE V at_most_zero(V x) { return x > V{} ? V{} : x; }
-  static ODMT_LANE V larger(V top, V z, V w) {
-    const V raised = z <= top ? top : z;  // a NaN is taken, not lost
-    return w > V{} ? raised : top;
+  static ODMT_LANE void raise(V& top, I& at, V z, V w, I column) {
+    const I higher = (w > V{}) & ~(z <= top);  // a NaN is taken, not lost
+    top = higher ? z : top;
+    at = higher ? column : at;
   }
   // exp(x), x <= 0: 2^n exp(f), Cody-Waite reduction and the Cephes polynomial, 1 ulp; 0 below -87.
   static ODMT_LANE V exp(V x) {
@@ -108,11 +109,17 @@ struct Simd {
     for (int i = 0; i < N; ++i) total += lane[i];
     return total;
   }
-  static ODMT_LANE float top_of(V v) {
+  // The largest of the lanes and what stands at its place, of equal ones the first.
+  static ODMT_LANE float top_of(V v, I at, int32_t* place) {
     float lane[N];
     store(lane, v);
     float top = lane[0];
-    for (int i = 1; i < N; ++i) top = lane[i] <= top ? top : lane[i];
+    *place = at[0];
+    for (int i = 1; i < N; ++i) {
+      if (lane[i] <= top) continue;
+      top = lane[i];
+      *place = at[i];
+    }
     return top;
   }
 };
@@ -160,14 +167,23 @@ void forward_rows(const RowArgs& a, int64_t begin, int64_t end, float* weights) 
   for (int64_t r = begin; r < end; ++r) {
     const RowWeights used(a, weights, r);
     const T* row = static_cast<const T*>(a.logits) + r * a.columns;
-    RowStats<K> stats;
     V top[K + 1], z[K];
+    Lane::I at[K + 1] = {}, column = {};
+    for (int i = 0; i < kLanes; ++i) column[i] = i;
     for (int k = 0; k <= K; ++k) top[k] = Lane::all(kLowest);
     for (int64_t c = 0; c < a.columns; c += kLanes) {
       load_scores<Lane, T, K>(z, row, branch, a.log_p, c, a.columns - c);
-      raise_top<Lane, K>(top, z, Lane::load(weights + c));
+      raise_top<Lane, K>(top, at, z, Lane::load(weights + c), column);
+      column += kLanes;
     }
-    for (int k = 0; k <= K; ++k) stats.top[k] = Lane::top_of(top[k]);
+    RowCentre<K> centre;
+    One::V z_one[K];
+    for (int t = 0; t <= K; ++t) {
+      int32_t place;
+      centre.top[t] = Lane::top_of(top[t], at[t], &place);
+      load_scores<One, T, K>(z_one, row, branch, a.log_p, place, 1);
+      for (int s = 0; s < K; ++s) centre.student[t * K + s] = z_one[s][0];
+    }
 
     constexpr int n_sums = sizeof(RowSums<Lane, K>) / sizeof(V);
     double total[n_sums] = {};
@@ -176,26 +192,18 @@ void forward_rows(const RowArgs& a, int64_t begin, int64_t end, float* weights) 
       RowSums<Lane, K> sums = {};
       for (int64_t c = block; c < stop; c += kLanes) {
         load_scores<Lane, T, K>(z, row, branch, a.log_p, c, a.columns - c);
-        accumulate<Lane, K, Distil>(sums, z, Lane::load(weights + c), stats.top, inv_tau);
+        accumulate<Lane, K, Distil>(sums, z, Lane::load(weights + c), centre, inv_tau);
       }
       const V* each = reinterpret_cast<const V*>(&sums);
       for (int i = 0; i < n_sums; ++i) total[i] += Lane::sum_of(each[i]);
     }
-    const double* soft = total + K;
-    const double* cross = soft + K + 1;
-    for (int k = 0; k < K; ++k) stats.sum[k] = static_cast<float>(total[k]);
-    for (int t = 0; t <= K; ++t) {
-      stats.soft[t] = static_cast<float>(soft[t]);
-      for (int s = 0; s < K; ++s) {
-        stats.cross[t * K + s] = Distil ? static_cast<float>(cross[t * K + s] / soft[t]) : 0.0f;
-      }
-    }
+    RowStats<K> stats;
     float target[K];
-    for (int k = 0; k < K; ++k) {
-      target[k] = One::load_some(row + k * branch + used.target, 1)[0] - a.log_p[used.target];
-    }
-    row_terms<K>(stats, target, a.edges, a.tau, a.terms + r * (K + a.edges.count));
-    memcpy(a.stats + r * row_stats(K), &stats, sizeof stats);
+    load_scores<One, T, K>(z_one, row, branch, a.log_p, used.target, 1);
+    for (int k = 0; k < K; ++k) target[k] = z_one[k][0];
+    finish_row<K, Distil>(stats, centre, total, target, a.edges, a.tau,
+                          a.terms + r * (K + a.edges.count));
+    memcpy(a.stats + r * stats_width(K), &stats, sizeof stats);
   }
 }
 
@@ -208,7 +216,7 @@ void backward_rows(const RowArgs& a, int64_t begin, int64_t end, float* weights)
     const T* row = static_cast<const T*>(a.logits) + r * a.columns;
     T* out = static_cast<T*>(a.gradients) + r * a.columns;
     RowStats<K> stats;
-    memcpy(&stats, a.stats + r * row_stats(K), sizeof stats);
+    memcpy(&stats, a.stats + r * stats_width(K), sizeof stats);
     RowGradient<K> gradient;
     row_gradient<K>(gradient, stats, a);
 

@@ -63,7 +63,9 @@ def _captured_launches(kernels: list[tuple[str, Any]]) -> Iterator[None]:
     run = JITFunction.run
 
     def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernels.append((self.__name__, run(self, *args, grid=grid, warmup=True, **options)))
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        if all(kernel is not known for _, known in kernels):  # launched in a loop
+            kernels.append((self.__name__, kernel))
 
     JITFunction.run = compile_only
     try:

@@ -1,14 +1,16 @@
-"""Gradients of queries and items of the distilled softmax, a panel of columns at a time.
+"""Gradients of queries and items of the distilled softmax, a panel of rows at a time.
 
 Shapes    queries [K, M, D], items [K, U, D], stats W x M from the forward; g_ce [K], g_kd [E] fp32
-Returns   d(queries), d(items) in the inputs' dtype
-Method    per panel of columns: one kernel computes its scores again and writes the gradient of
-          every score, [K, M, panel]; then d(queries) += g e by programs that own rows and
-          d(items)_panel = g^T q by programs that own columns. K accumulators of [BLOCK_M, D] do
-          not fit a multiprocessor at D = 768, so a kernel without the panel would have to compute
-          every score D / BLOCK_D times.
-Memory    the panel is about as wide as D: O((M + U) x D) whatever M and U; no atomics
+Returns   d(queries) in the inputs' dtype; d(items), in fp32 where it is summed over several panels
+Method    per panel of rows: one kernel computes its scores again and writes the gradient of every
+          score, [K, panel, U]; then d(queries)_panel = g e by programs that own rows and
+          d(items) += g^T q by programs that own columns. K accumulators of [BLOCK_M, D] do not fit
+          a multiprocessor at D = 768, so a kernel without the panel would have to compute every
+          score D / BLOCK_D times.
+Memory    the panel is about as large as the queries: O((M + U) x D) whatever M and U; no atomics
 """
+
+from functools import partial
 
 import torch
 import triton
@@ -16,23 +18,28 @@ import triton.language as tl
 
 from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax.configs import (
+    TileConfig,
     backward_config,
     block_d,
-    panel_width,
+    panel_rows,
+    product_candidates,
     product_config,
+    score_candidates,
 )
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec
 from odmt_fast.kernels.distilled_softmax.tile import (
     at_most_zero,
+    inv_tau_of,
     row_facts,
     score_of,
     tile_scores,
     tile_weights,
 )
 from odmt_fast.kernels.launch.device import dot_precision, on_device_of
+from odmt_fast.kernels.launch.tuning import tuned
 
 
-@triton.jit(do_not_specialize=["M", "U", "panel_start", "panel_n", "inv_tau", "tau", "inv_rows"])
+@triton.jit(do_not_specialize=["M", "U", "first_m", "panel_m", "inv_tau", "tau", "inv_rows"])
 def distilled_softmax_bwd_kernel(
     queries_ptr,
     items_ptr,
@@ -48,8 +55,10 @@ def distilled_softmax_bwd_kernel(
     gradient_ptr,
     M,
     U,
-    panel_start,
-    panel_n,
+    first_m,
+    panel_m,
+    stride_gk,
+    stride_gm,
     inv_tau,
     tau,
     inv_rows,
@@ -59,16 +68,15 @@ def distilled_softmax_bwd_kernel(
     STUDENTS: tl.constexpr,
     TEACHERS: tl.constexpr,
     TEACH: tl.constexpr,
-    PANEL: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    i_n = tl.program_id(1)
-    start_m = tl.program_id(0) * BLOCK_M
+    start_n = tl.program_id(1) * BLOCK_N
+    start_panel = tl.program_id(0) * BLOCK_M
+    start_m = first_m + start_panel
     o_m = start_m + tl.arange(0, BLOCK_M)
-    start_n = panel_start + i_n * BLOCK_N
     m_m = o_m < M
     b_target, p_begin, p_end = row_facts(target_ptr, row_user_ptr, history_offsets_ptr, o_m, M)
     z = tile_scores(
@@ -103,7 +111,8 @@ def distilled_softmax_bwd_kernel(
     for t in tl.static_range(K + 1):
         if SOFT[t]:
             b_soft = tl.load(p_stats + (2 * K + 1 + t) * M, mask=m_m, other=1.0)
-            b_p = b_w * tl.exp(at_most_zero(score_of(z, t, K) - top[t][:, None]) * inv_tau)
+            b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
+            b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
             b_p *= (tau * inv_rows / b_soft)[:, None]
             for e in tl.static_range(len(STUDENTS)):
                 g_pair = tl.load(g_pair_ptr + e)
@@ -111,8 +120,8 @@ def distilled_softmax_bwd_kernel(
                 if TEACHERS[e] == t:
                     p_cross = p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M
                     b_cross = tl.load(p_cross, mask=m_m, other=0.0)
-                    b_x = z[STUDENTS[e]] * inv_tau
-                    b_teach = g_pair * b_p * (b_x - b_cross[:, None])
+                    b_x = (z[STUDENTS[e]] - top[STUDENTS[e]][:, None]) - b_cross[:, None]
+                    b_teach = g_pair * inv_tau * b_p * b_x
                 for k in tl.static_range(K):
                     b_g = gradients[k]
                     if STUDENTS[e] == k and t == k:
@@ -126,10 +135,12 @@ def distilled_softmax_bwd_kernel(
                             b_g -= b_teach * (1.0 / K)
                     new = new + (b_g,)
                 gradients = new
-    o_panel = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    m_out = m_m[:, None] & (o_panel < panel_n)[None, :]
+    o_panel = (start_panel + tl.arange(0, BLOCK_M)).to(tl.int64)
+    o_n = start_n + tl.arange(0, BLOCK_N)
+    m_out = (o_panel < panel_m)[:, None] & (o_n < U)[None, :]
     for k in tl.static_range(K):
-        p_out = gradient_ptr + (k * M.to(tl.int64) + o_m)[:, None] * PANEL + o_panel[None, :]
+        p_g = gradient_ptr + k * stride_gk.to(tl.int64)
+        p_out = p_g + o_panel[:, None] * stride_gm + o_n[None, :]
         tl.store(p_out, gradients[k].to(gradient_ptr.dtype.element_ty), mask=m_out)
 
 
@@ -141,8 +152,8 @@ def panel_product_kernel(
     I,
     L,
     stride_ab,
-    stride_ai: tl.constexpr,
-    stride_al: tl.constexpr,
+    stride_ai,
+    stride_al,
     stride_bb,
     stride_cb,
     D: tl.constexpr,
@@ -157,6 +168,7 @@ def panel_product_kernel(
     o_i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     m_i, m_d = o_i < I, o_d < D
+    # One of a's strides is 1, the other a multiple of 16: the compiler is told by the arguments.
     p_a = a_ptr + i_k * stride_ab + o_i[:, None] * stride_ai
     p_b = b_ptr + i_k * stride_bb + o_d[None, :]
     p_c = c_ptr + i_k * stride_cb + o_i[:, None] * D + o_d[None, :]
@@ -177,28 +189,34 @@ def panel_product(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, *, add: boo
     """c = a b, or c += a b in fp32. a [K, I, L] any strides, b [K, L, D] and c [K, I, D] rows."""
     branches, n_i, n_l = a.shape
     width = b.shape[2]
-    config = product_config(a)
-    grid = (triton.cdiv(n_i, config.block_m), triton.cdiv(width, config.block_n), branches)
-    panel_product_kernel[grid](
-        a,
-        b,
-        c,
-        n_i,
-        n_l,
-        a.stride(0),
-        a.stride(1),
-        a.stride(2),
-        b.stride(0),
-        c.stride(0),
-        D=width,
-        ADD=add,
-        PRECISION=dot_precision(a),
-        BLOCK_I=config.block_m,
-        BLOCK_L=config.block_d,
-        BLOCK_D=config.block_n,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
-    )
+
+    def launch(config: TileConfig) -> None:
+        grid = (triton.cdiv(n_i, config.block_m), triton.cdiv(width, config.block_n), branches)
+        panel_product_kernel[grid](
+            a,
+            b,
+            c,
+            n_i,
+            n_l,
+            a.stride(0),
+            a.stride(1),
+            a.stride(2),
+            b.stride(0),
+            c.stride(0),
+            D=width,
+            ADD=add,
+            PRECISION=dot_precision(a),
+            BLOCK_I=config.block_m,
+            BLOCK_L=config.block_d,
+            BLOCK_D=config.block_n,
+            num_warps=config.num_warps,
+            num_stages=config.num_stages,
+        )
+
+    reviewed = product_config(a)
+    # A search launches many times; the first panel, whose product nothing is added to, makes it.
+    key = f"distilled_softmax_product {a.dtype} K={branches} D={width} {a.stride(2) == 1}"
+    launch(tuned(key, reviewed, lambda: product_candidates(reviewed), launch))
 
 
 def distilled_softmax_bwd(
@@ -214,47 +232,57 @@ def distilled_softmax_bwd(
     n_columns = items.shape[1]
     distillation = Distillation.of(spec.edges, branches)
     g_ce, g_kd = upstream
-    config = backward_config(queries)
-    panel = panel_width(n_columns, width, config)
-    gradient = queries.new_empty((branches, n_rows, panel))
-    one_panel = panel >= n_columns
-    d_queries = torch.empty_like(queries, dtype=queries.dtype if one_panel else torch.float32)
-    d_items = torch.empty_like(items)
+    reviewed = backward_config(queries)
+    panel = panel_rows(n_rows, n_columns, width, reviewed)
+    # Rows of the panel start at multiples of 16 elements, whatever U is.
+    gradient = queries.new_empty((branches, panel, triton.cdiv(n_columns, 16) * 16))
+    d_queries = torch.empty_like(queries)
+    one_panel = panel >= n_rows
+    d_items = torch.empty_like(items, dtype=items.dtype if one_panel else torch.float32)
     g_pair = distillation.per_pair(g_kd)
+
+    def launch(start: int, config: TileConfig) -> None:
+        n = min(panel, n_rows - start)
+        grid = (triton.cdiv(n, config.block_m), triton.cdiv(n_columns, config.block_n))
+        distilled_softmax_bwd_kernel[grid](
+            queries,
+            items,
+            *columns,
+            stats,
+            g_ce,
+            g_pair,
+            gradient,
+            n_rows,
+            n_columns,
+            start,
+            n,
+            *gradient.stride()[:2],
+            1.0 / spec.tau,
+            spec.tau,
+            1.0 / n_rows,
+            D=width,
+            K=branches,
+            SOFT=distillation.softened,
+            STUDENTS=distillation.students,
+            TEACHERS=distillation.teachers,
+            TEACH=not spec.detach_teacher,
+            PRECISION=dot_precision(queries),
+            BLOCK_M=config.block_m,
+            BLOCK_N=config.block_n,
+            BLOCK_D=block_d(width, config),
+            num_warps=config.num_warps,
+            num_stages=config.num_stages,
+        )
+
     with on_device_of(queries):
-        for start in range(0, n_columns, panel):
-            n = min(panel, n_columns - start)
-            grid = (triton.cdiv(n_rows, config.block_m), triton.cdiv(n, config.block_n))
-            distilled_softmax_bwd_kernel[grid](
-                queries,
-                items,
-                *columns,
-                stats,
-                g_ce,
-                g_pair,
-                gradient,
-                n_rows,
-                n_columns,
-                start,
-                n,
-                1.0 / spec.tau,
-                spec.tau,
-                1.0 / n_rows,
-                D=width,
-                K=branches,
-                SOFT=distillation.softened,
-                STUDENTS=distillation.students,
-                TEACHERS=distillation.teachers,
-                TEACH=not spec.detach_teacher,
-                PANEL=panel,
-                PRECISION=dot_precision(queries),
-                BLOCK_M=config.block_m,
-                BLOCK_N=config.block_n,
-                BLOCK_D=block_d(width, config),
-                num_warps=config.num_warps,
-                num_stages=config.num_stages,
-            )
-            own, part = gradient[:, :, :n], slice(start, start + n)
-            panel_product(own, items[:, part], d_queries, add=start > 0)
-            panel_product(own.transpose(1, 2), queries, d_items[:, part], add=False)
-    return d_queries.to(queries.dtype), d_items
+        pairs = len(distillation.students)
+        key = f"distilled_softmax_bwd {queries.dtype} K={branches} E={pairs} D={width}"
+        search = partial(launch, 0)
+        config = tuned(key, reviewed, lambda: score_candidates(reviewed), search)
+        for start in range(0, n_rows, panel):
+            launch(start, config)
+            part = slice(start, start + panel)
+            own = gradient[:, : min(panel, n_rows - start), :n_columns]
+            panel_product(own, items, d_queries[:, part], add=False)
+            panel_product(own.transpose(1, 2), queries[:, part], d_items, add=start > 0)
+    return d_queries, d_items

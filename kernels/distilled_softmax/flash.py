@@ -35,6 +35,7 @@ def backward(
 
     g_ce, g_kd = (g.to(torch.float32).contiguous() for g in upstream)
     own = prepared(columns)
-    return distilled_softmax_bwd(
+    d_queries, d_items = distilled_softmax_bwd(
         (g_ce, g_kd), queries.contiguous(), items.contiguous(), own, spec, stats
     )
+    return d_queries, d_items.to(items.dtype)

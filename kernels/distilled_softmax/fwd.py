@@ -3,9 +3,10 @@
 Shapes    queries [K, M, D], items [K, U, D]: fp32 | bf16 | fp16; columns as in `Columns`
 Returns   ce [K], kd [E] fp32; stats: W x M fp32, rows as in `spec.stats_width`
 Method    a program owns BLOCK_M rows and walks a share of the columns, keeping per row and branch
-          the largest score and, relative to it, the sums of the README, rescaled when it rises;
-          a second kernel joins the shares of a row
-Memory    [M, U] is never written; partial results are (W + K) x M per share
+          the largest score and, relative to it, the sums of the README, rescaled when it rises,
+          the cross terms around the student's score at the teacher's top column; a second kernel
+          joins the shares of a row
+Memory    [M, U] is never written; partial results are `partial_width` x M per share
 Source    ODMT, arXiv 2308.04067; official model/model.py::kd_ce_loss
 """
 
@@ -14,92 +15,25 @@ import triton
 import triton.language as tl
 
 from odmt_fast.kernels.debiased_logits.reference import Columns
-from odmt_fast.kernels.distilled_softmax.configs import block_d, forward_config, shares
-from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
-from odmt_fast.kernels.distilled_softmax.tile import (
-    LOWEST,
-    at_most_zero,
-    row_facts,
-    score_of,
-    tile_scores,
-    tile_weights,
+from odmt_fast.kernels.distilled_softmax.configs import (
+    TileConfig,
+    block_d,
+    forward_config,
+    score_candidates,
+    shares,
 )
+from odmt_fast.kernels.distilled_softmax.row_state import (
+    empty_rows,
+    joined,
+    load_rows,
+    partial_width,
+    store_rows,
+    with_tile,
+)
+from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
+from odmt_fast.kernels.distilled_softmax.tile import row_facts, tile_scores, tile_weights
 from odmt_fast.kernels.launch.device import device_of, dot_precision, on_device_of
-
-
-@triton.jit
-def empty_rows(K: tl.constexpr, E: tl.constexpr, BLOCK_M: tl.constexpr):
-    """(top, sum, soft, cross, target) of rows that have seen no column."""
-    zero = tl.zeros((BLOCK_M,), tl.float32)
-    top, sums, soft, cross, target = (), (), (), (), ()
-    for _ in tl.static_range(K + 1):
-        top = top + (zero + LOWEST,)
-        soft = soft + (zero,)
-    for _ in tl.static_range(K):
-        sums = sums + (zero,)
-        target = target + (zero,)
-    for _ in tl.static_range(E):
-        cross = cross + (zero,)
-    return top, sums, soft, cross, target
-
-
-@triton.jit
-def rescaled(rows, top, inv_tau, K: tl.constexpr, TEACHERS: tl.constexpr):
-    """The sums of rows moved from their own tops to higher ones."""
-    old_top, old_sums, old_soft, old_cross, target = rows
-    sums, soft, cross = (), (), ()
-    for t in tl.static_range(K + 1):
-        soft = soft + (old_soft[t] * tl.exp((old_top[t] - top[t]) * inv_tau),)
-    for k in tl.static_range(K):
-        sums = sums + (old_sums[k] * tl.exp(old_top[k] - top[k]),)
-    for e in tl.static_range(len(TEACHERS)):
-        scale = tl.exp((old_top[TEACHERS[e]] - top[TEACHERS[e]]) * inv_tau)
-        cross = cross + (old_cross[e] * scale,)
-    return top, sums, soft, cross, target
-
-
-@triton.jit
-def with_tile(
-    rows,
-    z,
-    b_w,
-    m_target,
-    inv_tau,
-    K: tl.constexpr,
-    SOFT: tl.constexpr,
-    STUDENTS: tl.constexpr,
-    TEACHERS: tl.constexpr,
-):
-    """The rows after one more tile of scores z and weights b_w."""
-    top = ()
-    for t in tl.static_range(K + 1):
-        if t < K or SOFT[t]:
-            highest = tl.max(tl.where(b_w > 0.0, score_of(z, t, K), LOWEST), axis=1)
-            top = top + (tl.maximum(rows[0][t], highest),)
-        else:
-            top = top + (rows[0][t],)
-    _, old_sums, old_soft, cross, old_target = rescaled(rows, top, inv_tau, K, TEACHERS)
-    sums, soft, target = (), (), ()
-    for t in tl.static_range(K + 1):
-        if t < K:
-            b_e = b_w * tl.exp(at_most_zero(z[t] - top[t][:, None]))
-            sums = sums + (old_sums[t] + tl.sum(b_e, axis=1),)
-            target = target + (old_target[t] + tl.sum(tl.where(m_target, z[t], 0.0), axis=1),)
-        if SOFT[t]:
-            # One softened tile at a time: all of them together do not fit the registers.
-            b_p = b_w * tl.exp(at_most_zero(score_of(z, t, K) - top[t][:, None]) * inv_tau)
-            soft = soft + (old_soft[t] + tl.sum(b_p, axis=1),)
-            new = ()
-            for e in tl.static_range(len(STUDENTS)):
-                if TEACHERS[e] == t:
-                    b_x = z[STUDENTS[e]] * inv_tau
-                    new = new + (cross[e] + tl.sum(b_p * b_x, axis=1),)
-                else:
-                    new = new + (cross[e],)
-            cross = new
-        else:
-            soft = soft + (old_soft[t],)
-    return top, sums, soft, cross, target
+from odmt_fast.kernels.launch.tuning import tuned
 
 
 @triton.jit(do_not_specialize=["M", "U", "share_n", "inv_tau"])
@@ -155,45 +89,8 @@ def distilled_softmax_fwd_kernel(
         )
         m_target = (start_n + tl.arange(0, BLOCK_N))[None, :] == b_target[:, None]
         rows = with_tile(rows, z, b_w, m_target, inv_tau, K, SOFT, STUDENTS, TEACHERS)
-    top, sums, soft, cross, target = rows
-    W: tl.constexpr = 3 * K + 2 + (K + 1) * K
-    p_out = partial_ptr + i_share.to(tl.int64) * (W + K) * M + o_m
-    m_m = o_m < M
-    for t in tl.static_range(K + 1):
-        tl.store(p_out + t * M, top[t], mask=m_m)
-        tl.store(p_out + (2 * K + 1 + t) * M, soft[t], mask=m_m)
-    for k in tl.static_range(K):
-        tl.store(p_out + (K + 1 + k) * M, sums[k], mask=m_m)
-        tl.store(p_out + (W + k) * M, target[k], mask=m_m)
-    for e in tl.static_range(len(STUDENTS)):
-        tl.store(p_out + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M, cross[e], mask=m_m)
-
-
-@triton.jit
-def load_rows(partial_ptr, o_m, M, K: tl.constexpr, STUDENTS: tl.constexpr, TEACHERS: tl.constexpr):
-    """What distilled_softmax_fwd_kernel stored of one share."""
-    W: tl.constexpr = 3 * K + 2 + (K + 1) * K
-    m_m = o_m < M
-    p_in = partial_ptr + o_m
-    top, sums, soft, cross, target = (), (), (), (), ()
-    for t in tl.static_range(K + 1):
-        top = top + (tl.load(p_in + t * M, mask=m_m, other=0.0),)
-        soft = soft + (tl.load(p_in + (2 * K + 1 + t) * M, mask=m_m, other=1.0),)
-    for k in tl.static_range(K):
-        sums = sums + (tl.load(p_in + (K + 1 + k) * M, mask=m_m, other=1.0),)
-        target = target + (tl.load(p_in + (W + k) * M, mask=m_m, other=0.0),)
-    for e in tl.static_range(len(STUDENTS)):
-        p_cross = p_in + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M
-        cross = cross + (tl.load(p_cross, mask=m_m, other=0.0),)
-    return top, sums, soft, cross, target
-
-
-@triton.jit
-def added(a, b, n: tl.constexpr):
-    total = ()
-    for i in tl.static_range(n):
-        total = total + (a[i] + b[i],)
-    return total
+    p_out = partial_ptr + i_share.to(tl.int64) * partial_width(K, len(STUDENTS)) * M + o_m
+    store_rows(p_out, rows, o_m < M, M, K, len(STUDENTS))
 
 
 @triton.jit(do_not_specialize=["M", "n_shares", "inv_tau", "tau"])
@@ -211,26 +108,15 @@ def distilled_softmax_join_kernel(
     BLOCK_M: tl.constexpr,
 ):
     E: tl.constexpr = len(STUDENTS)
-    W: tl.constexpr = 3 * K + 2 + (K + 1) * K
     o_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     m_m = o_m < M
-    share_size = (W + K) * M.to(tl.int64)
-    rows = load_rows(partial_ptr, o_m, M, K, STUDENTS, TEACHERS)
-    for i_share in range(1, n_shares):
-        more = load_rows(partial_ptr + i_share * share_size, o_m, M, K, STUDENTS, TEACHERS)
-        top = ()
-        for t in tl.static_range(K + 1):
-            top = top + (tl.maximum(rows[0][t], more[0][t]),)
-        a = rescaled(rows, top, inv_tau, K, TEACHERS)
-        b = rescaled(more, top, inv_tau, K, TEACHERS)
-        rows = (
-            top,
-            added(a[1], b[1], K),
-            added(a[2], b[2], K + 1),
-            added(a[3], b[3], E),
-            added(a[4], b[4], K),
-        )
-    top, sums, soft, cross, target = rows
+    p_in = partial_ptr + o_m
+    rows = load_rows(p_in, m_m, M, K, E)
+    for _ in range(1, n_shares):
+        p_in += partial_width(K, E) * M.to(tl.int64)
+        more = load_rows(p_in, m_m, M, K, E)
+        rows = joined(rows, more, inv_tau, K, TEACHERS)
+    top, sums, soft, centre, cross, target = rows
     p_stats = stats_ptr + o_m
     p_terms = terms_ptr + o_m
     for t in tl.static_range(K + 1):
@@ -240,9 +126,9 @@ def distilled_softmax_join_kernel(
         tl.store(p_stats + (K + 1 + k) * M, sums[k], mask=m_m)
         tl.store(p_terms + k * M, tl.log(sums[k]) - (target[k] - top[k]), mask=m_m)
     for e in tl.static_range(E):
-        b_cross = cross[e] / soft[TEACHERS[e]]
+        b_cross = (centre[e] - top[STUDENTS[e]]) + cross[e] / soft[TEACHERS[e]]
         tl.store(p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M, b_cross, mask=m_m)
-        b_kd = tau * tau * (tl.log(soft[STUDENTS[e]]) + (top[STUDENTS[e]] * inv_tau - b_cross))
+        b_kd = tau * (tau * tl.log(soft[STUDENTS[e]]) - b_cross)
         tl.store(p_terms + (K + e) * M, b_kd, mask=m_m)
 
 
@@ -253,15 +139,15 @@ def distilled_softmax_fwd(
     branches, n_rows, width = queries.shape
     n_columns = items.shape[1]
     distillation = Distillation.of(spec.edges, branches)
-    config = forward_config(queries)
-    device = device_of(queries)
-    n_shares, share_n = shares(n_rows, n_columns, config, device)
+    device, pairs = device_of(queries), len(distillation.students)
     stats = queries.new_empty((n_rows, stats_width(branches)), dtype=torch.float32)
-    partial_width = stats_width(branches) + branches
-    partial = queries.new_empty((n_shares, partial_width, n_rows), dtype=torch.float32)
-    terms = queries.new_empty((branches + len(distillation.students), n_rows), dtype=torch.float32)
+    terms = queries.new_empty((branches + pairs, n_rows), dtype=torch.float32)
     edges = {"STUDENTS": distillation.students, "TEACHERS": distillation.teachers}
-    with on_device_of(queries):
+
+    def launch(config: TileConfig) -> torch.Tensor:
+        n_shares, share_n = shares(n_rows, n_columns, config, device)
+        partial_shape = (n_shares, partial_width(branches, pairs), n_rows)
+        partial = queries.new_empty(partial_shape, dtype=torch.float32)
         distilled_softmax_fwd_kernel[(triton.cdiv(n_rows, config.block_m), n_shares)](
             queries,
             items,
@@ -282,12 +168,18 @@ def distilled_softmax_fwd(
             num_stages=config.num_stages,
             **edges,
         )
+        return partial
+
+    with on_device_of(queries):
+        reviewed = forward_config(queries)
+        key = f"distilled_softmax_fwd {queries.dtype} K={branches} E={pairs} D={width}"
+        partial = launch(tuned(key, reviewed, lambda: score_candidates(reviewed), launch))
         distilled_softmax_join_kernel[(triton.cdiv(n_rows, 128),)](
             partial,
             stats,
             terms,
             n_rows,
-            n_shares,
+            partial.shape[0],
             1.0 / spec.tau,
             spec.tau,
             K=branches,

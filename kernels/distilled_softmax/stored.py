@@ -82,15 +82,14 @@ def backward(
     n_rows = queries.shape[1]
     chunks = _Chunks(queries, items, prepared(columns), spec)
     g_ce, g_kd = (g.float().contiguous() for g in upstream)
-    everything = slice(0, n_rows)
-    parts = chunks if logits is None else [(everything, chunks.columns, logits)]
-    if logits is not None or chunks.all_rows:
-        for _, own, z in parts:
-            rows.backward(z, z, own, spec, stats, (g_ce, g_kd), n_rows)
-            return torch.bmm(z, items), torch.bmm(z.transpose(1, 2), queries)
+    if chunks.all_rows:
+        if logits is None:
+            ((_, _, logits),) = chunks
+        rows.backward(logits, logits, chunks.columns, spec, stats, (g_ce, g_kd), n_rows)
+        return torch.bmm(logits, items), torch.bmm(logits.transpose(1, 2), queries)
     d_queries = torch.empty_like(queries)
     d_items = torch.zeros_like(items, dtype=torch.float32)
-    for part, own, z in parts:
+    for part, own, z in chunks:
         rows.backward(z, z, own, spec, stats[part], (g_ce, g_kd), n_rows)
         d_queries[:, part] = torch.bmm(z, items)
         if items.dtype == torch.float32:

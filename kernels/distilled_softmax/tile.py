@@ -108,15 +108,20 @@ def tile_scores(
 
 @triton.jit
 def score_of(z, t: tl.constexpr, K: tl.constexpr):
-    """Branch t's scores, or the ensemble's when t = K: not kept, to save registers."""
+    """Branch t's scores, or all branches' sum when t = K: not kept, to save registers."""
     if t < K:
         b_z = z[t]
     else:
         b_z = z[0]
         for k in tl.static_range(1, K):
             b_z += z[k]
-        b_z *= 1.0 / K
     return b_z
+
+
+@triton.jit
+def inv_tau_of(inv_tau, t: tl.constexpr, K: tl.constexpr):
+    """What scores of t are multiplied with; the ensemble's are sums, exact where a mean is not."""
+    return inv_tau if t < K else inv_tau * (1.0 / K)
 
 
 @triton.jit

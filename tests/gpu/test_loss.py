@@ -14,6 +14,7 @@ from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.debiased_logits import debiased_logits
 from odmt_fast.kernels.debiased_logits.reference import debiased_logits as logits_reference
 from odmt_fast.kernels.distilled_softmax import Columns, distilled_softmax
+from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as loss_reference
 from odmt_fast.objective.loss import edges
 
@@ -114,6 +115,25 @@ def test_chunks_of_stored_logits(device: torch.device, monkeypatch: pytest.Monke
 def test_many_columns(engine: str, device: torch.device) -> None:
     problem = as_on(loss_problem((3, 60, 13, 9000, 64), tau=0.1), device, torch.bfloat16)
     assert_no_worse(problem, as_on(problem, device, torch.float64))
+
+
+def test_memory_at_8192_users(engine: str, device: torch.device) -> None:
+    n_columns, width = 14_000, 768
+    columns = Columns(*(column.to(device) for column in columns_of(8192, 13, n_columns)))
+    bf16 = {"dtype": torch.bfloat16, "device": device, "requires_grad": True}
+    queries = torch.randn(3, columns.targets.numel(), width, **bf16)
+    items = torch.randn(3, n_columns, width, **bf16)
+    gradients = 2 * (queries.numel() + items.numel())
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    ce, kd = distilled_softmax(queries, items, columns, tau=0.3, edges=edges(3))
+    (ce.sum() + 0.5 * kd.sum()).backward()
+    torch.cuda.synchronize(device)
+    beyond = torch.cuda.max_memory_allocated(device) - before
+    sums = 3 * 2 * items.numel()  # d(items) in fp32, and what a chunk adds to it
+    stored = MEMORY_BUDGET_BYTES + gradients + sums + 2**26
+    assert beyond < {"triton": 2.2 * gradients, "cuda": stored}[engine]
 
 
 def test_equal_runs_give_equal_bits(engine: str, device: torch.device) -> None:

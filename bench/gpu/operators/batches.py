@@ -64,6 +64,11 @@ class LossProblem:
         """Of states and embeddings."""
         return 2 * (self.queries.numel() + self.items.numel())
 
+    @property
+    def logits_bytes(self) -> int:
+        """Of the scores of all branches."""
+        return 2 * BRANCHES * self.queries.shape[1] * self.items.shape[1]
+
     def leaves(self) -> tuple[Tensor, Tensor]:
         """Copies of states and embeddings that want gradients."""
         return self.queries.clone().requires_grad_(), self.items.clone().requires_grad_()

@@ -1,4 +1,10 @@
-"""The loss: both engines, the reference eager and compiled, and what comes nearest elsewhere."""
+"""The loss: both engines, the reference eager and compiled, and what comes nearest elsewhere.
+
+No host time is counted (bench.gpu.stopwatch), so that the compiled reference is timed as if it were
+replayed from a CUDA graph. Between the sizes with rivals and beyond them stand both engines alone:
+the first number of chunks at which the one without logits is the faster belongs into
+`STORED_CHUNKS` of kernels/distilled_softmax/configs.py.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +19,7 @@ from bench.gpu.case import Case, Missing, Setting, Tensors, Variant, Work
 from bench.gpu.operators.batches import BRANCHES, LossProblem
 from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.distilled_softmax import distilled_softmax
+from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as reference
 from odmt_fast.objective.loss import edges
 
@@ -21,43 +28,55 @@ WEIGHT = 0.5
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """Batches of users, the official size first."""
+    """Batches of users, the official size first; then both engines where they may cross."""
     for users in (4,) if setting.tiny else (128, 1024, 8192):
         yield case(setting, users)
+    for users in (6,) if setting.tiny else (3072, 16384):
+        yield case(setting, users, rivals=False)
 
 
-def case(setting: Setting, users: int) -> Case:
+def case(setting: Setting, users: int, *, rivals: bool = True) -> Case:
     """One batch; the floor is every product of scores once and of gradients twice."""
     problem = LossProblem.of(setting, users)
     inputs = problem.input_bytes
     work = Work((problem.product, 2 * problem.product), (inputs, 2 * inputs))
-    label = f"{users:,} users: {problem.label}"
-    return Case("distilled_softmax", label, work, variants(setting, problem))
+    chunks = problem.logits_bytes / MEMORY_BUDGET_BYTES
+    label = f"{users:,} users: {problem.label}, {chunks:.1f} chunks of logits"
+    made = variants(setting, problem) if rivals else engines(setting, problem)
+    return Case("distilled_softmax", label, work, made)
 
 
-def variants(setting: Setting, problem: LossProblem) -> Iterator[Variant | Missing]:
-    """The reference first."""
+def engines(setting: Setting, problem: LossProblem) -> Iterator[Variant]:
+    """What is chosen, and on a GPU each engine by force."""
+    yield _variant(setting, problem, "ours", distilled_softmax)
+    if setting.device.type == "cuda":
+        for name, backend in (("stored (CUDA)", "cuda"), ("never stored (Triton)", "triton")):
+            forced_one = partial(_forced, backend)
+            yield _variant(setting, problem, f"ours, logits {name}", forced_one)
+
+
+def _variant(
+    setting: Setting, problem: LossProblem, name: str, function: Callable[..., Tensors]
+) -> Variant:
     upstream = (
         torch.ones(BRANCHES, device=setting.device),
         torch.full((BRANCHES,), WEIGHT, device=setting.device),
     )
-    pairs = edges(BRANCHES)
+    pairs, leaves = edges(BRANCHES), problem.leaves()
+    return Variant(
+        name,
+        lambda: function(*leaves, problem.columns, tau=TAU, edges=pairs),
+        leaves,
+        upstream,
+    )
 
-    def variant(name: str, function: Callable[..., Tensors]) -> Variant:
-        leaves = problem.leaves()
-        return Variant(
-            name,
-            lambda: function(*leaves, problem.columns, tau=TAU, edges=pairs),
-            leaves,
-            upstream,
-        )
 
-    yield variant("reference, eager", reference)
-    yield variant("ours", distilled_softmax)
-    if setting.device.type == "cuda":
-        yield variant("ours, logits stored (CUDA)", partial(_forced, "cuda"))
-        yield variant("ours, logits never stored (Triton)", partial(_forced, "triton"))
-    yield variant("reference, torch.compile", setting.compiled(reference))
+def variants(setting: Setting, problem: LossProblem) -> Iterator[Variant | Missing]:
+    """The reference first."""
+    yield _variant(setting, problem, "reference, eager", reference)
+    yield from engines(setting, problem)
+    compiled = setting.compiled(reference)
+    yield _variant(setting, problem, "reference, torch.compile", compiled)
     yield liger(setting, problem)
     yield cut_cross_entropy(setting, problem)
 
@@ -82,10 +101,11 @@ def _forced(backend: str, *arguments: object, **options: object) -> Tensors:
 
 def liger(setting: Setting, problem: LossProblem) -> Variant | Missing:
     """Three calls of Liger's chunked linear JSD with beta 0, one per edge, its hard loss as CE."""
+    lacks = "lacks gradients of the teachers, history of the user, multiplicity of columns"
     try:
         from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
     except ImportError as error:
-        return Missing("Liger chunked JSD x 3", f"not installed ({error})")
+        return Missing("Liger chunked JSD x 3", f"not installed ({error}); {lacks}")
     loss = LigerFusedLinearJSDLoss(
         1.0, TAU**2 * WEIGHT, beta=0.0, temperature=TAU, compiled=not setting.tiny
     )
@@ -105,23 +125,23 @@ def liger(setting: Setting, problem: LossProblem) -> Variant | Missing:
     ones = tuple(
         torch.ones((), dtype=queries.dtype, device=queries.device) for _ in edges(BRANCHES)
     )
-    missing = "gradients of the teachers, history of the user, multiplicity of columns"
     return Variant(
         "Liger chunked JSD x 3",
         lambda: tuple(term.to(queries.dtype) for term in forward()),
         (queries, items),
         ones,
         None,
-        f"lacks {missing}",
+        lacks,
     )
 
 
 def cut_cross_entropy(setting: Setting, problem: LossProblem) -> Variant | Missing:
     """Three calls of cut-cross-entropy: the hard terms only."""
+    lacks = "lacks all distillation, popularity, history of the user, multiplicity of columns"
     try:
         from cut_cross_entropy import linear_cross_entropy
     except ImportError as error:
-        return Missing("cut-cross-entropy x 3", f"not installed ({error})")
+        return Missing("cut-cross-entropy x 3", f"not installed ({error}); {lacks}")
     queries, items = problem.leaves()
     kind = "torch_compile" if setting.tiny else "cce"
 
@@ -132,7 +152,4 @@ def cut_cross_entropy(setting: Setting, problem: LossProblem) -> Variant | Missi
         )
 
     ones = tuple(torch.ones((), device=queries.device) for _ in range(BRANCHES))
-    missing = "all distillation, popularity, history of the user, multiplicity of columns"
-    return Variant(
-        "cut-cross-entropy x 3", forward, (queries, items), ones, None, f"lacks {missing}"
-    )
+    return Variant("cut-cross-entropy x 3", forward, (queries, items), ones, None, lacks)

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OPERATORS = ("dropout", "residual_norm", "packed_attention", "readout_attention")
+OPERATORS = (
+    "dropout",
+    "residual_norm",
+    "packed_attention",
+    "readout_attention",
+    "distilled_softmax",
+)
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -53,6 +59,20 @@ def test_attention_uses_the_matrix_units(rows: list[dict[str, Any]]) -> None:
         else:
             # 16 rows: too few for the forward's warp groups, not for the gradient of the states.
             assert row["instructions"], row
+
+
+def test_the_loss_uses_the_matrix_units(rows: list[dict[str, Any]]) -> None:
+    if rows[0]["operator"] != "distilled_softmax":
+        pytest.skip("another operator")
+    products = [row for row in rows if "join" not in row["kernel"]]
+    assert {row["kernel"] for row in products} == {
+        "distilled_softmax_fwd_kernel",
+        "distilled_softmax_bwd_kernel",
+        "panel_product_kernel",
+    }
+    for row in products:
+        expected = {80: "mma", 90: "wgmma", 100: "tcgen05"}[row["architecture"]]
+        assert row["instructions"] == [expected], row
 
 
 def test_the_committed_table_covers_every_registered_case() -> None:

@@ -1,75 +1,25 @@
-"""What the flash engine allocates, and how it shares and panels the columns."""
+"""How the flash engine shares out the columns, panels the rows and searches for tiles."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax import ENSEMBLE
-from odmt_fast.kernels.distilled_softmax.configs import NARROW, block_d, panel_width, shares
+from odmt_fast.kernels.distilled_softmax.configs import (
+    NARROW,
+    SQUARE,
+    block_d,
+    panel_rows,
+    score_candidates,
+    shares,
+)
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
+from odmt_fast.kernels.launch import tuning
 from odmt_fast.kernels.launch.device import KNOWN, assume
-
-EDGES = ((1, 0), (2, 0), (0, ENSEMBLE))
-
-
-class Allocations(TorchDispatchMode):
-    """Bytes of every storage that operators return, each counted once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        if "empty" in str(function) or "mean" in str(function):
-            self.total += out.untyped_storage().nbytes()
-        return out
-
-
-class NoKernel:
-    def __getitem__(self, grid):
-        return lambda *args, **options: None
-
-
-@pytest.mark.parametrize("n", [1_000, 100_000])
-def test_memory_is_rows_plus_columns_times_width(monkeypatch, n):
-    pytest.importorskip("triton")
-    from odmt_fast.kernels.distilled_softmax import bwd, fwd
-
-    for module, name in (
-        (fwd, "distilled_softmax_fwd_kernel"),
-        (fwd, "distilled_softmax_join_kernel"),
-        (bwd, "distilled_softmax_bwd_kernel"),
-        (bwd, "panel_product_kernel"),
-    ):
-        monkeypatch.setattr(module, name, NoKernel())
-    branches, width = 3, 768
-
-    def meta(*shape, dtype=torch.bfloat16):
-        return torch.empty(*shape, dtype=dtype, device="meta")
-
-    queries, items = meta(branches, n, width), meta(branches, n, width)
-    int32 = torch.int32
-    columns = Columns(
-        meta(n, dtype=torch.float32),
-        meta(n, dtype=int32),
-        meta(n, dtype=torch.int64),
-        meta(n, dtype=int32),
-        meta(n + 1, dtype=int32),
-        meta(n, dtype=int32),
-    )
-    spec = Spec(0.3, EDGES, False, 1)
-    with assume(KNOWN[90]), Allocations() as seen:
-        _, _, stats = fwd.distilled_softmax_fwd(queries, items, columns, spec)
-        upstream = meta(3, dtype=torch.float32), meta(3, dtype=torch.float32)
-        bwd.distilled_softmax_bwd(upstream, queries, items, columns, spec, stats)
-    inputs = queries.untyped_storage().nbytes() + items.untyped_storage().nbytes()
-    assert seen.total < 3 * inputs
 
 
 @pytest.mark.parametrize("rows", [1, 800, 100_000])
@@ -90,10 +40,17 @@ def test_width_is_hardly_padded(width, padded):
     assert math.ceil(width / step) * step == padded
 
 
-def test_panels_are_no_wider_than_needed():
-    assert panel_width(70, 768, NARROW) == 96
-    assert panel_width(50_000, 768, NARROW) == 768
-    assert panel_width(50_000, 64, NARROW) == 512
+@pytest.mark.parametrize(
+    ("rows", "columns", "width", "panel"),
+    [
+        (5, 9, 768, 64),  # one tile
+        (1_536, 1_280, 768, 1_536),  # a small batch: one panel
+        (49_000, 14_000, 768, 2_624),  # as large as the queries, in equal panels
+        (10, 10_000_000, 16, 64),
+    ],
+)
+def test_panels_are_about_as_large_as_the_queries(rows, columns, width, panel):
+    assert panel_rows(rows, columns, width, SQUARE) == panel
 
 
 def test_equal_edges_are_one_pair():
@@ -102,3 +59,36 @@ def test_equal_edges_are_one_pair():
     assert found.softened == (True, True, False, True)
     assert found.per_pair(torch.tensor([1.0, 2.0, 4.0])).tolist() == [5.0, 2.0]
     assert stats_width(3) == 23
+
+
+def test_a_search_tries_every_tile_of_every_kernel(no_kernels, shapes, monkeypatch, tmp_path):
+    from odmt_fast.kernels.distilled_softmax import flash
+
+    monkeypatch.setenv(tuning.ENVIRONMENT_VARIABLE, "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "_found", {})
+    monkeypatch.setattr(tuning, "_milliseconds", lambda run: float(run() is not None))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    queries, items, columns = shapes(6_000, 5_000)
+    spec = Spec(0.3, ((1, 0), (2, 0), (0, ENSEMBLE)), False, 1)
+    with assume(KNOWN[90]):
+        _, _, stats, _ = flash.forward(queries, items, columns, spec)
+        upstream = torch.empty(2, 3, device="meta").unbind()
+        flash.backward(upstream, queries, items, columns, spec, stats, None)
+    saved = json.loads((tmp_path / "bench/tuned/A_GPU.json").read_text())
+    assert [key.split()[0] for key in sorted(saved)] == [
+        "distilled_softmax_bwd",
+        "distilled_softmax_fwd",
+        *["distilled_softmax_product"] * 2,
+    ]
+    tried = {
+        "distilled_softmax_fwd_kernel": {NARROW, *score_candidates(NARROW)},
+        "distilled_softmax_bwd_kernel": {SQUARE, *score_candidates(SQUARE)},
+    }
+    panels = math.ceil(6_000 / panel_rows(6_000, 5_000, 768, SQUARE))
+    assert panels > 1
+    for name, used in (
+        ("distilled_softmax_fwd_kernel", 1),
+        ("distilled_softmax_bwd_kernel", panels),
+    ):
+        assert no_kernels.count(name) == len(tried[name]) + used
