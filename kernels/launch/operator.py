@@ -138,6 +138,10 @@ def _first(results: Tensor | Sequence[Tensor]) -> Tensor:
 
 def _apart(tensors: Tensors) -> Tensors:
     """Two results of an op may not share memory."""
-    return tuple(
-        x.clone() if any(x is other for other in tensors[:i]) else x for i, x in enumerate(tensors)
-    )
+    taken: set[int] = set()
+    made = []
+    for x in tensors:
+        address = x.untyped_storage().data_ptr()
+        made.append(x.clone() if address in taken else x)
+        taken.add(address)
+    return tuple(made)

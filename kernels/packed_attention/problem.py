@@ -39,7 +39,7 @@ class Problem:
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
         """The first arguments of every kernel."""
-        return self.q, self.k, self.v, self.cu_seqlens, self.seed
+        return self.q, self.k, self.v, self.cu_seqlens.contiguous(), self.seed
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -55,6 +55,8 @@ class Problem:
         """What the kernels are compiled for, with `segments` of them in a tile."""
         _, heads, d = self.q.shape
         padded_d = max(16, 1 << (d - 1).bit_length())
+        # A head no wider than a chunk is written in two: beside a whole one the tiles would spill.
+        block_o = tile.block_o if tile.block_o < padded_d else max(16, padded_d // 2)
         return {
             "H": heads,
             "D": d,
@@ -65,7 +67,7 @@ class Problem:
             "BLOCK_M": tile.block_m,
             "BLOCK_N": tile.block_n,
             "BLOCK_D": min(tile.block_d, padded_d),
-            "BLOCK_O": min(tile.block_o, padded_d),
+            "BLOCK_O": block_o,
             "PRECISION": dot_precision(self.q),
             "num_warps": tile.num_warps,
             "num_stages": tile.num_stages,

@@ -38,7 +38,7 @@ class Problem:
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
         """The first arguments of both kernels."""
-        return self.queries, self.hidden, self.cu_seqlens, self.seed
+        return self.queries, self.hidden, self.cu_seqlens.contiguous(), self.seed
 
     @property
     def scalars(self) -> tuple[int | float, ...]:
