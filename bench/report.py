@@ -10,6 +10,7 @@ from typing import Any
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
+from bench.table import table
 
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "images" / "batch_size.png"
@@ -25,21 +26,6 @@ IMPLEMENTATIONS = {
     "reference": "reference (the official algorithm), memory kept",
     "untouched": "reference as it is",
 }
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table whose columns line up, the first `left` of them to the left."""
-    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join([line(head), "| " + " | ".join(rule) + " |", *(line(row) for row in rows)])
 
 
 def floor_seconds(row: dict[str, Any]) -> float:

@@ -7,17 +7,20 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.machine import machine, slug
+from bench.gpu.machine import absent, machine, slug
 from bench.gpu.plan import ROOT, WHOLE_SECONDS, Section, sections
 from bench.gpu.process import run
 from bench.gpu.results import SCHEMA, load, read_rows, save
 from bench.gpu.rows import ROWS_VARIABLE, SECONDS_VARIABLE
 from bench.gpu.summary import HEAD, lines, states
-from bench.report import table
+from bench.table import table
+
+NOT_INHERITED = ("ODMT_FAST_BACKEND", "TRITON_INTERPRET")
+"""Variables that would change what is measured."""
 
 
 def run_all(plan: Sequence[Section], out: Path, scratch: Path, environment: dict[str, str]) -> Path:
@@ -55,6 +58,7 @@ def _record(
         log=scratch / f"{section.name}.log",
         environment={
             **environment,
+            **dict(section.variables),
             ROWS_VARIABLE: str(handed),
             SECONDS_VARIABLE: str(limit),
         },
@@ -66,6 +70,21 @@ def _record(
         "seconds": round(outcome.seconds, 1),
         "error": outcome.error,
     }
+
+
+def environment_of(inherited: Mapping[str, str], site: Path | None) -> dict[str, str]:
+    """What every section gets: the installed package, the checkout, then the caller's paths.
+
+    The checkout brings `bench` and `tests`; its `odmt_fast` has neither kernels nor extension.
+
+    Args:
+        inherited: the caller's variables.
+        site: where the build installs; None where an installed package is used.
+    """
+    paths = [*([str(site)] if site else []), str(ROOT)]
+    paths += [p for p in inherited.get("PYTHONPATH", "").split(os.pathsep) if p and p not in paths]
+    kept = {name: value for name, value in inherited.items() if name not in NOT_INHERITED}
+    return {**kept, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def report(results: dict[str, Any]) -> str:
@@ -84,20 +103,19 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--only", help="names of sections, separated by commas")
     options = parser.parse_args()
+    if absent():
+        print(f"not installed: {', '.join(absent())}; PYTHONPATH may bring them (bench/gpu.sh)")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         site = scratch / "site"
         plan = list(sections(options.device, site, sanitize=options.sanitize))
         if options.only:
-            plan = [
-                section for section in plan if section.name in ("build", *options.only.split(","))
-            ]
-        # The installed package comes before the checkout, where `odmt_fast` lies without its
-        # kernels and its extension; the checkout brings `bench` and `tests`.
-        paths = [str(site), str(ROOT)] if options.device == "cuda" else [str(ROOT)]
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        for variable in ("ODMT_FAST_BACKEND", "TRITON_INTERPRET"):
-            environment.pop(variable, None)
+            wanted = {"build", *options.only.split(",")}
+            unknown = wanted - {section.name for section in plan} - {"build"}
+            if unknown:
+                parser.error(f"--only: no section {', '.join(sorted(unknown))}")
+            plan = [section for section in plan if section.name in wanted]
+        environment = environment_of(os.environ, site if options.device == "cuda" else None)
         path = run_all(plan, options.out.absolute(), scratch, environment)
     results = load(path)
     print(report(results))

@@ -58,6 +58,7 @@ class Variant:
         comparable: makes outputs and gradients comparable with those of the case's reference; None
             where the function computed is another one, which `note` explains.
         note: what differs.
+        slow_start: its first run compiles for so long that what came before is timed first.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Variant:
     upstream: Tensors
     comparable: Callable[[Tensors], Tensors] | None = tuple
     note: str = ""
+    slow_start: bool = False
 
     @property
     def ours(self) -> bool:
@@ -143,11 +145,13 @@ class _Prepared:
 
 def measure(
     case: Case, rates: Rates, setting: Setting, *, seconds: float = 4.0
-) -> list[dict[str, Any]]:
-    """One row per variant, see `bench.gpu.results`.
+) -> Iterator[dict[str, Any]]:
+    """A row per variant, see `bench.gpu.results`; one that comes again replaces the earlier one.
 
     Every variant is warmed up and compared, then all are timed in turn, round after round, so that
     what the device does meanwhile meets them alike. A variant that fails gets a row with its error.
+    Rows come before the first variant that starts slowly, and again, of all, at the end: where it
+    takes the section's time or its process with it, the others have been measured.
 
     Args:
         case: what to measure.
@@ -159,6 +163,7 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     prepared: list[_Prepared] = []
     expected: Tensors | None = None
+    timed = 0
     for variant in case.variants:
         head = {"operator": case.operator, "case": case.label, "variant": variant.name}
         rows[variant.name] = head
@@ -169,6 +174,10 @@ def measure(
         if setting.left < 0 and not variant.ours:
             head["skipped"] = "the section's time was up"
             continue
+        if variant.slow_start and not timed:
+            timed = len(prepared)
+            _time(prepared, rows, case.work, rates, watch, seconds / 2)
+            yield from (row for name, row in rows.items() if name != variant.name)
         try:
             results, peak = _warm_up(variant, watch)
         except Exception as error:  # whatever a rival raises must not stop the others
@@ -183,9 +192,25 @@ def measure(
         if distance is not None and not distance <= LARGEST_DISTANCE:
             head["error"] = f"differs from the reference by {distance:.2g} of its norm"
         prepared.append(_Prepared(variant, peak, distance))
-    expected = None
+    del expected
+    if len(prepared) > timed:
+        _time(prepared, rows, case.work, rates, watch, seconds)
+    prepared.clear()
+    _free(setting.device)
+    yield from rows.values()
+
+
+def _time(
+    prepared: Sequence[_Prepared],
+    rows: dict[str, dict[str, Any]],
+    work: Work,
+    rates: Rates,
+    watch: Stopwatch,
+    seconds: float,
+) -> None:
+    """Times all that is prepared, from the start, and fills in their rows."""
     _rounds(prepared, watch, seconds)
-    floor = case.work.floor(rates)
+    floor = work.floor(rates)
     for item in prepared:
         both = [a + b for a, b in zip(item.forward, item.backward, strict=True)]
         rows[item.variant.name] |= {
@@ -194,12 +219,10 @@ def measure(
             "both": asdict(Times.of(both)),
             "rounds": len(both),
             "floor": floor,
+            "moved_bytes": sum(work.moved_bytes),
             "peak_bytes": item.peak_bytes,
             "distance": item.distance,
         }
-    del prepared
-    _free(setting.device)
-    return list(rows.values())
 
 
 def _warm_up(variant: Variant, watch: Stopwatch) -> tuple[Tensors, int]:
@@ -231,6 +254,9 @@ def _distance(got: Tensors | None, expected: Tensors | None) -> float | None:
 
 def _rounds(prepared: Sequence[_Prepared], watch: Stopwatch, seconds: float) -> None:
     """Fills in the times: 5 to 50 rounds, as many as `seconds` allow."""
+    for item in prepared:
+        item.forward.clear()
+        item.backward.clear()
     end = time.monotonic() + seconds
     for count in range(50):
         if count >= 5 and time.monotonic() > end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
 import re
 import shutil
@@ -20,6 +21,23 @@ PACKAGES = (
     "liger-kernel",
     "cut-cross-entropy",
 )
+
+NEEDED = (
+    "torch",
+    "triton",
+    "numpy",
+    "pydantic",
+    "safetensors",
+    "pybind11",
+    "setuptools",
+    "pytest",
+)
+"""Modules without which some section fails."""
+
+
+def absent() -> list[str]:
+    """Which of `NEEDED` this interpreter does not find; none of them is imported."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
 def machine(root: Path) -> dict[str, str]:
@@ -53,8 +71,11 @@ def slug(name: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """What a command prints; empty where it is absent or fails."""
+    """What a command prints; empty where it is absent, fails or takes long."""
     if shutil.which(command[0]) is None:
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""

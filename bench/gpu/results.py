@@ -6,10 +6,10 @@
 
 A row of an operator has ``operator, case, variant`` and either ``skipped`` (the reason), or
 ``error``, or times ``forward, backward, both`` ({"ms", "p20", "p80"}) with ``floor`` ({"forward",
-"backward", "both", "bound"}, ms), ``peak_bytes``, ``distance`` from the reference and ``rounds``;
-also ``ours`` and ``note``. A row of the training step has ``both`` only, with ``users_per_s`` and
-``loss``. A row of the tests has ``tests`` ({"passed", "failed", "skipped"}) and ``failures``,
-their names.
+"backward", "both", "bound"}, ms), ``moved_bytes`` (what both directions must move at least),
+``peak_bytes``, ``distance`` from the reference and ``rounds``; also ``ours`` and ``note``. A row of
+the training step has ``both`` only, with ``users_per_s`` and ``loss``. A row of the tests has
+``tests`` ({"passed", "failed", "skipped"}), ``failures``, their names, and ``file``.
 """
 
 from __future__ import annotations
@@ -72,8 +72,12 @@ def _check_row(section: str, row: dict[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """(rows, rates) of what a section wrote, one JSON a line; a last line cut short is dropped."""
-    rows, rates = [], None
+    """(rows, rates) of what a section wrote, one JSON a line; a last line cut short is dropped.
+
+    A row that comes again, of the same variant or file, takes the place of the earlier one.
+    """
+    rows: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    rates = None
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             entry = json.loads(line)
@@ -82,5 +86,6 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         if "rates" in entry:
             rates = entry["rates"]
         else:
-            rows.append(entry)
-    return rows, rates
+            key = (entry.get(part) for part in ("operator", "case", "variant", "file"))
+            rows[tuple(key)] = entry
+    return list(rows.values()), rates

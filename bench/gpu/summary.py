@@ -1,4 +1,8 @@
-"""The table of a run: a line per variant, times beside ratios and shares of the floor."""
+"""The table of a run: a line per variant, times beside ratios and shares of the floor.
+
+The share of the floor is given for forward, backward and both; GB/s counts the bytes that both must
+move at least, over the time of both, so that padding and second reads make it lower, not higher.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ HEAD = (
     "p20-p80",
     "time / ours",
     "of the floor",
+    "GB/s",
     "peak MiB",
     "note",
 )
@@ -43,21 +48,25 @@ def _ours(rows: list[dict[str, Any]], row: dict[str, Any]) -> float | None:
 
 def _cells(row: dict[str, Any], ours: float | None) -> list[str]:
     note = row.get("note", "")
+    empty = [""] * (len(HEAD) - 3)
     if "skipped" in row:
-        return [row["variant"], *[""] * 7, f"skipped: {row['skipped']}"]
+        return [row["variant"], *empty, f"skipped: {row['skipped']}"]
     if "error" in row:
         what = "FAILED" if row["ours"] else "did not run"
         note = f"{what}: {row['error'].splitlines()[0][:120]}"
     if "both" not in row:
-        return [row["variant"], *[""] * 7, note]
+        return [row["variant"], *empty, note]
     both, floor = row["both"], row["floor"]
+    parts = [part for part in ("forward", "backward", "both") if part in row]
+    shares = " ".join(f"{floor[part] / row[part]['ms']:.0%}" for part in parts)
     return [
         row["variant"],
         *(_ms(row[part]["ms"]) if part in row else "" for part in ("forward", "backward")),
         _ms(both["ms"]),
         f"{_ms(both['p20'])}-{_ms(both['p80'])}",
         "" if ours is None else f"{both['ms'] / ours:.2f}",
-        f"{floor['both'] / both['ms']:.0%} ({floor['bound']})",
+        f"{shares} ({floor['bound']})",
+        f"{row['moved_bytes'] / both['ms'] / 1e6:,.0f}" if "moved_bytes" in row else "",
         f"{row['peak_bytes'] / MIB:,.0f}",
         note,
     ]
@@ -72,10 +81,12 @@ def states(results: dict[str, Any]) -> list[str]:
     said = []
     for name, section in results["sections"].items():
         text = f"{name}: {section['state']} in {section['seconds']:.0f} s"
-        for row in section["rows"]:
-            if "tests" in row:
-                text += ", " + ", ".join(f"{n} {kind}" for kind, n in row["tests"].items())
-                text += "".join(f"; FAILED {test}" for test in row["failures"])
+        tests = [row for row in section["rows"] if "tests" in row]
+        if tests:
+            kinds = ("passed", "failed", "skipped")
+            counts = [(sum(row["tests"].get(k, 0) for row in tests), k) for k in kinds]
+            text += ", " + ", ".join(f"{n} {kind}" for n, kind in counts)
+            text += "".join(f"; FAILED {test}" for row in tests for test in row["failures"])
         rates = section["rates"]
         if rates:
             text += (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -30,6 +30,15 @@ OPERATOR = "training step"
 OFFICIAL = "official code, fp16"
 
 
+@dataclass(frozen=True)
+class Entrant:
+    """One implementation: makes its step; `slow_start` as in `bench.gpu.case.Variant`."""
+
+    name: str
+    make: Callable[[], Step]
+    slow_start: bool = False
+
+
 @dataclass
 class _Run:
     name: str
@@ -45,44 +54,72 @@ def rows(setting: Setting, rates: Rates) -> Iterator[dict[str, Any]]:
     if setting.tiny:
         workload = Workload(users=4, width=32, steps=5, text_tokens=9, items=40)
     device = setting.device
-    steps: dict[str, Callable[[], Step]] = {
-        "ours, bf16": partial(engine_step, workload, device, "bf16"),
-        "reference, bf16": partial(reference_step, workload, setting, "reference"),
-        "tuned reference, bf16": partial(reference_step, workload, setting, "tuned"),
-        OFFICIAL: partial(official_step, workload, device),
-        "tuned reference, torch.compile, bf16": partial(
-            reference_step, workload, setting, "compiled"
+    entrants = [
+        Entrant("ours, bf16", partial(engine_step, workload, device, "bf16")),
+        Entrant("reference, bf16", partial(reference_step, workload, setting, "reference")),
+        Entrant("tuned reference, bf16", partial(reference_step, workload, setting, "tuned")),
+        Entrant(
+            "tuned reference, torch.compile, bf16",
+            partial(reference_step, workload, setting, "compiled"),
+            slow_start=True,
         ),
-    }
+    ]
     if device.type == "cuda":
-        steps["ours, fp16"] = partial(engine_step, workload, device, "fp16")
+        entrants.insert(1, Entrant("ours, fp16", partial(engine_step, workload, device, "fp16")))
     reason = missing(workload)
     if reason:
-        del steps[OFFICIAL]
         yield _head(workload, OFFICIAL) | {"skipped": reason}
-    yield from compare(workload, steps, setting, rates)
+    else:
+        entrants.insert(-1, Entrant(OFFICIAL, partial(official_step, workload, device)))
+    yield from compare(workload, entrants, setting, rates)
     if not setting.tiny:
         large = replace(workload, users=1024, items=20_000)
-        steps = {"ours, bf16": partial(engine_step, large, device, "bf16")}
-        yield from compare(large, steps, setting, rates)
+        alone = Entrant("ours, bf16", partial(engine_step, large, device, "bf16"))
+        yield from compare(large, [alone], setting, rates)
 
 
 def compare(
-    workload: Workload, makers: dict[str, Callable[[], Step]], setting: Setting, rates: Rates
+    workload: Workload, entrants: Sequence[Entrant], setting: Setting, rates: Rates
 ) -> Iterator[dict[str, Any]]:
-    """Warms every step up, then times them in turn; a step that fails gets a row with its error."""
-    runs = []
-    for name, make in makers.items():
-        head = _head(workload, name)
+    """Warms every step up, then times them in turn; a step that fails gets a row with its error.
+
+    Rows come as in `bench.gpu.case.measure`: before the first slow start, and of all at the end.
+    """
+    measured: dict[str, dict[str, Any]] = {}
+    runs: list[_Run] = []
+    timed = 0
+    for entrant in entrants:
+        head = measured[entrant.name] = _head(workload, entrant.name)
         if setting.left < 0 and not head["ours"]:
-            yield head | {"skipped": "the section's time was up"}
+            head["skipped"] = "the section's time was up"
             continue
+        if entrant.slow_start and not timed:
+            timed = len(runs)
+            _time(workload, runs, measured, setting, rates)
+            yield from (row for name, row in measured.items() if name != entrant.name)
         try:
-            runs.append(_prepared(name, make, setting.device))
+            runs.append(_prepared(entrant.name, entrant.make, setting.device))
         except Exception as error:  # whatever a rival raises must not stop the others
-            yield head | {"error": f"{type(error).__name__}: {error}"[:500]}
+            head["error"] = f"{type(error).__name__}: {error}"[:500]
             _free(setting.device)
+    if len(runs) > timed:
+        _time(workload, runs, measured, setting, rates)
+    runs.clear()
+    _free(setting.device)
+    yield from measured.values()
+
+
+def _time(
+    workload: Workload,
+    runs: Sequence[_Run],
+    measured: dict[str, dict[str, Any]],
+    setting: Setting,
+    rates: Rates,
+) -> None:
+    """Times all that is prepared, from the start, and fills in their rows."""
     rounds, block = (3, 1) if setting.tiny else (7, 4)
+    for run in runs:
+        run.milliseconds.clear()
     for _ in range(rounds):
         for run in runs:
             run.milliseconds.append(_block(run.step, block, setting.device))
@@ -90,7 +127,7 @@ def compare(
     needed = needed_work(workload.config, batch, batch.features).total
     floor = {"both": 1e3 * needed / rates.matmul_flop, "bound": "matmul"}
     for run in runs:
-        yield _head(workload, run.name) | {
+        measured[run.name] |= {
             "both": asdict(Times.of(run.milliseconds)),
             "rounds": rounds,
             "steps_per_round": block,
@@ -99,8 +136,6 @@ def compare(
             "peak_bytes": run.peak_bytes,
             "loss": run.loss,
         }
-    runs.clear()
-    _free(setting.device)
 
 
 def engine_step(workload: Workload, device: torch.device, precision: str) -> Step:

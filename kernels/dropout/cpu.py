@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
-from odmt_fast.kernels.dropout.reference import threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 
 DropoutArgument = tuple[int, float, int]
 """(threshold, scale of the kept values, address of the seed); address 0 = no dropout."""
@@ -16,7 +16,7 @@ def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
     """What the extension wants to know about dropout; `seed` must outlive the call."""
     if p == 0.0 or seed is None:
         return 0, 1.0, 0
-    return threshold(p), 1.0 / (1.0 - p), seed.data_ptr()
+    return threshold(p), kept_scale(p), seed.data_ptr()
 
 
 def apply(x: Tensor, p: float, seed: Tensor) -> Tensor:

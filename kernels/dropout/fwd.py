@@ -11,7 +11,7 @@ import triton.language as tl
 
 from odmt_fast.kernels.dropout.configs import REVIEWED, DropoutConfig, candidates
 from odmt_fast.kernels.dropout.philox import keep_of_quads
-from odmt_fast.kernels.dropout.reference import threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 
@@ -44,7 +44,7 @@ def dropout_fwd(x: torch.Tensor, p: float, seed: torch.Tensor) -> torch.Tensor:
             seed,
             n,
             threshold(p),
-            1.0 / (1.0 - p),
+            kept_scale(p),
             BLOCK_Q=config.block_quads,
             num_warps=config.num_warps,
         )

@@ -1,8 +1,6 @@
-"""dropout: checks, backend choice, autograd, and the custom op that torch.compile sees."""
+"""dropout: checks, backend choice, gradient."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +8,7 @@ from torch import Tensor
 from odmt_fast.kernels.dropout.reference import dropout_reference
 from odmt_fast.kernels.launch.backends import choose_backend
 from odmt_fast.kernels.launch.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.operator import Operator
 
 
 def dropout(x: Tensor, p: float, seed: Tensor | None) -> Tensor:
@@ -34,56 +33,36 @@ def dropout(x: Tensor, p: float, seed: Tensor | None) -> Tensor:
         return x
     if _backend(x) == "reference":
         return dropout_reference(x, p, seed)
-    if torch.compiler.is_compiling():
-        return _dropout_op(x, p, seed)
-    return _Dropout.apply(x, p, seed)  # type: ignore[no-untyped-call]
+    return _operator(x, seed, p)
 
 
 def _backend(x: Tensor) -> str:
     return choose_backend("dropout", x.device.type, x.dtype)
 
 
-def _apply(x: Tensor, p: float, seed: Tensor) -> Tensor:
+def _apply(x: Tensor, seed: Tensor, p: float) -> tuple[Tensor]:
     """The triton and cpu backends; the gradient of y is taken by the same function."""
-    if _backend(x) == "triton":
-        from odmt_fast.kernels.dropout.fwd import dropout_fwd
+    if _backend(x) == "cpu":
+        from odmt_fast.kernels.dropout import cpu
 
-        return dropout_fwd(x.contiguous(), p, seed)
-    from odmt_fast.kernels.dropout import cpu
+        return (cpu.apply(x.contiguous(), p, seed),)
+    from odmt_fast.kernels.dropout.fwd import dropout_fwd
 
-    return cpu.apply(x.contiguous(), p, seed)
-
-
-class _Dropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float, seed: Tensor) -> Tensor:
-        ctx.save_for_backward(seed)
-        ctx.p = p
-        return _apply(x, p, seed)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        return _apply(dy, ctx.p, *ctx.saved_tensors), None, None
+    return (dropout_fwd(x.contiguous(), p, seed),)
 
 
-@torch.library.custom_op("odmt_fast::dropout", mutates_args=())
-def _dropout_op(x: Tensor, p: float, seed: Tensor) -> Tensor:
-    return _apply(x, p, seed)
+def _like(x: Tensor, *_: object) -> tuple[Tensor]:
+    return (torch.empty_like(x, memory_format=torch.contiguous_format),)
 
 
-@_dropout_op.register_fake
-def _(x: Tensor, p: float, seed: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.p, seed = inputs
-    ctx.save_for_backward(seed)
-
-
-def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-    return _dropout_op(dy, ctx.p, *ctx.saved_tensors), None, None
-
-
-_dropout_op.register_autograd(_backward, setup_context=_setup_context)
+_operator = Operator(
+    name="dropout",
+    signature="Tensor x, Tensor seed, float p",
+    gradients=1,
+    keeps=(1,),
+    extras=0,
+    forward=_apply,
+    backward=_apply,
+    like=_like,
+    backward_like=_like,
+)

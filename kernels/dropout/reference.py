@@ -19,6 +19,11 @@ def threshold(p: float) -> int:
     return min(LOW, round(p * 2**32))
 
 
+def kept_scale(p: float) -> float:
+    """What a kept element is multiplied by."""
+    return 1.0 / (1.0 - p)
+
+
 def philox(counter: Tensor, seed: Tensor) -> Tensor:
     """Four random 32-bit words for each counter.
 
@@ -62,4 +67,4 @@ def dropout_reference(x: Tensor, p: float, seed: Tensor) -> Tensor:
     """x / (1 - p) where the element's flat index is kept, else 0; any shape, any float dtype."""
     first = torch.zeros((), dtype=torch.int64, device=x.device)
     keep = keep_mask(first, x.numel(), p, seed).view(x.shape)
-    return torch.where(keep, x * (1.0 / (1.0 - p)), torch.zeros_like(x))
+    return torch.where(keep, x * kept_scale(p), torch.zeros_like(x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from odmt_fast.kernels.packed_attention.fused import packed_self_attention
-from odmt_fast.kernels.packed_attention.op import packed_attention
+from odmt_fast.kernels.packed_attention.op import packed_attention, packed_self_attention
 
 __all__ = ["packed_attention", "packed_self_attention"]

@@ -7,6 +7,7 @@ import torch
 from odmt_fast.kernels.launch.aot import AotCase, meta
 from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 from odmt_fast.kernels.packed_attention.fwd import packed_attention_fwd
+from odmt_fast.kernels.packed_attention.problem import Problem
 
 SEED = meta(1, dtype=torch.int64)
 SMALL = (75, 86)  # 64 and 99 KB of shared memory
@@ -16,8 +17,9 @@ def _launch(tokens: int, d: int, longest: int, mask: str, dtype: torch.dtype, p:
     q, k, v = meta(tokens, 3, 2, d, dtype=dtype).unbind(1)
     dout, lse = meta(tokens, 2, d, dtype=dtype), meta(tokens, 2, dtype=torch.float32)
     cu = meta(723, dtype=torch.int32)
-    packed_attention_fwd(q, k, v, cu, longest, mask, d**-0.5, p, SEED)
-    packed_attention_bwd(dout, q, k, v, cu, longest, mask, d**-0.5, p, SEED, lse)
+    problem = Problem(q, k, v, cu, SEED, longest, mask, d**-0.5, p)
+    packed_attention_fwd(problem)
+    packed_attention_bwd(problem, dout, lse)
 
 
 def _case(

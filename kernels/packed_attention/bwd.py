@@ -15,8 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.reference import threshold
-from odmt_fast.kernels.launch.device import device_of, dot_precision, on_device_of
+from odmt_fast.kernels.launch.device import device_of, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 from odmt_fast.kernels.packed_attention.configs import (
     Backward,
@@ -24,6 +23,7 @@ from odmt_fast.kernels.packed_attention.configs import (
     backward_candidates,
     backward_tiles,
 )
+from odmt_fast.kernels.packed_attention.problem import Problem
 from odmt_fast.kernels.packed_attention.tile import (
     bounds,
     keep_pairs,
@@ -33,15 +33,17 @@ from odmt_fast.kernels.packed_attention.tile import (
     store_chunk,
 )
 
+Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 
 @triton.jit(do_not_specialize=["limit"])
 def packed_attention_bwd_kernel(
-    dout_ptr,
     q_ptr,
     k_ptr,
     v_ptr,
     cu_ptr,
     seed_ptr,
+    dout_ptr,
     lse_ptr,
     delta_ptr,  # fp32 [P, H]: written with dq, read where only dk and dv are formed
     dq_ptr,
@@ -144,78 +146,41 @@ def packed_attention_bwd_kernel(
 
 
 def packed_attention_bwd(
-    dout: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-    seed: torch.Tensor | None,
-    lse: torch.Tensor,
-    into: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    problem: Problem, dout: torch.Tensor, lse: torch.Tensor, into: Three | None = None
+) -> Three:
     """Launch; dout contiguous. Returns (dq, dk, dv): `into`, three tensors of equal strides with
     the last axis contiguous, or new ones.
     """
-    tokens, heads, d = q.shape
-    n = cu_seqlens.shape[0] - 1
-    dq, dk, dv = into or (
-        torch.empty((tokens, heads, d), dtype=q.dtype, device=q.device) for _ in range(3)
-    )
-    if dq.numel() == 0 or max_seqlen == 0:
+    q, longest = problem.q, problem.max_seqlen
+    dq, dk, dv = into or (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(3))
+    if problem.empty:
         return dq, dk, dv
-    device, size = device_of(q), q.element_size()
-    padded_head = max(16, triton.next_power_of_2(d))
     delta = torch.empty_like(lse)
 
     def launch_part(tile: Tile, compute_dq: bool, compute_dkv: bool) -> None:
         # Tiles of several segments are always whole: blocks of queries or keys cut one segment.
         whole = compute_dq and compute_dkv
-        segments = tile.segments(max_seqlen) if whole else 1
+        segments = tile.segments(longest) if whole else 1
         block = tile.block_n if compute_dkv else tile.block_m
         grid = (
-            triton.cdiv(n, segments),
-            heads,
-            1 if whole else triton.cdiv(max_seqlen, block),
+            triton.cdiv(problem.segments, segments),
+            q.shape[1],
+            1 if whole else triton.cdiv(longest, block),
         )
         packed_attention_bwd_kernel[grid](
+            *problem.inputs,
             dout,
-            q,
-            k,
-            v,
-            cu_seqlens,
-            seed,
             lse,
             delta,
             dq,
             dk,
             dv,
-            *q.stride()[:2],
-            *k.stride()[:2],
-            *v.stride()[:2],
+            *problem.strides,
             *dq.stride()[:2],
-            n,
-            scale,
-            threshold(p),
-            1.0 / (1.0 - p),
-            H=heads,
-            D=d,
-            MASK=mask,
-            DROPOUT=p > 0.0,
+            *problem.scalars,
+            **problem.constants(tile, segments),
             COMPUTE_DQ=compute_dq,
             COMPUTE_DKV=compute_dkv,
-            SEGMENTS=segments,
-            BLOCK_S=triton.next_power_of_2(segments + 1),
-            BLOCK_M=tile.block_m,
-            BLOCK_N=tile.block_n,
-            BLOCK_D=min(tile.block_d, padded_head),
-            BLOCK_O=min(tile.block_o, padded_head),
-            PRECISION=dot_precision(q),
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
         )
 
     def launch(tiles: Backward) -> None:
@@ -226,7 +191,7 @@ def packed_attention_bwd(
             launch_part(tiles.keys, False, True)
 
     with on_device_of(q):
-        reviewed = backward_tiles(device, size, max_seqlen)
-        key = f"packed_attention_bwd {q.dtype} L<={reviewed.queries.block_n} D={d} {mask} {p > 0.0}"
+        reviewed = backward_tiles(device_of(q), q.element_size(), longest)
+        key = problem.key("packed_attention_bwd", reviewed.queries.block_n)
         launch(tuned(key, reviewed, lambda: backward_candidates(reviewed), launch))
     return dq, dk, dv

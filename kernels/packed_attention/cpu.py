@@ -52,15 +52,15 @@ def forward(
     scale: float,
     p: float,
     seed: Tensor | None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(out [P, H, D], (lse [P, H],)); arguments of `op.packed_attention`, float32 or bfloat16."""
+) -> tuple[Tensor, Tensor]:
+    """(out [P, H, D], lse [P, H]); arguments of `op.packed_attention`, float32 or bfloat16."""
     tokens, heads, width = q.shape
     out = torch.empty((tokens, heads, width), dtype=q.dtype)
     lse = torch.empty((tokens, heads), dtype=torch.float32)
     cu_seqlens = cu_seqlens.contiguous()
     shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout_argument(p, seed))
     _C.packed_attention_forward(shape, _heads(q), _heads(k), _heads(v), _heads(out), lse.data_ptr())
-    return out, (lse,)
+    return out, lse
 
 
 def backward(
@@ -74,15 +74,14 @@ def backward(
     scale: float,
     p: float,
     seed: Tensor | None,
-    saved: tuple[Tensor, ...],
+    lse: Tensor,
     out: Three | None = None,
 ) -> Three:
     """(dq, dk, dv), written into `out` when given (say three views of the gradient of a fused qkv).
 
-    Args: those of `forward`, the gradient of its result and what it saved. The last axis of every
+    Args: those of `forward`, the gradient of its result and its lse. The last axis of every
     tensor is contiguous.
     """
-    (lse,) = saved
     tokens, heads, width = q.shape
     dq, dk, dv = out or (torch.empty((tokens, heads, width), dtype=q.dtype) for _ in range(3))
     cu_seqlens = cu_seqlens.contiguous()

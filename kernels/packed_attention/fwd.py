@@ -12,10 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.reference import threshold
-from odmt_fast.kernels.launch.device import device_of, dot_precision, on_device_of
+from odmt_fast.kernels.launch.device import device_of, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 from odmt_fast.kernels.packed_attention.configs import Tile, forward_candidates, forward_tile
+from odmt_fast.kernels.packed_attention.problem import Problem
 from odmt_fast.kernels.packed_attention.tile import (
     MASKED,
     bounds,
@@ -106,66 +106,32 @@ def packed_attention_fwd_kernel(
         store_chunk(p_out, b_out, o_q, H * D, m_q, i_d, D, BLOCK_O)
 
 
-def packed_attention_fwd(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-    seed: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch; see `op.packed_attention`. Returns (out, lse)."""
-    tokens, heads, d = q.shape
-    n = cu_seqlens.shape[0] - 1
-    out = torch.empty((tokens, heads, d), dtype=q.dtype, device=q.device)
-    lse = torch.empty((tokens, heads), dtype=torch.float32, device=q.device)
-    if out.numel() == 0 or max_seqlen == 0:
+def packed_attention_fwd(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """Launch. Returns (out, lse)."""
+    q, longest = problem.q, problem.max_seqlen
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    if problem.empty:
         return out, lse
-    device, size = device_of(q), q.element_size()
-    padded_head = max(16, triton.next_power_of_2(d))
 
     def launch(tile: Tile) -> None:
-        segments = tile.segments(max_seqlen)
+        segments = tile.segments(longest)
         grid = (
-            triton.cdiv(n, segments),
-            heads,
-            triton.cdiv(max_seqlen * segments, tile.block_m),
+            triton.cdiv(problem.segments, segments),
+            q.shape[1],
+            triton.cdiv(longest * segments, tile.block_m),
         )
         packed_attention_fwd_kernel[grid](
-            q,
-            k,
-            v,
-            cu_seqlens,
-            seed,
+            *problem.inputs,
             out,
             lse,
-            *q.stride()[:2],
-            *k.stride()[:2],
-            *v.stride()[:2],
-            n,
-            scale,
-            threshold(p),
-            1.0 / (1.0 - p),
-            H=heads,
-            D=d,
-            MASK=mask,
-            DROPOUT=p > 0.0,
-            SEGMENTS=segments,
-            BLOCK_S=triton.next_power_of_2(segments + 1),
-            BLOCK_M=tile.block_m,
-            BLOCK_N=tile.block_n,
-            BLOCK_D=min(tile.block_d, padded_head),
-            BLOCK_O=min(tile.block_o, padded_head),
-            PRECISION=dot_precision(q),
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
+            *problem.strides,
+            *problem.scalars,
+            **problem.constants(tile, segments),
         )
 
     with on_device_of(q):
-        reviewed = forward_tile(device, size, max_seqlen)
-        key = f"packed_attention_fwd {q.dtype} L<={reviewed.block_n} D={d} {mask} {p > 0.0}"
+        reviewed = forward_tile(device_of(q), q.element_size(), longest)
+        key = problem.key("packed_attention_fwd", reviewed.block_n)
         launch(tuned(key, reviewed, lambda: forward_candidates(reviewed), launch))
     return out, lse

@@ -1,4 +1,4 @@
-"""packed_attention: checks, backend choice, autograd, and the custom ops torch.compile sees."""
+"""packed_attention, and packed_self_attention of one fused tensor: checks, backend, gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor
 from odmt_fast.kernels.launch.backends import TRITON_DTYPES, choose_backend
 from odmt_fast.kernels.launch.checks import check_dropout, check_floating
 from odmt_fast.kernels.launch.device import device_of
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.packed_attention import configs
+from odmt_fast.kernels.packed_attention.problem import Problem
 from odmt_fast.kernels.packed_attention.reference import packed_attention_reference
 from odmt_fast.kernels.packed_attention.segments import check_segments
 
@@ -19,7 +21,6 @@ MASKS = ("id_aware", "full", "causal")
 LARGEST_HEAD = 768
 
 Three = tuple[Tensor, Tensor, Tensor]
-Saved = tuple[Tensor, ...]
 
 
 def packed_attention(
@@ -58,19 +59,42 @@ def packed_attention(
     Source: official model/modules.py, class MultiHeadedAttention; mask of
     model/model.py, `version="v1"`.
     """
-    check_attention(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
+    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
     if _backend(q, max_seqlen) == "reference":
         return packed_attention_reference(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
-    if torch.compiler.is_compiling():
-        return _forward_op(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout)[0]
-    return _PackedAttention.apply(  # type: ignore[no-untyped-call]
-        q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout
-    )
+    return _operator(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
 
 
-def check_attention(
+def packed_self_attention(
+    qkv: Tensor,
+    cu_seqlens: Tensor,
+    *,
+    max_seqlen: int,
+    mask: str,
+    scale: float,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:
+    """`packed_attention` of the three slices of qkv [P, 3, H, D]; arguments and errors as there.
+
+    q, k and v lie in one tensor, as one projection makes them. Splitting it outside would cost
+    autograd a copy of all three gradients to join them again; here they are written where they
+    belong.
+    """
+    if qkv.dim() != 4 or qkv.shape[1] != 3:
+        raise ValueError(f"packed_self_attention: qkv must be [P, 3, H, D], got {list(qkv.shape)}")
+    q, k, v = qkv.unbind(1)
+    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
+    if _backend(q, max_seqlen) == "reference":
+        return packed_attention_reference(
+            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
+        )
+    return _self_operator(qkv, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
+
+
+def _check(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -110,12 +134,7 @@ def _backend(q: Tensor, max_seqlen: int) -> str:
     return choose_backend(OP, q.device.type, q.dtype, limit)
 
 
-def runs_reference(q: Tensor, max_seqlen: int) -> bool:
-    """Whether the reference, with torch's own autograd, computes q's attention."""
-    return _backend(q, max_seqlen) == "reference"
-
-
-def forward_of_backend(
+def _forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -125,149 +144,84 @@ def forward_of_backend(
     mask: str,
     scale: float,
     p: float,
-) -> tuple[Tensor, Saved]:
-    """(out, what the backward of the same backend wants back); for triton that is (lse [P, H],)."""
-    if _backend(q, max_seqlen) == "triton":
-        from odmt_fast.kernels.packed_attention.fwd import packed_attention_fwd
+) -> tuple[Tensor, Tensor]:
+    """(out, lse [P, H] fp32) of the triton and cpu backends."""
+    if _backend(q, max_seqlen) == "cpu":
+        from odmt_fast.kernels.packed_attention import cpu
 
-        out, lse = packed_attention_fwd(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
-        return out, (lse,)
-    from odmt_fast.kernels.packed_attention import cpu
+        return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
+    from odmt_fast.kernels.packed_attention.fwd import packed_attention_fwd
 
-    return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
+    return packed_attention_fwd(Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p))
 
 
-def backward_of_backend(
+def _backward(
     dout: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
     seed: Tensor | None,
-    saved: Saved,
+    lse: Tensor,
     max_seqlen: int,
     mask: str,
     scale: float,
     p: float,
+    *,
     into: Three | None = None,
 ) -> Three:
     """(dq, dk, dv), in the three tensors `into` when given: of equal strides, last axis 1."""
     dout = dout.contiguous()
-    if _backend(q, max_seqlen) == "triton":
-        from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
+    if _backend(q, max_seqlen) == "cpu":
+        from odmt_fast.kernels.packed_attention import cpu
 
-        return packed_attention_bwd(
-            dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved[0], into
-        )
-    from odmt_fast.kernels.packed_attention import cpu
+        return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, lse, into)
+    from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 
-    return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, saved, into)
-
-
-class _PackedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens: Tensor,
-        seed: Tensor | None,
-        *settings: Any,
-    ) -> Tensor:
-        out, saved = forward_of_backend(q, k, v, cu_seqlens, seed, *settings)
-        ctx.save_for_backward(q, k, v, cu_seqlens, seed, *saved)
-        ctx.settings = settings
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, cu_seqlens, seed, *saved = ctx.saved_tensors
-        grads = backward_of_backend(dout, q, k, v, cu_seqlens, seed, tuple(saved), *ctx.settings)
-        return *grads, None, None, None, None, None, None
+    problem = Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
+    return packed_attention_bwd(problem, dout, lse, into)
 
 
-@torch.library.custom_op("odmt_fast::packed_attention", mutates_args=())
-def _forward_op(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> tuple[Tensor, Tensor]:
-    out, saved = forward_of_backend(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
-    if _backend(q, max_seqlen) == "triton":
-        return out, saved[0]
-    # A graph wants one signature: what the cpu backend saves is formed again in its backward.
-    return out, out.new_zeros(q.shape[:2], dtype=torch.float32)
-
-
-@_forward_op.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> tuple[Tensor, Tensor]:
+def _like(q: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
 
 
-@torch.library.custom_op("odmt_fast::packed_attention_backward", mutates_args=())
-def _backward_op(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    lse: Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    saved: Saved = (lse,)
-    if _backend(q, max_seqlen) != "triton":
-        saved = forward_of_backend(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
-    return backward_of_backend(dout, q, k, v, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
+SETTINGS = "SymInt max_seqlen, str mask, float scale, float p"
+
+_operator = Operator(
+    name="packed_attention",
+    signature=f"Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? seed, {SETTINGS}",
+    gradients=3,
+    keeps=(0, 1, 2, 3, 4),
+    extras=1,
+    forward=_forward,
+    backward=_backward,
+    like=_like,
+    backward_like=lambda dout, q, *_: tuple(q.new_empty(q.shape) for _ in range(3)),
+)
 
 
-@_backward_op.register_fake
-def _(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    lse: Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> Three:
-    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
+def _self_forward(qkv: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    q, k, v = qkv.unbind(1)
+    return _forward(q, k, v, *rest)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:5], output[1])
-    ctx.settings = inputs[5:]
+def _self_backward(dout: Tensor, qkv: Tensor, *rest: Any) -> tuple[Tensor]:
+    dqkv = torch.empty(qkv.shape, dtype=qkv.dtype, device=qkv.device)
+    q, k, v = qkv.unbind(1)
+    dq, dk, dv = dqkv.unbind(1)
+    _backward(dout, q, k, v, *rest, into=(dq, dk, dv))
+    return (dqkv,)
 
 
-def _backward_of_op(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _backward_op(dout, *ctx.saved_tensors, *ctx.settings)
-    return *grads, None, None, None, None, None, None
-
-
-_forward_op.register_autograd(_backward_of_op, setup_context=_setup_context)
+_self_operator = Operator(
+    name="packed_self_attention",
+    signature=f"Tensor qkv, Tensor cu_seqlens, Tensor? seed, {SETTINGS}",
+    gradients=1,
+    keeps=(0, 1, 2),
+    extras=1,
+    forward=_self_forward,
+    backward=_self_backward,
+    like=lambda qkv, *_: _like(qkv[:, 0]),
+    backward_like=lambda dout, qkv, *_: (qkv.new_empty(qkv.shape),),
+)

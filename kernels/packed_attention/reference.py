@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.reference import keep_mask
+from odmt_fast.kernels.dropout.reference import keep_mask, kept_scale
 from odmt_fast.kernels.packed_attention.segments import (
     LONGEST_SEGMENT,
     packed_index,
@@ -50,6 +50,6 @@ def packed_attention_reference(
         heads = torch.arange(q.shape[2], device=q.device).view(1, -1, 1)
         first = (token.unsqueeze(1) * q.shape[2] + heads) * LONGEST_SEGMENT
         keep = keep_mask(first, max_seqlen, dropout, seed)
-        probabilities = probabilities * keep * (1.0 / (1.0 - dropout))
+        probabilities = probabilities * keep * kept_scale(dropout)
     out = torch.einsum("nhij,njhd->nihd", probabilities, v)
     return out.flatten(0, 1)[packed_index(cu_seqlens, max_seqlen, tokens)]

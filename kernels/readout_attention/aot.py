@@ -7,6 +7,7 @@ import torch
 from odmt_fast.kernels.launch.aot import AotCase, meta
 from odmt_fast.kernels.readout_attention.bwd import readout_attention_bwd
 from odmt_fast.kernels.readout_attention.fwd import readout_attention_fwd
+from odmt_fast.kernels.readout_attention.problem import Problem
 
 SEED = meta(1, dtype=torch.int64)
 SMALL = (75, 86)  # 64 and 99 KB of shared memory
@@ -16,10 +17,9 @@ def _launch(longest: int, dtype: torch.dtype, p: float) -> None:
     queries, hidden = meta(722, 3, 2, 768, dtype=dtype), meta(722 * 69, 768, dtype=dtype)
     lse = meta(722, 3, 2, dtype=torch.float32)
     cu = meta(723, dtype=torch.int32)
-    readout_attention_fwd(queries, hidden, cu, longest, "id_aware", 384**-0.5, p, SEED)
-    readout_attention_bwd(
-        queries, queries, hidden, cu, longest, "id_aware", 384**-0.5, p, SEED, lse
-    )
+    problem = Problem(queries, hidden, cu, SEED, longest, "id_aware", 384**-0.5, p)
+    readout_attention_fwd(problem)
+    readout_attention_bwd(problem, queries, lse)
 
 
 def _case(

@@ -14,15 +14,10 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.reference import threshold
-from odmt_fast.kernels.launch.device import device_of, dot_precision, on_device_of
+from odmt_fast.kernels.launch.device import device_of, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
-from odmt_fast.kernels.readout_attention.configs import (
-    Tile,
-    backward_tile,
-    candidates,
-    padded_rows,
-)
+from odmt_fast.kernels.readout_attention.configs import Tile, backward_tile, candidates
+from odmt_fast.kernels.readout_attention.problem import Problem
 from odmt_fast.kernels.readout_attention.tile import (
     keep_keys,
     load_chunk,
@@ -33,11 +28,11 @@ from odmt_fast.kernels.readout_attention.tile import (
 
 @triton.jit(do_not_specialize=["limit"])
 def readout_attention_bwd_kernel(
-    dout_ptr,
     query_ptr,
     hidden_ptr,
     cu_ptr,
     seed_ptr,
+    dout_ptr,
     lse_ptr,
     dquery_ptr,
     dhidden_ptr,
@@ -99,56 +94,30 @@ def readout_attention_bwd_kernel(
 
 
 def readout_attention_bwd(
-    dout: torch.Tensor,
-    queries: torch.Tensor,
-    hidden: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-    seed: torch.Tensor | None,
-    lse: torch.Tensor,
+    problem: Problem, dout: torch.Tensor, lse: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch; dout and queries contiguous. Returns (dqueries, dhidden)."""
-    segments, readouts, heads, d = queries.shape
+    """Launch; dout contiguous. Returns (dqueries, dhidden)."""
+    queries, hidden = problem.queries, problem.hidden
     dqueries = torch.empty_like(queries)
     dhidden = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
     if queries.numel() == 0:
         return dqueries, dhidden.zero_()
-    device, size = device_of(queries), queries.element_size()
-    rows, padded_d = readouts * heads, max(16, triton.next_power_of_2(d))
-    block_r = padded_rows(rows)
 
     def launch(tile: Tile) -> None:
-        readout_attention_bwd_kernel[(segments,)](
+        readout_attention_bwd_kernel[(queries.shape[0],)](
+            *problem.inputs,
             dout,
-            queries,
-            hidden,
-            cu_seqlens,
-            seed,
             lse,
             dqueries,
             dhidden,
-            hidden.stride(0),
-            scale,
-            threshold(p),
-            1.0 / (1.0 - p),
-            ROWS=rows,
-            H=heads,
-            D=d,
-            MASK=mask,
-            DROPOUT=p > 0.0,
-            BLOCK_R=block_r,
-            BLOCK_N=tile.block_n,
-            BLOCK_D=min(tile.block_d, padded_d),
-            PRECISION=dot_precision(queries),
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
+            *problem.scalars,
+            **problem.constants(tile),
         )
 
     with on_device_of(queries):
-        reviewed = backward_tile(device, size, max_seqlen, block_r)
-        key = f"readout_attention_bwd {queries.dtype} L<={reviewed.block_n} {mask} {p > 0.0}"
+        reviewed = backward_tile(
+            device_of(queries), queries.element_size(), problem.max_seqlen, problem.block_r
+        )
+        key = problem.key("readout_attention_bwd", reviewed.block_n)
         launch(tuned(key, reviewed, lambda: candidates(reviewed), launch))
     return dqueries, dhidden

@@ -21,8 +21,8 @@ def forward(
     scale: float,
     p: float,
     seed: Tensor | None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(out [U, R, H, d], (lse [U, R, H],)); arguments of `op.readout_attention`, contiguous."""
+) -> tuple[Tensor, Tensor]:
+    """(out [U, R, H, d], lse [U, R, H]); arguments of `op.readout_attention`, contiguous."""
     _, readouts, heads, d = queries.shape
     out = torch.empty_like(queries)
     lse = torch.empty(queries.shape[:3], dtype=torch.float32)
@@ -31,7 +31,7 @@ def forward(
     _C.readout_attention_forward(
         shape, readouts, queries.data_ptr(), hidden.data_ptr(), out.data_ptr(), lse.data_ptr()
     )
-    return out, (lse,)
+    return out, lse
 
 
 def backward(
@@ -44,10 +44,9 @@ def backward(
     scale: float,
     p: float,
     seed: Tensor | None,
-    saved: tuple[Tensor, ...],
+    lse: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """(dqueries, dhidden) of `forward`, contiguous; dhidden gathers both uses of a state."""
-    (lse,) = saved
     _, readouts, heads, d = queries.shape
     dqueries, dhidden = torch.empty_like(queries), torch.empty_like(hidden)
     cu_seqlens = cu_seqlens.contiguous()

@@ -11,15 +11,10 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.reference import threshold
-from odmt_fast.kernels.launch.device import device_of, dot_precision, on_device_of
+from odmt_fast.kernels.launch.device import device_of, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
-from odmt_fast.kernels.readout_attention.configs import (
-    Tile,
-    candidates,
-    forward_tile,
-    padded_rows,
-)
+from odmt_fast.kernels.readout_attention.configs import Tile, candidates, forward_tile
+from odmt_fast.kernels.readout_attention.problem import Problem
 from odmt_fast.kernels.readout_attention.tile import (
     MASKED,
     keep_keys,
@@ -84,53 +79,23 @@ def readout_attention_fwd_kernel(
         store_chunk(out_ptr + i_segment * ROWS * D, b_out, o_row, m_row, i_d, D, BLOCK_D)
 
 
-def readout_attention_fwd(
-    queries: torch.Tensor,
-    hidden: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-    seed: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch; queries contiguous; see `op.readout_attention`. Returns (out, lse)."""
-    segments, readouts, heads, d = queries.shape
+def readout_attention_fwd(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """Launch. Returns (out, lse)."""
+    queries = problem.queries
     out = torch.empty_like(queries)
-    lse = torch.empty((segments, readouts, heads), dtype=torch.float32, device=queries.device)
+    lse = torch.empty(queries.shape[:3], dtype=torch.float32, device=queries.device)
     if out.numel() == 0:
         return out, lse
-    device, size = device_of(queries), queries.element_size()
-    rows, padded_d = readouts * heads, max(16, triton.next_power_of_2(d))
-    block_r = padded_rows(rows)
 
     def launch(tile: Tile) -> None:
-        readout_attention_fwd_kernel[(segments,)](
-            queries,
-            hidden,
-            cu_seqlens,
-            seed,
-            out,
-            lse,
-            hidden.stride(0),
-            scale,
-            threshold(p),
-            1.0 / (1.0 - p),
-            ROWS=rows,
-            H=heads,
-            D=d,
-            MASK=mask,
-            DROPOUT=p > 0.0,
-            BLOCK_R=block_r,
-            BLOCK_N=tile.block_n,
-            BLOCK_D=min(tile.block_d, padded_d),
-            PRECISION=dot_precision(queries),
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
+        readout_attention_fwd_kernel[(queries.shape[0],)](
+            *problem.inputs, out, lse, *problem.scalars, **problem.constants(tile)
         )
 
     with on_device_of(queries):
-        reviewed = forward_tile(device, size, max_seqlen, block_r)
-        key = f"readout_attention_fwd {queries.dtype} L<={reviewed.block_n} {mask} {p > 0.0}"
+        reviewed = forward_tile(
+            device_of(queries), queries.element_size(), problem.max_seqlen, problem.block_r
+        )
+        key = problem.key("readout_attention_fwd", reviewed.block_n)
         launch(tuned(key, reviewed, lambda: candidates(reviewed), launch))
     return out, lse

@@ -1,8 +1,6 @@
-"""readout_attention: checks, backend choice, autograd, and the custom ops torch.compile sees."""
+"""readout_attention: checks, backend choice, gradient."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,17 +8,16 @@ from torch import Tensor
 from odmt_fast.kernels.launch.backends import TRITON_DTYPES, choose_backend
 from odmt_fast.kernels.launch.checks import check_dropout, check_floating
 from odmt_fast.kernels.launch.device import device_of
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.packed_attention.segments import check_segments
 from odmt_fast.kernels.readout_attention import configs
+from odmt_fast.kernels.readout_attention.problem import Problem
 from odmt_fast.kernels.readout_attention.reference import readout_attention_reference
 
 OP = "readout_attention"
 MASKS = ("id_aware", "full")
 MOST_ROWS = 32  # readouts * heads of a segment form one tile of the Triton kernels
 LARGEST_WIDTH = 8192
-
-Two = tuple[Tensor, Tensor]
-Saved = tuple[Tensor, ...]
 
 
 def readout_attention(
@@ -66,11 +63,7 @@ def readout_attention(
         return readout_attention_reference(
             queries, hidden, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
-    if torch.compiler.is_compiling():
-        return _forward_op(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout)[0]
-    return _ReadoutAttention.apply(  # type: ignore[no-untyped-call]
-        queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout
-    )
+    return _operator(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
 
 
 def _check(
@@ -132,19 +125,18 @@ def _forward(
     mask: str,
     scale: float,
     p: float,
-) -> tuple[Tensor, Saved]:
-    """(out, what the backward of the same backend wants back); triton: (lse [U, R, H],)."""
+) -> tuple[Tensor, Tensor]:
+    """(out, lse [U, R, H] fp32) of the triton and cpu backends."""
     queries = queries.contiguous()
-    if _backend(queries, max_seqlen) == "triton":
-        from odmt_fast.kernels.readout_attention.fwd import readout_attention_fwd
+    if _backend(queries, max_seqlen) == "cpu":
+        from odmt_fast.kernels.readout_attention import cpu
 
-        out, lse = readout_attention_fwd(
-            queries, hidden, cu_seqlens, max_seqlen, mask, scale, p, seed
-        )
-        return out, (lse,)
-    from odmt_fast.kernels.readout_attention import cpu
+        hidden = hidden.contiguous()
+        return cpu.forward(queries, hidden, cu_seqlens, max_seqlen, mask, scale, p, seed)
+    from odmt_fast.kernels.readout_attention.fwd import readout_attention_fwd
 
-    return cpu.forward(queries, hidden.contiguous(), cu_seqlens, max_seqlen, mask, scale, p, seed)
+    problem = Problem(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)
+    return readout_attention_fwd(problem)
 
 
 def _backward(
@@ -153,125 +145,48 @@ def _backward(
     hidden: Tensor,
     cu_seqlens: Tensor,
     seed: Tensor | None,
-    saved: Saved,
+    lse: Tensor,
     max_seqlen: int,
     mask: str,
     scale: float,
     p: float,
-) -> Two:
+) -> tuple[Tensor, Tensor]:
     dout, queries = dout.contiguous(), queries.contiguous()
-    if _backend(queries, max_seqlen) == "triton":
-        from odmt_fast.kernels.readout_attention.bwd import readout_attention_bwd
+    if _backend(queries, max_seqlen) == "cpu":
+        from odmt_fast.kernels.readout_attention import cpu
 
-        return readout_attention_bwd(
-            dout, queries, hidden, cu_seqlens, max_seqlen, mask, scale, p, seed, saved[0]
+        hidden = hidden.contiguous()
+        return cpu.backward(
+            dout, queries, hidden, cu_seqlens, max_seqlen, mask, scale, p, seed, lse
         )
-    from odmt_fast.kernels.readout_attention import cpu
+    from odmt_fast.kernels.readout_attention.bwd import readout_attention_bwd
 
-    hidden = hidden.contiguous()
-    return cpu.backward(dout, queries, hidden, cu_seqlens, max_seqlen, mask, scale, p, seed, saved)
-
-
-class _ReadoutAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        hidden: Tensor,
-        cu_seqlens: Tensor,
-        seed: Tensor | None,
-        *settings: Any,
-    ) -> Tensor:
-        out, saved = _forward(queries, hidden, cu_seqlens, seed, *settings)
-        ctx.save_for_backward(queries, hidden, cu_seqlens, seed, *saved)
-        ctx.settings = settings
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        queries, hidden, cu_seqlens, seed, *saved = ctx.saved_tensors
-        grads = _backward(dout, queries, hidden, cu_seqlens, seed, tuple(saved), *ctx.settings)
-        return *grads, None, None, None, None, None, None
+    problem = Problem(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)
+    return readout_attention_bwd(problem, dout, lse)
 
 
-@torch.library.custom_op("odmt_fast::readout_attention", mutates_args=())
-def _forward_op(
-    queries: Tensor,
-    hidden: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
+def _like(queries: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    lse = queries.new_empty(queries.shape[:3], dtype=torch.float32)
+    return queries.new_empty(queries.shape), lse
+
+
+def _backward_like(
+    dout: Tensor, queries: Tensor, hidden: Tensor, *_: object
 ) -> tuple[Tensor, Tensor]:
-    out, saved = _forward(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)
-    if _backend(queries, max_seqlen) == "triton":
-        return out, saved[0]
-    # A graph wants one signature: what the cpu backend saves is formed again in its backward.
-    return out, out.new_zeros(queries.shape[:3], dtype=torch.float32)
-
-
-@_forward_op.register_fake
-def _(
-    queries: Tensor,
-    hidden: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> tuple[Tensor, Tensor]:
-    out = queries.new_empty(queries.shape)
-    return out, queries.new_empty(queries.shape[:3], dtype=torch.float32)
-
-
-@torch.library.custom_op("odmt_fast::readout_attention_backward", mutates_args=())
-def _backward_op(
-    dout: Tensor,
-    queries: Tensor,
-    hidden: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    lse: Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> tuple[Tensor, Tensor]:
-    saved: Saved = (lse,)
-    if _backend(queries, max_seqlen) != "triton":
-        saved = _forward(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, p)[1]
-    return _backward(dout, queries, hidden, cu_seqlens, seed, saved, max_seqlen, mask, scale, p)
-
-
-@_backward_op.register_fake
-def _(
-    dout: Tensor,
-    queries: Tensor,
-    hidden: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    lse: Tensor,
-    max_seqlen: int,
-    mask: str,
-    scale: float,
-    p: float,
-) -> Two:
     return queries.new_empty(queries.shape), hidden.new_empty(hidden.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:4], output[1])
-    ctx.settings = inputs[4:]
-
-
-def _backward_of_op(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _backward_op(dout, *ctx.saved_tensors, *ctx.settings)
-    return *grads, None, None, None, None, None, None
-
-
-_forward_op.register_autograd(_backward_of_op, setup_context=_setup_context)
+_operator = Operator(
+    name="readout_attention",
+    signature=(
+        "Tensor queries, Tensor hidden, Tensor cu_seqlens, Tensor? seed, "
+        "SymInt max_seqlen, str mask, float scale, float p"
+    ),
+    gradients=2,
+    keeps=(0, 1, 2, 3),
+    extras=1,
+    forward=_forward,
+    backward=_backward,
+    like=_like,
+    backward_like=_backward_like,
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.reference import keep_mask
+from odmt_fast.kernels.dropout.reference import keep_mask, kept_scale
 from odmt_fast.kernels.packed_attention.segments import LONGEST_SEGMENT, padded_index
 
 
@@ -41,5 +41,5 @@ def readout_attention_reference(
         rows = torch.arange(segments * readouts * heads, device=queries.device)
         first = rows.view(segments, readouts, heads) * LONGEST_SEGMENT
         keep = keep_mask(first, max_seqlen, dropout, seed)
-        probabilities = probabilities * keep * (1.0 / (1.0 - dropout))
+        probabilities = probabilities * keep * kept_scale(dropout)
     return torch.einsum("urhj,ujd->urhd", probabilities, states)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from odmt_fast.kernels.dropout.philox import keep_of_elements, keep_of_quads
-from odmt_fast.kernels.dropout.reference import threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 from odmt_fast.kernels.residual_norm.configs import RowConfig, candidates, reviewed
@@ -112,7 +112,7 @@ def residual_norm_fwd(
             rows // groups,
             eps,
             threshold(p),
-            1.0 / (1.0 - p),
+            kept_scale(p),
             D=d,
             DROPOUT=p > 0.0,
             BLOCK_R=config.block_rows,

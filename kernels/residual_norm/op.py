@@ -1,14 +1,13 @@
-"""residual_norm: checks, backend choice, autograd, and the custom ops torch.compile sees."""
+"""residual_norm: checks, backend choice, gradient."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from odmt_fast.kernels.launch.backends import choose_backend
 from odmt_fast.kernels.launch.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.residual_norm.reference import residual_norm_reference
 
 OP = "residual_norm"
@@ -51,11 +50,7 @@ def residual_norm(
     _check(x, residual, weight, bias, dropout, seed)
     if _backend(x) == "reference":
         return residual_norm_reference(x, residual, weight, bias, eps, dropout, seed)
-    if torch.compiler.is_compiling():
-        return _forward_op(x, residual, weight, bias, seed, eps, dropout)[0]
-    return _ResidualNorm.apply(  # type: ignore[no-untyped-call]
-        x, residual, weight, bias, seed, eps, dropout
-    )
+    return _operator(x, residual, weight, bias, seed, eps, dropout)
 
 
 def _check(
@@ -109,127 +104,59 @@ def _forward(
 ) -> Four:
     """(out, total, mean, rstd) of the triton and cpu backends; total = residual + dropout(x)."""
     x, residual, weight, bias = (t.contiguous() for t in (x, residual, weight, bias))
-    if _backend(x) == "triton":
-        from odmt_fast.kernels.residual_norm.fwd import residual_norm_fwd
+    if _backend(x) == "cpu":
+        from odmt_fast.kernels.residual_norm import cpu
 
-        return residual_norm_fwd(x, residual, weight, bias, eps, p, seed)
-    from odmt_fast.kernels.residual_norm import cpu
+        return cpu.forward(x, residual, weight, bias, eps, p, seed)
+    from odmt_fast.kernels.residual_norm.fwd import residual_norm_fwd
 
-    return cpu.forward(x, residual, weight, bias, eps, p, seed)
+    return residual_norm_fwd(x, residual, weight, bias, eps, p, seed)
 
 
 def _backward(
     dout: Tensor,
+    weight: Tensor,
+    seed: Tensor | None,
     total: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    weight: Tensor,
-    seed: Tensor | None,
+    eps: float,
     p: float,
 ) -> Four:
     """(dx, dresidual, dweight, dbias); without dropout dx and dresidual may be one tensor."""
     dout, weight = dout.contiguous(), weight.contiguous()
-    if _backend(total) == "triton":
-        from odmt_fast.kernels.residual_norm.bwd import residual_norm_bwd
+    if _backend(total) == "cpu":
+        from odmt_fast.kernels.residual_norm import cpu
 
-        return residual_norm_bwd(dout, total, mean, rstd, weight, p, seed)
-    from odmt_fast.kernels.residual_norm import cpu
+        return cpu.backward(dout, total, mean, rstd, weight, p, seed)
+    from odmt_fast.kernels.residual_norm.bwd import residual_norm_bwd
 
-    return cpu.backward(dout, total, mean, rstd, weight, p, seed)
-
-
-class _ResidualNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        seed: Tensor | None,
-        eps: float,
-        p: float,
-    ) -> Tensor:
-        out, total, mean, rstd = _forward(x, residual, weight, bias, seed, eps, p)
-        ctx.save_for_backward(total, mean, rstd, weight, seed)
-        ctx.p = p
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        total, mean, rstd, weight, seed = ctx.saved_tensors
-        return *_backward(dout, total, mean, rstd, weight, seed, ctx.p), None, None, None
+    return residual_norm_bwd(dout, total, mean, rstd, weight, p, seed)
 
 
-@torch.library.custom_op("odmt_fast::residual_norm", mutates_args=())
-def _forward_op(
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    seed: Tensor | None,
-    eps: float,
-    p: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _forward(x, residual, weight, bias, seed, eps, p)
-
-
-@_forward_op.register_fake
-def _(
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    seed: Tensor | None,
-    eps: float,
-    p: float,
-) -> Four:
+def _like(x: Tensor, *_: object) -> Four:
     out = x.new_empty(x.shape)
     statistic = x.new_empty(x.shape[0], dtype=torch.float32)
     return out, torch.empty_like(out), statistic, torch.empty_like(statistic)
 
 
-@torch.library.custom_op("odmt_fast::residual_norm_backward", mutates_args=())
-def _backward_op(
-    dout: Tensor,
-    total: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor,
-    seed: Tensor | None,
-    p: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dx, dresidual, dweight, dbias = _backward(dout, total, mean, rstd, weight, seed, p)
-    # Two outputs of an op may not share memory.
-    return dx.clone() if dx is dresidual else dx, dresidual, dweight, dbias
-
-
-@_backward_op.register_fake
-def _(
-    dout: Tensor,
-    total: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor,
-    seed: Tensor | None,
-    p: float,
+def _backward_like(
+    dout: Tensor, weight: Tensor, seed: Tensor | None, total: Tensor, *_: object
 ) -> Four:
     dx, dweight = total.new_empty(total.shape), weight.new_empty(weight.shape)
     return dx, torch.empty_like(dx), dweight, torch.empty_like(dweight)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Four) -> None:
-    _, _, weight, _, seed, _, ctx.p = inputs
-    _, total, mean, rstd = output
-    ctx.mark_non_differentiable(total, mean, rstd)
-    ctx.save_for_backward(total, mean, rstd, weight, seed)
-
-
-def _backward_of_op(ctx: Any, dout: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    total, mean, rstd, weight, seed = ctx.saved_tensors
-    grads = _backward_op(dout, total, mean, rstd, weight, seed, ctx.p)
-    return *grads, None, None, None
-
-
-_forward_op.register_autograd(_backward_of_op, setup_context=_setup_context)
+_operator = Operator(
+    name="residual_norm",
+    signature=(
+        "Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor? seed, float eps, float p"
+    ),
+    gradients=4,
+    keeps=(2, 4),
+    extras=3,
+    forward=_forward,
+    backward=_backward,
+    like=_like,
+    backward_like=_backward_like,
+)

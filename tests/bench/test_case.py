@@ -34,7 +34,7 @@ def fails(x: Tensor) -> Tensor:
 
 def rows_of(*variants: Variant | Missing, deadline: float = float("inf")) -> dict[str, dict]:
     case = Case("op", "4 numbers", Work((1e6, 2e6), (1e6, 1e6)), iter(variants))
-    rows = measure(case, RATES, Setting(CPU, True, deadline), seconds=0.0)
+    rows = list(measure(case, RATES, Setting(CPU, True, deadline), seconds=0.0))
     check({"schema": 1, "sections": {"s": {"state": "done", "rows": rows}}})
     return {row["variant"]: row for row in rows}
 
@@ -70,6 +70,33 @@ def test_after_the_deadline_only_ours_is_prepared() -> None:
     assert rows["rival"]["skipped"] == "the section's time was up"
 
 
+def test_rows_come_before_a_slow_start_and_again_after_it() -> None:
+    def gives_up(x: Tensor) -> Tensor:
+        raise SystemExit("the section is killed while this compiles")
+
+    case = Case(
+        "op",
+        "4 numbers",
+        Work((1e6, 2e6), (1e6, 1e6)),
+        iter(
+            [
+                variant("reference", lambda x: 2 * x),
+                variant("rival", fails),
+                variant("ours", lambda x: x + x),
+                variant("compiled", lambda x: 2 * x, slow_start=True),
+                variant("killed", gives_up, slow_start=True),
+            ]
+        ),
+    )
+    rows = []
+    with pytest.raises(SystemExit):
+        rows.extend(measure(case, RATES, Setting(CPU, True), seconds=0.0))
+    # extend keeps what came before the exception
+    assert [row["variant"] for row in rows] == ["reference", "rival", "ours"]
+    assert all("both" in row or "error" in row for row in rows)
+    assert rows[2]["moved_bytes"] == 2e6
+
+
 def test_times_are_median_and_percentiles() -> None:
     assert Times.of([5.0, 1.0, 2.0, 3.0, 4.0, 6.0]) == Times(3.5, 2.0, 5.0)
     assert Times.of([1.0]) == Times(1.0, 1.0, 1.0)
@@ -89,9 +116,10 @@ def test_every_operator_agrees_with_its_reference(operator: str) -> None:
     setting = Setting(CPU, tiny=True)
     for case in import_module(f"bench.gpu.operators.{operator}").cases(setting):
         assert case.operator == operator
-        rows = measure(case, RATES, setting, seconds=0.0)
+        rows = list(measure(case, RATES, setting, seconds=0.0))
         mine = [row for row in rows if row.get("ours")]
         assert mine and all("both" in row and "error" not in row for row in mine), mine
         # Every rival that computes the same function agrees, or could not run at all.
         assert not [r for r in rows if "differs" in r.get("error", "")], rows
         assert rows[0]["distance"] in (0, None)
+        check({"schema": 1, "sections": {operator: {"state": "done", "rows": rows}}})

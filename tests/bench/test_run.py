@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 
 import bench.report
 from bench.gpu import __main__ as gpu_main
-from bench.gpu import results, summary
+from bench.gpu import results, suite, summary
 from bench.gpu.machine import machine, slug
 from bench.gpu.plan import ROOT, WHOLE_SECONDS, Section, gpu_tests, sections
 from bench.gpu.process import run
@@ -29,7 +30,10 @@ def row(variant: str, ms: float = 2.0, **more: Any) -> dict[str, Any]:
     times = {name: {"ms": ms, "p20": ms, "p80": ms} for name in ("forward", "backward", "both")}
     head = {"operator": "op", "case": "small", "variant": variant, "note": ""}
     head["ours"] = variant.startswith("ours")
-    return {**head, **times, "floor": FLOOR, "peak_bytes": 2**20, "rounds": 5, **more}
+    return {**head, **times, "floor": FLOOR, "peak_bytes": 2**20, "rounds": 5} | {
+        "moved_bytes": 6e6,
+        **more,
+    }
 
 
 def made_up() -> dict[str, Any]:
@@ -42,6 +46,7 @@ def made_up() -> dict[str, Any]:
         {**head, "variant": "absent", "skipped": "not installed"},
     ]
     tests = {"tests": {"passed": 3, "failed": 1, "skipped": 0}, "failures": ["gpu::test_x"]}
+    tests["file"] = "tests/gpu/test_x.py"
     done = {"state": "done", "seconds": 3.0, "limit": 9.0, "error": None}
     return {
         "schema": results.SCHEMA,
@@ -130,9 +135,36 @@ def test_the_suite_counts_and_refuses_a_run_that_tested_nothing(tmp_path: Path) 
     assert suite_run() == 1
     assert suite_run("-k", "test_c") == 1
     assert suite_run("-k", "test_a") == 0
-    written, _ = results.read_rows(rows)
-    assert written[0]["tests"] == {"passed": 1, "failed": 1, "skipped": 1}
-    assert written[0]["failures"] == ["test_it::test_b"]
+    first = json.loads(rows.read_text().splitlines()[0])
+    assert first["tests"] == {"passed": 1, "failed": 1, "skipped": 1}
+    assert first["failures"] == ["test_it::test_b"] and first["file"] == str(test)
+    (last,), _ = results.read_rows(rows)  # of a file that comes again, the last row counts
+    assert last["tests"] == {"passed": 1, "failed": 0, "skipped": 0}
+
+
+def test_a_suite_whose_time_is_up_reports_what_was_tested(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: x\n")
+    test, report, started = (tmp_path / n for n in ("test_slow.py", "report.xml", "started"))
+    test.write_text(
+        "import time\ndef test_a(): pass\n"
+        f"def test_b(): open({str(started)!r}, 'w'); time.sleep(300)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", str(test)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert suite.ended(process, time.monotonic()) not in suite.COMPLETE
+    assert suite.counted(report, cut=True)["tests"] == {"passed": 1, "failed": 0, "skipped": 0}
+
+
+def test_a_process_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "LAST_SECONDS", 4.1)
+    code = "import signal, time; signal.signal(2, 1); print(flush=True); time.sleep(300)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert suite.ended(process, time.monotonic()) == signal.SIGKILL
 
 
 def test_results_survive_the_disk_and_refuse_what_does_not_fit(tmp_path: Path) -> None:
@@ -156,7 +188,8 @@ def test_the_table_has_ratios_floors_and_reasons() -> None:
     assert lines["reference"][0] == "op: small" and lines["ours"][0] == ""
     ratio, share = summary.HEAD.index("time / ours"), summary.HEAD.index("of the floor")
     assert lines["reference"][ratio] == "2.00" and lines["ours"][ratio] == "1.00"
-    assert lines["ours"][share] == "50% (copy)"
+    assert lines["ours"][share] == "25% 25% 50% (copy)"  # forward, backward, both
+    assert lines["ours"][summary.HEAD.index("GB/s")] == "3"  # 6 MB in 2 ms
     assert lines["ours, other engine"][-1].startswith("FAILED: differs")
     assert lines["rival"][-1] == "did not run: RuntimeError: no"
     assert lines["absent"][-1] == "skipped: not installed"
@@ -188,6 +221,31 @@ def test_main_writes_prints_and_returns_one_on_failure(
     assert re.search(r"\| op: small \| ours +\|", capsys.readouterr().out)
     monkeypatch.setattr(sys, "argv", ["gpu.sh", str(out), "--only", "good"])
     assert gpu_main.main() == 0
+    monkeypatch.setattr(sys, "argv", ["gpu.sh", str(out), "--only", "goood"])
+    with pytest.raises(SystemExit):
+        gpu_main.main()
+
+
+def test_what_the_caller_brings_on_the_path_stays_there(tmp_path: Path) -> None:
+    caller = {"PYTHONPATH": f"{ROOT}{os.pathsep}/wheels", "TRITON_INTERPRET": "1", "HOME": "/h"}
+    got = gpu_main.environment_of(caller, tmp_path)
+    # The installed package hides the checkout's, which has no extension.
+    assert got["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), str(ROOT), "/wheels"]
+    assert "TRITON_INTERPRET" not in got and got["HOME"] == "/h"
+
+
+def test_the_script_names_what_is_absent_and_runs_the_rest(tmp_path: Path) -> None:
+    """The command itself, at tiny sizes, by an interpreter that finds no pybind11."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pybind11'] = None\n")
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path)}
+    script = str(ROOT / "bench" / "gpu.sh")
+    command = [script, "--device", "cpu", "--only", "attention", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not installed: pybind11" in done.stdout
+    assert re.search(r"\| packed_attention: 4 items .* \| reference, eager", done.stdout)
+    (written,) = (tmp_path / "out").iterdir()
+    assert results.load(written)["sections"]["attention"]["state"] == "done"
 
 
 def test_machine_names_versions_and_file() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +15,26 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NoWorse = Callable[..., None]
 
 
-def _repair_bfloat16() -> None:
-    """Triton's interpreter keeps bfloat16 as its bits; products and rounding must not use those."""
+def _repair_interpreter() -> None:
+    """Triton's interpreter keeps bfloat16 as its bits; products and rounding must not use those.
+
+    Nor may a result depend on the machine's BLAS, whose float32 products of some shapes are ten
+    times less exact than those of others: products are exact before they are rounded to float32.
+    """
     from triton import language as tl
     from triton.runtime import interpreter
 
     builder, handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
-    product, convert = builder.create_dot, interpreter._convert_float
+    convert = interpreter._convert_float
 
-    def widened(x: interpreter.TensorHandle) -> interpreter.TensorHandle:
-        if x.dtype.scalar != tl.bfloat16:
-            return x
-        return handle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+    def widened(x: interpreter.TensorHandle) -> np.ndarray:
+        if x.dtype.scalar == tl.bfloat16:
+            return (x.data.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        return x.data.astype(np.float64)
 
-    def dot(self: object, a: object, b: object, *rest: object) -> object:
-        return product(self, widened(a), widened(b), *rest)
+    def dot(self: object, a: Any, b: Any, d: Any, *rest: object) -> object:
+        product = (widened(a) @ widened(b)).astype(d.data.dtype)
+        return handle(product + d.data, d.dtype.scalar)
 
     def convert_float(x: np.ndarray, source: object, target: object, mode: object) -> np.ndarray:
         if source != tl.float32 or target != tl.bfloat16:
@@ -42,7 +48,7 @@ def _repair_bfloat16() -> None:
 
 
 if INTERPRETED:  # before any kernel is imported
-    _repair_bfloat16()
+    _repair_interpreter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,16 +21,21 @@ def cases(setting: Setting) -> Iterator[Case]:
     x = torch.randn(shape, dtype=torch.bfloat16, device=setting.device)
     seed = torch.tensor([7], device=setting.device)
 
-    def variant(name: str, function: Callable[[Tensor], Tensor]) -> Variant:
+    def variant(
+        name: str, function: Callable[[Tensor], Tensor], *, slow_start: bool = False
+    ) -> Variant:
         leaf = x.clone().requires_grad_()
         note = "the backward reads a stored mask" if name == "torch, eager" else ""
         # Every variant draws its own random numbers.
-        return Variant(name, lambda: function(leaf), (leaf,), (x,), None, note)
+        return Variant(
+            name, lambda: function(leaf), (leaf,), (x,), None, note, slow_start=slow_start
+        )
 
     def variants() -> Iterator[Variant]:
         yield variant("torch, eager", lambda x: F.dropout(x, P))
         yield variant("ours", lambda x: dropout(x, P, seed))
-        yield variant("torch.compile", setting.compiled(lambda x: F.dropout(x, P)))
+        compiled = setting.compiled(lambda x: F.dropout(x, P))
+        yield variant("torch.compile", compiled, slow_start=True)
 
     moved = 2 * x.numel() * x.element_size()
     label = f"{shape[0]:,} rows of {shape[1]}, p {P}, bf16"

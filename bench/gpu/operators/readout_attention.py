@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,14 +38,14 @@ def case(setting: Setting, items: int, shortest: int, longest: int, width: int) 
     product = 2.0 * float(lengths.sum()) * READOUTS * HEADS * width
     work = Work((2 * product, 5 * product), (tokens + 2 * rows, 2 * tokens + 3 * rows))
 
-    def variant(name: str, function: Callable[..., Tensor], *, compared: bool = True) -> Variant:
+    def variant(name: str, function: Callable[..., Tensor], **more: Any) -> Variant:
         leaves = tuple(x.clone().requires_grad_() for x in (queries, hidden))
         return Variant(
             name,
             lambda: function(*leaves, cu, **arguments),
             leaves,
             (upstream,),
-            tuple if compared else None,
+            **more,
         )
 
     def variants() -> Iterator[Variant]:
@@ -52,8 +53,9 @@ def case(setting: Setting, items: int, shortest: int, longest: int, width: int) 
         yield variant("reference, eager", readout_attention_reference)
         yield variant("ours", readout_attention)
         dropped = partial(readout_attention, dropout=0.1, seed=seed)
-        yield variant("ours, dropout 0.1", dropped, compared=False)
-        yield variant("reference, torch.compile", setting.compiled(readout_attention_reference))
+        yield variant("ours, dropout 0.1", dropped, comparable=None)
+        compiled = setting.compiled(readout_attention_reference)
+        yield variant("reference, torch.compile", compiled, slow_start=True)
 
     label = f"{items:,} items of {shortest}-{longest} tokens, {READOUTS} readouts, d {width}, bf16"
     return Case("readout_attention", label, work, variants())

@@ -35,19 +35,31 @@ def case(setting: Setting, rows: int, width: int, p: float) -> Case:
         total = residual + F.dropout(x, p)
         return F.layer_norm(total.float(), (width,), weight, bias, EPS).to(x.dtype)
 
+    def torch_narrow(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        total = residual + F.dropout(x, p)
+        return F.layer_norm(total, (width,), weight.to(x.dtype), bias.to(x.dtype), EPS)
+
     def ours(*tensors: Tensor) -> Tensor:
         return residual_norm(*tensors, eps=EPS, dropout=p, seed=seed if p else None)
 
-    def variant(name: str, function: Callable[..., Tensor]) -> Variant:
+    def variant(name: str, function: Callable[..., Tensor], *, slow_start: bool = False) -> Variant:
         leaves = tuple(t.clone().requires_grad_() for t in (x, residual, weight, bias))
         # Own random numbers each: with dropout the results differ by design.
         comparable = None if p else tuple
-        return Variant(name, lambda: function(*leaves), leaves, (upstream,), comparable)
+        return Variant(
+            name,
+            lambda: function(*leaves),
+            leaves,
+            (upstream,),
+            comparable,
+            slow_start=slow_start,
+        )
 
     def variants() -> Iterator[Variant]:
         yield variant("torch, eager", torch_norm)
         yield variant("ours", ours)
-        yield variant("torch.compile", setting.compiled(torch_norm))
+        yield variant("torch, eager, parameters in bf16", torch_narrow)
+        yield variant("torch.compile", setting.compiled(torch_norm), slow_start=True)
 
     tensor = x.numel() * x.element_size()
     work = Work((0.0, 0.0), (4 * tensor, (4 if p else 3) * tensor))

@@ -87,6 +87,24 @@ def test_no_worse_than_eager(case: Case, seed: Tensor, no_worse: Callable[..., N
             assert torch.equal(a, b)
 
 
+def test_strided_queries_bounds_and_gradient(seed: Tensor) -> None:
+    cu = torch.tensor([0, 5, 6], dtype=torch.int32)
+    settings = {"max_seqlen": 5, "mask": "id_aware", "scale": 0.2, "dropout": 0.3, "seed": seed}
+    results = []
+    for bounds, dout, strided in (
+        (cu, torch.ones(2, 3, 2, 24), False),
+        (cu.repeat_interleave(2)[::2], torch.ones(()).expand(2, 3, 2, 24), True),
+    ):
+        torch.manual_seed(0)
+        queries, hidden = torch.randn(2, 2, 3, 24).transpose(1, 2), torch.randn(6, 24)
+        leaves = [queries if strided else queries.contiguous(), hidden]
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        out = readout_attention(*leaves, bounds, **settings)
+        results.append((out.detach(), *torch.autograd.grad(out, leaves, dout)))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_large_scores_stay_finite(no_worse: Callable[..., None]) -> None:
     cu = torch.tensor([0, 3], dtype=torch.int32)
     queries, hidden = torch.full((1, 2, 1, 16), 100.0), torch.randn(3, 16) * 100

@@ -68,11 +68,22 @@ def test_large_offset_does_not_cancel(no_worse: Callable[..., None]) -> None:
     no_worse("out", out, gold, residual_norm_reference(*tensors, EPS))
 
 
-def test_strided_input_and_no_rows(seed: Tensor) -> None:
-    x = torch.randn(8, 40)[::2, :20]
+def test_strided_inputs_and_gradient(seed: Tensor) -> None:
+    tensors = [torch.randn(8, 40)[::2, :20], torch.randn(20, 4).T, *torch.randn(2, 40)[:, ::2]]
+    dout = torch.randn(20, 1).expand(20, 4).T
+
+    def kernel(*t: Tensor) -> Tensor:
+        return residual_norm(*t, eps=EPS, dropout=0.3, seed=seed)
+
+    def reference(*t: Tensor) -> Tensor:
+        return residual_norm_reference(*t, EPS, 0.3, seed)
+
+    for a, b in zip(run(kernel, tensors, dout), run(reference, tensors, dout), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_no_rows() -> None:
     weight, bias = torch.randn(20), torch.randn(20)
-    out = residual_norm(x, x, weight, bias, eps=EPS, dropout=0.3, seed=seed)
-    torch.testing.assert_close(out, residual_norm_reference(x, x, weight, bias, EPS, 0.3, seed))
     nothing = torch.ones(0, 20, requires_grad=True)
     residual_norm(nothing, nothing, weight.requires_grad_(), bias, eps=EPS).sum().backward()
     assert torch.equal(weight.grad, torch.zeros(20))
