@@ -57,6 +57,11 @@ def differences(
     return [left[seed] - right[seed] for seed in complete_seeds(rows)]
 
 
+def gaps(rows: Sequence[Mapping[str, Any]], rankings: Sequence[str]) -> dict[str, Estimate]:
+    """Ranking -> engine minus reference."""
+    return {name: Estimate.of(differences(rows, ENGINE, REFERENCE, name)) for name in rankings}
+
+
 def draw(rows: Sequence[Mapping[str, Any]], rankings: Sequence[str], path: Path) -> None:
     """Every seed's difference as a dot, the mean with its standard error beside them."""
     import matplotlib

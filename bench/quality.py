@@ -303,12 +303,17 @@ def main() -> None:
         }
         record = Record(f"quality_{options.dataset}", head, fresh=options.fresh)
         runs = plan(setting)
+        print(f"{len(record.missing(runs))} of {len(runs)} runs are missing", flush=True)
         for run in record.missing(runs):
             hits = train(run, setting, data)
             record.add(run, hits)
             found = ", ".join(f"{name} {value:.4f}" for name, value in hits.items())
             left = len(record.missing(runs))
-            print(f"{run}: {METRIC} {found}; {left} of {len(runs)} runs left", flush=True)
+            print(
+                f"{run.implementation}, seed {run.seed}, noise {run.noise}: {METRIC} {found}; "
+                f"{left} of {len(runs)} runs left",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -236,8 +236,8 @@ def quality_section(results: dict[str, Any]) -> str:
     }
 
     def cells(values: Callable[[str], Sequence[float]], sign: str = "") -> list[str]:
-        found = [paired.Estimate.of(values(ranking)) for ranking in RANKINGS]
-        return [f"{x.mean:{sign}.4f} ± {x.error:.4f}" for x in found]
+        estimates = [paired.Estimate.of(values(ranking)) for ranking in RANKINGS]
+        return [f"{x.mean:{sign}.4f} ± {x.error:.4f}" for x in estimates]
 
     def hits(kind: tuple[str, int]) -> list[str]:
         return cells(lambda ranking: list(paired.by_seed(rows, kind, ranking).values()))
@@ -253,7 +253,8 @@ def quality_section(results: dict[str, Any]) -> str:
     paired.draw(rows, RANKINGS, plot)
     dataset = "the generated shop" if setting["shop"] else "movielens-posters-mini"
     baselines = ", ".join(f"{key} {value:.4f}" for key, value in results["baselines"].items())
-    head = paired.Estimate.of(paired.differences(rows, paired.ENGINE, paired.REFERENCE, "ensemble"))
+    found = paired.gaps(rows, RANKINGS)
+    head, near = found["ensemble"], sum(gap.within_one_error for gap in found.values())
     level = mean(paired.by_seed(rows, paired.REFERENCE, "ensemble").values())
     users = (level * (1 - level) / results["users"]) ** 0.5
     within = "lies within" if head.within_one_error else "does not lie within"
@@ -269,16 +270,18 @@ def quality_section(results: dict[str, Any]) -> str:
             f"{setting['learning_rate']}. Same weights at the start, same batches; the engine "
             "draws one noise per distinct item and step, the reference one per occurrence, the "
             "one statistical difference between them. The engine's second run of a seed differs "
-            "in its noise alone. How the setting was chosen stands in `bench/quality.py`.",
+            "in its noise alone. Made by `python -m bench.quality "
+            f"{name.removeprefix('quality_')}`, whose docstring says how it was set.",
             "",
             f"For comparison: {baselines}.",
             "",
             table(["", *RANKINGS], body),
             "",
             f"Differences are paired by seed. That of the ensemble, {head.mean:+.4f} ± "
-            f"{head.error:.4f}, {within} one standard error of zero; where nothing differs but "
-            "noise, about two studies in three find it there. An HR@10 of this size is uncertain "
-            f"by ± {users:.4f} from the choice of the test users.",
+            f"{head.error:.4f}, {within} one standard error of zero; of the {len(RANKINGS)} "
+            f"rankings' differences {near} do. Where nothing differs but noise, about two in three "
+            f"would. An HR@10 of this size is uncertain by ± {users:.4f} from the choice of the "
+            "test users.",
             "",
             f"![Differences by seed]({plot.relative_to(PAGE.parent)})",
         ]
