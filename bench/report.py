@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
+from bench import paired
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
@@ -18,6 +19,7 @@ README = ROOT / "README.md"
 MARKS = ("<!-- headline -->", "<!-- /headline -->")
 """What stands between them in the README is made from the results."""
 GIB = 2**30
+RANKINGS = ("id", "text", "image", "ensemble")
 
 IMPLEMENTATIONS = {
     "engine": "`odmt_fast.ODMT`",
@@ -208,47 +210,73 @@ def batch_index_section(results: dict[str, Any]) -> str:
 
 
 def quality_section(results: dict[str, Any]) -> str:
-    """HR@10 of reference and engine over seeds, dropout on."""
-    rows = results["rows"]
-    names = ("id", "text", "image", "ensemble")
-    hits = {
-        implementation: {
-            name: [row[name] for row in rows if row["implementation"] == implementation]
-            for name in names
-        }
-        for implementation in ("reference", "engine")
+    """HR@10 of reference and engine over seeds, dropout on, and what the noise alone changes."""
+    name, rows, setting = results["name"], results["rows"], results["setting"]
+    title = f"## Quality with dropout: {name.removeprefix('quality_')}"
+    seeds = paired.complete_seeds(rows)
+    if len(seeds) < setting["seeds"]:
+        return f"{title}\n\nUnfinished: {len(seeds)} of {setting['seeds']} seeds are there."
+    runs = {
+        IMPLEMENTATIONS["reference"]: paired.REFERENCE,
+        IMPLEMENTATIONS["engine"]: paired.ENGINE,
+        f"{IMPLEMENTATIONS['engine']}, other noise": paired.AGAIN,
     }
+    gaps = {
+        "**engine - reference**": (paired.ENGINE, paired.REFERENCE),
+        "other noise - engine": (paired.AGAIN, paired.ENGINE),
+    }
+
+    def cells(values: Callable[[str], Sequence[float]], sign: str = "") -> list[str]:
+        estimates = [paired.Estimate.of(values(ranking)) for ranking in RANKINGS]
+        return [f"{x.mean:{sign}.4f} ± {x.error:.4f}" for x in estimates]
+
+    def hits(kind: tuple[str, int]) -> list[str]:
+        return cells(lambda ranking: list(paired.by_seed(rows, kind, ranking).values()))
+
+    def gap(pair: tuple[tuple[str, int], tuple[str, int]]) -> list[str]:
+        return cells(lambda ranking: paired.differences(rows, *pair, ranking), "+")
+
     body = [
-        [IMPLEMENTATIONS[key], *(f"{mean(of[name]):.4f} ± {error(of[name]):.4f}" for name in names)]
-        for key, of in hits.items()
+        *([label, *hits(kind)] for label, kind in runs.items()),
+        *([label, *gap(pair)] for label, pair in gaps.items()),
     ]
-    gap = [mean(hits["engine"][name]) - mean(hits["reference"][name]) for name in names]
-    # Two independent means: their errors add in squares.
-    spread = [
-        (error(hits["engine"][name]) ** 2 + error(hits["reference"][name]) ** 2) ** 0.5
-        for name in names
-    ]
-    body.append(["difference", *(f"{g:+.4f} ± {e:.4f}" for g, e in zip(gap, spread, strict=True))])
-    seeds = len(hits["engine"]["ensemble"])
-    dataset = "the demo shop (800 people, 300 items)"
-    if results["name"] == "quality_mini":
-        dataset = "movielens-posters-mini (800 users, 400 items)"
+    plot = PLOT.with_name(f"{name}.png")
+    paired.draw(rows, RANKINGS, plot)
+    dataset = "the generated shop" if setting["shop"] else "movielens-posters-mini"
+    baselines = ", ".join(f"{key} {value:.4f}" for key, value in results["baselines"].items())
+    found = paired.gaps(rows, RANKINGS)
+    head, near = found["ensemble"], sum(gap.within_one_error for gap in found.values())
+    level = mean(paired.by_seed(rows, paired.REFERENCE, "ensemble").values())
+    users = (level * (1 - level) / results["users"]) ** 0.5
+    within = "lies within" if head.within_one_error else "does not lie within"
     return "\n".join(
         [
-            f"## Quality with dropout: {results['name'].removeprefix('quality_')}",
+            title,
             "",
-            f"Test HR@10 on {dataset}, {seeds} seeds, mean ± standard error. Same weights at the "
-            "start, same batches, dropout 0.1; the engine draws one noise per distinct item and "
-            "step, the reference one per occurrence, the one statistical difference between them.",
+            f"Test HR@10 on {dataset} ({results['users']:,} users, {results['items']:,} items, "
+            f"whole catalogue ranked), mean of the last {setting['averaged']} of "
+            f"{setting['epochs']} epochs; {len(seeds)} seeds, mean ± standard error. Width "
+            f"{setting['width']}, {setting['steps']} steps, batch {setting['batch']}, dropout "
+            f"{setting['dropout']}, distillation weight {setting['alpha']}, learning rate "
+            f"{setting['learning_rate']}. Same weights at the start, same batches; the engine "
+            "draws one noise per distinct item and step, the reference one per occurrence, the "
+            "one statistical difference between them. The engine's second run of a seed differs "
+            "in its noise alone. Made by `python -m bench.quality "
+            f"{name.removeprefix('quality_')}`, whose docstring says how it was set.",
             "",
-            table(["", *names], body),
+            f"For comparison: {baselines}.",
+            "",
+            table(["", *RANKINGS], body),
+            "",
+            f"Differences are paired by seed. That of the ensemble, {head.mean:+.4f} ± "
+            f"{head.error:.4f}, {within} one standard error of zero; of the {len(RANKINGS)} "
+            f"rankings' differences {near} do. Where nothing differs but noise, about two in three "
+            f"would. An HR@10 of this size is uncertain by ± {users:.4f} from the choice of the "
+            "test users.",
+            "",
+            f"![Differences by seed]({plot.relative_to(PAGE.parent)})",
         ]
     )
-
-
-def error(values: Sequence[float]) -> float:
-    """Standard error of the mean."""
-    return stdev(values) / len(values) ** 0.5
 
 
 def gpu_section(path: Path) -> str:

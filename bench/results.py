@@ -29,12 +29,12 @@ def measured(module: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def save(name: str, rows: list[dict[str, Any]]) -> Path:
-    """Replaces ``bench/results/<name>.json``."""
+def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
+    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    temporary.write_text(json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n")
     os.replace(temporary, path)
     return path
 
