@@ -290,7 +290,8 @@ def gpu_section(path: Path) -> str:
             "One run of `bench/gpu.sh`. Operators: the device's time by CUDA events, L2 flushed, "
             "variants in turn, median; the training step: by the clock, from the batch's copy to "
             "the update. The floor is the larger of needed FLOP over the matmul rate and needed "
-            "bytes over the copy rate, both of the same process; rivals' padding is not counted.",
+            "bytes over the copy rate, both of the same process; rivals' padding is not counted. "
+            "Shares of the floor are those of forward, backward and both.",
             "",
             table(summary.HEAD, summary.lines(results), left=2),
             "",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 FLUSH_BYTES = 512 * 2**20
-SPIN_CYCLES = 3_000_000
+SPIN_CYCLES = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Stopwatch:
     """Times the two parts of a run on a device.
 
     On CUDA every run follows a write of 512 MiB, which leaves nothing of use in L2, and a spin of
-    about 1.6 ms: while the device is busy with those the host queues the run, so that events around
+    about 3 ms: while the device is busy with those the host queues the run, so that events around
     its parts see the device's time and not the host's.
 
     Args:

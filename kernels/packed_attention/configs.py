@@ -1,10 +1,11 @@
 """Tiles of packed attention, by element size, longest segment and architecture.
 
 All keys of a query lie in one tile, so the longest segment sets one side of it. The other side and
-the chunks of the head size are chosen so that nothing spills at head size 384 in bf16 on sm_80,
-sm_90 and sm_100 (docs/kernels_aot.md); float32, whose operands are split for three TF32 products,
-takes half the tile and spills above 128 tokens. The last entry of a length is for GPUs with 64 to
-100 KB of shared memory. Chosen from compiler reports: nothing here was timed.
+the chunks of the head size are chosen so that nothing spills at head size 384
+(docs/kernels_aot.md). A float32 operand of the matrix units must lie in registers whole, and twice,
+for three TF32 products: above 128 tokens its tiles are 16 wide, and where not even that fits the
+plain units multiply. They also do on sm_75, for which this compiler knows no others. Chosen from
+compiler reports: nothing here was timed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Tile:
     block_o: int  # chunk of the products that write it
     num_warps: int
     num_stages: int
+    fma: bool = False  # float32 without the matrix units
 
     def segments(self, max_seqlen: int) -> int:
         """How many segments share a tile."""
@@ -42,34 +44,48 @@ class Backward:
 
 FORWARD = {
     2: (
-        Entry(64, Tile(64, 64, 64, 64, 4, 3), 48),
+        Entry(64, Tile(64, 64, 64, 64, 4, 3), 48, architecture=80),
+        Entry(64, Tile(64, 64, 16, 32, 8, 1), 24),
         Entry(128, Tile(128, 128, 64, 64, 8, 3), 96, architecture=90),
         Entry(128, Tile(128, 128, 64, 64, 8, 2), 64, architecture=80),
-        Entry(128, Tile(64, 128, 32, 32, 8, 2), 48),
+        Entry(128, Tile(32, 128, 16, 32, 8, 1), 32),
         Entry(256, Tile(64, 256, 32, 32, 8, 2), 68, architecture=80),
-        Entry(256, Tile(32, 256, 32, 32, 8, 2), 64),
+        Entry(256, Tile(32, 256, 16, 16, 8, 1), 48),
         Entry(512, Tile(32, 512, 32, 32, 8, 2), 66, architecture=80),
         Entry(512, Tile(16, 512, 16, 16, 8, 2), 64),
     ),
     4: (
-        Entry(64, Tile(64, 64, 32, 16, 4, 2), 32),
+        Entry(64, Tile(64, 64, 32, 16, 4, 2), 32, architecture=80),
+        Entry(64, Tile(64, 64, 16, 16, 8, 1), 40),
         Entry(128, Tile(64, 128, 32, 32, 8, 2), 112, architecture=90),
         Entry(128, Tile(64, 128, 32, 16, 8, 2), 88, architecture=80),
         Entry(128, Tile(32, 128, 32, 16, 8, 2), 44),
-        Entry(256, Tile(32, 256, 16, 16, 8, 2), 82),
-        Entry(256, Tile(16, 256, 16, 16, 4, 2), 50),
-        Entry(512, Tile(16, 512, 16, 16, 8, 2), 98),
-        Entry(512, Tile(16, 512, 16, 16, 8, 1), 64),
+        Entry(256, Tile(16, 256, 16, 32, 8, 2), 66, architecture=80),
+        Entry(256, Tile(16, 256, 16, 16, 8, 1), 50),
+        Entry(512, Tile(16, 512, 16, 16, 8, 1, fma=True), 64),
     ),
 }
 
 BACKWARD = {
     2: (
-        Entry(64, Backward(Tile(64, 64, 64, 32, 4, 2)), 32),
+        Entry(64, Backward(Tile(64, 64, 64, 32, 4, 2)), 32, architecture=80),
+        Entry(64, Backward(Tile(64, 64, 16, 32, 8, 1)), 24),
         Entry(128, Backward(Tile(128, 128, 64, 32, 8, 3)), 96, architecture=90),
-        Entry(128, Backward(Tile(128, 128, 64, 32, 8, 2)), 112),
-        Entry(128, Backward(Tile(64, 128, 64, 64, 8, 2), keys=Tile(128, 64, 64, 64, 8, 2)), 64),
-        Entry(256, Backward(Tile(32, 256, 32, 32, 8, 2), keys=Tile(256, 32, 32, 32, 8, 2)), 64),
+        Entry(128, Backward(Tile(128, 128, 64, 32, 8, 2)), 112, architecture=80),
+        Entry(
+            128,
+            Backward(Tile(64, 128, 64, 64, 8, 2), keys=Tile(128, 64, 64, 64, 8, 2)),
+            64,
+            architecture=80,
+        ),
+        Entry(128, Backward(Tile(32, 128, 16, 32, 8, 1), keys=Tile(128, 32, 16, 16, 8, 1)), 32),
+        Entry(
+            256,
+            Backward(Tile(32, 256, 32, 32, 8, 2), keys=Tile(256, 32, 32, 32, 8, 2)),
+            64,
+            architecture=80,
+        ),
+        Entry(256, Backward(Tile(32, 256, 16, 16, 8, 1), keys=Tile(256, 32, 16, 16, 8, 1)), 48),
         Entry(512, Backward(Tile(16, 512, 32, 32, 8, 2), keys=Tile(512, 16, 32, 32, 8, 2)), 66),
         Entry(512, Backward(Tile(16, 512, 16, 16, 8, 2), keys=Tile(512, 16, 16, 16, 8, 2)), 64),
     ),
@@ -81,10 +97,27 @@ BACKWARD = {
             112,
             architecture=90,
         ),
-        Entry(128, Backward(Tile(32, 128, 32, 16, 8, 2), keys=Tile(128, 32, 32, 16, 8, 2)), 42),
-        Entry(256, Backward(Tile(32, 256, 16, 16, 8, 2), keys=Tile(256, 32, 16, 16, 8, 2)), 82),
-        Entry(256, Backward(Tile(16, 256, 16, 16, 4, 2), keys=Tile(256, 16, 16, 16, 4, 2)), 50),
-        Entry(512, Backward(Tile(16, 512, 16, 16, 8, 2), keys=Tile(512, 16, 16, 16, 8, 2)), 98),
+        Entry(
+            128,
+            Backward(Tile(32, 128, 32, 16, 8, 2), keys=Tile(128, 32, 32, 16, 8, 2)),
+            42,
+            architecture=80,
+        ),
+        Entry(128, Backward(Tile(32, 128, 32, 16, 8, 2), keys=Tile(128, 16, 16, 16, 8, 1)), 42),
+        Entry(
+            256,
+            Backward(Tile(16, 256, 16, 64, 8, 1), keys=Tile(256, 16, 16, 32, 8, 2, fma=True)),
+            96,
+            architecture=80,
+        ),
+        Entry(256, Backward(Tile(16, 256, 16, 16, 8, 1), keys=Tile(256, 16, 16, 16, 8, 2)), 50),
+        Entry(
+            512,
+            Backward(
+                Tile(16, 512, 16, 16, 8, 1, fma=True), keys=Tile(512, 16, 16, 16, 8, 2, fma=True)
+            ),
+            96,
+        ),
     ),
 }
 

@@ -68,7 +68,7 @@ class Problem:
             "BLOCK_N": tile.block_n,
             "BLOCK_D": min(tile.block_d, padded_d),
             "BLOCK_O": block_o,
-            "PRECISION": dot_precision(self.q),
+            "PRECISION": "ieee" if tile.fma else dot_precision(self.q),
             "num_warps": tile.num_warps,
             "num_stages": tile.num_stages,
         }

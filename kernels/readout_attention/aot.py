@@ -37,12 +37,19 @@ def _case(
     )
 
 
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 AOT_CASES = (
-    _case(81, torch.bfloat16, official=True),
-    _case(81, torch.bfloat16, p=0.0, architectures=(80, 90)),
-    _case(81, torch.float32, architectures=(80, 90)),
-    _case(200, torch.bfloat16, architectures=(80, 90)),
-    _case(512, torch.bfloat16, architectures=(80, 90)),
-    _case(81, torch.float16, architectures=SMALL),
-    _case(81, torch.float32, architectures=SMALL),
+    _case(81, BF16, official=True),
+    _case(81, BF16, p=0.0, architectures=(80, 90)),
+    _case(81, FP32, architectures=(80, 90)),
+    _case(200, BF16, architectures=(80, 90)),
+    _case(512, BF16, architectures=(80, 90)),
+    _case(200, FP32, official=True, architectures=(80,)),
+    _case(512, FP32, architectures=(80, 90)),
+    _case(30, FP16, architectures=SMALL),
+    _case(81, FP16, official=True, architectures=(75,)),
+    _case(81, FP16, architectures=(86,)),
+    _case(81, FP32, architectures=SMALL),
+    _case(200, FP16, architectures=SMALL),
+    _case(200, FP32, architectures=SMALL),
 )

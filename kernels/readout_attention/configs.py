@@ -1,9 +1,10 @@
 """Tiles of readout attention, by element size, longest segment and architecture.
 
-A program holds all keys of a segment; the width goes in chunks. Chosen so that nothing spills at
-width 768 in bf16 on sm_80, sm_90 and sm_100 (docs/kernels_aot.md); float32 spills above 128 tokens
-in the backward. Where no entry fits a GPU with little shared memory the reference runs. Chosen from
-compiler reports: nothing here was timed.
+A program holds all keys of a segment; the width goes in chunks, chosen so that nothing spills at
+width 768 (docs/kernels_aot.md). A float32 operand of the matrix units must lie in registers whole,
+and twice, for three TF32 products: where it does not fit beside the rest the plain units multiply,
+as they do on sm_75, for which this compiler knows no others. Chosen from compiler reports: nothing
+here was timed. Where no entry fits (sm_75, above 256 tokens) the reference runs.
 """
 
 from __future__ import annotations
@@ -23,30 +24,38 @@ class Tile:
     block_d: int
     num_warps: int
     num_stages: int
+    fma: bool = False  # float32 without the matrix units
 
 
 FORWARD = {
     2: (
-        Entry(64, Tile(64, 64, 4, 3), 24),
-        Entry(128, Tile(128, 64, 4, 3), 40),
-        Entry(256, Tile(256, 32, 8, 2), 48),
+        Entry(64, Tile(64, 64, 4, 3), 24, architecture=80),
+        Entry(64, Tile(64, 16, 4, 1), 16),
+        Entry(128, Tile(128, 64, 4, 3), 40, architecture=80),
+        Entry(128, Tile(128, 16, 8, 1), 16),
+        Entry(256, Tile(256, 32, 8, 2), 48, architecture=80),
+        Entry(256, Tile(256, 16, 8, 1), 32),
         Entry(512, Tile(512, 32, 8, 2), 49, architecture=80),
+        Entry(512, Tile(512, 16, 16, 1), 64),
     ),
     4: (
         Entry(64, Tile(64, 32, 4, 2), 24),
-        Entry(128, Tile(128, 32, 4, 2), 34),
+        Entry(128, Tile(128, 32, 4, 2), 34, architecture=80),
+        Entry(128, Tile(128, 16, 8, 1), 16),
         Entry(256, Tile(256, 32, 8, 2), 66, architecture=80),
-        Entry(256, Tile(256, 16, 8, 2), 50),
-        Entry(512, Tile(512, 16, 8, 2), 98),
-        Entry(512, Tile(512, 16, 8, 1), 64),
+        Entry(256, Tile(256, 16, 8, 1, fma=True), 50),
+        Entry(512, Tile(512, 16, 16, 1, fma=True), 64),
     ),
 }
 
 BACKWARD = {
     2: (
-        Entry(64, Tile(64, 64, 4, 2), 32),
-        Entry(128, Tile(128, 64, 4, 2), 56),
+        Entry(64, Tile(64, 64, 4, 2), 32, architecture=80),
+        Entry(64, Tile(64, 16, 4, 1), 24),
+        Entry(128, Tile(128, 64, 4, 2), 56, architecture=80),
+        Entry(128, Tile(128, 16, 8, 1), 32),
         Entry(256, Tile(256, 32, 8, 2), 52, architecture=80),
+        Entry(256, Tile(256, 16, 8, 1), 64),
         Entry(512, Tile(512, 32, 8, 2), 92, architecture=80),
     ),
     4: (
@@ -54,8 +63,8 @@ BACKWARD = {
         Entry(128, Tile(128, 32, 4, 2), 84, architecture=90),
         Entry(128, Tile(128, 16, 4, 2), 66, architecture=80),
         Entry(128, Tile(128, 16, 4, 2), 26),
-        Entry(256, Tile(256, 16, 8, 2), 130, architecture=80),
-        Entry(512, Tile(512, 16, 8, 1), 224, architecture=80),
+        Entry(256, Tile(256, 16, 8, 1, fma=True), 50),
+        Entry(512, Tile(512, 16, 8, 1, fma=True), 98),
     ),
 }
 

@@ -57,7 +57,7 @@ class Problem:
             "BLOCK_R": self.block_r,
             "BLOCK_N": tile.block_n,
             "BLOCK_D": min(tile.block_d, max(16, 1 << (d - 1).bit_length())),
-            "PRECISION": dot_precision(self.queries),
+            "PRECISION": "ieee" if tile.fma else dot_precision(self.queries),
             "num_warps": tile.num_warps,
             "num_stages": tile.num_stages,
         }

@@ -26,6 +26,11 @@ AOT_CASES = (
         official=True,
     ),
     AotCase(
+        "items 722 x 69 x 768 bf16",
+        lambda: _launch(722 * 69, 768, 1, torch.bfloat16, 0.0),
+        architectures=(80, 90),
+    ),
+    AotCase(
         "users 3 x 1536 x 768 bf16",
         lambda: _launch(3 * 1536, 768, 3, torch.bfloat16, 0.0),
         official=True,

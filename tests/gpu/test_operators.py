@@ -57,6 +57,8 @@ def test_small_problems_are_no_worse_than_eager(
     [
         *((problem, torch.bfloat16) for problem in LARGE),
         *((problem, dtype) for problem in LARGE[::4] for dtype in (torch.float32, torch.float16)),
+        # Long segments in float32 are multiplied without the matrix units.
+        *((problem, torch.float32) for problem in (LARGE[5], LARGE[11])),
     ],
     ids=str,
 )

@@ -41,7 +41,7 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: Any) -> list[dict[str
 
 
 def test_official_shapes_fit_every_architecture(rows: list[dict[str, Any]]) -> None:
-    assert {row["architecture"] for row in rows} == {80, 90, 100}
+    assert {row["architecture"] for row in rows} >= {80, 90, 100}
     for row in rows:
         assert row["spill_bytes"] == 0, row
         assert row["shared_bytes"] <= row["shared_limit"], row
@@ -51,6 +51,8 @@ def test_attention_uses_the_matrix_units(rows: list[dict[str, Any]]) -> None:
     if "attention" not in rows[0]["operator"]:
         pytest.skip("no matrix products in this operator")
     for row in rows:
+        if "bfloat16" not in row["case"]:
+            continue  # float32 and sm_75 multiply otherwise
         if row["architecture"] == 80:
             assert row["instructions"] == ["mma"], row
         elif row["operator"] == "packed_attention":
@@ -73,6 +75,18 @@ def test_the_loss_uses_the_matrix_units(rows: list[dict[str, Any]]) -> None:
     for row in products:
         expected = {80: "mma", 90: "wgmma", 100: "tcgen05"}[row["architecture"]]
         assert row["instructions"] == [expected], row
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_nothing_spills_in_the_committed_table(operator: str) -> None:
+    table = (ROOT / "docs/kernels_aot.md").read_text()
+    section = table.split(f"\n## {operator}\n")[1].split("\n## ")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    head, rows = cells[1], [row for row in cells[3:] if row]
+    spills, shared, limit = (head.index(name) for name in ("spills", "shared", "of"))
+    assert rows
+    for row in rows:
+        assert row[spills] == "0" and int(row[shared]) <= int(row[limit]), row
 
 
 def test_the_committed_table_covers_every_registered_case() -> None:
