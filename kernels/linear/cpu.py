@@ -19,6 +19,8 @@ from odmt_fast.kernels.linear.reference import linear_reference
 # A new number of rows costs oneDNN about a millisecond to make its kernel, the time of this many
 # multiply-adds in fp32; below, MKL is done earlier.
 _ONEDNN_WORK = 200_000_000
+# Large enough that a product of so many rows runs at full rate.
+_COPIED_ROWS = 8192
 
 
 @cache
@@ -93,11 +95,18 @@ def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """The operator takes oneDNN's own tensors; copying into them is cheap beside the product."""
-    gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
-        dy.to_mkldnn(), x.to_mkldnn(), weight, False
-    )
-    return gradient.to_dense()
+    """The operator takes oneDNN's own tensors: copies, which are made of some rows at a time."""
+    total: Tensor | None = None
+    for left, right in zip(
+        torch.split(dy, _COPIED_ROWS), torch.split(x, _COPIED_ROWS), strict=True
+    ):
+        gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
+            left.to_mkldnn(), right.to_mkldnn(), weight, False
+        )
+        dense = gradient.to_dense()
+        total = dense if total is None else total.add_(dense)
+    assert total is not None
+    return total
 
 
 def column_sums(x: Tensor, groups: int) -> Tensor:

@@ -30,7 +30,7 @@ def run(function: object, tensors: list[Tensor], dtype: torch.dtype) -> list[Ten
     return [y, *(t.grad for t in inputs)]
 
 
-@pytest.fixture(params=["blas", "onednn"])
+@pytest.fixture(params=["blas", "onednn", "onednn, few rows copied at a time"])
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     from odmt_fast.kernels.linear import cpu
 
@@ -40,6 +40,8 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
     monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
     monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
+    if "few" in request.param:
+        monkeypatch.setattr(cpu, "_COPIED_ROWS", 16)
     return str(request.param)
 
 
