@@ -217,7 +217,7 @@ def quality_section(results: dict[str, Any]) -> str:
     if len(seeds) < setting["seeds"]:
         return f"{title}\n\nUnfinished: {len(seeds)} of {setting['seeds']} seeds are there."
     runs = {
-        IMPLEMENTATIONS["reference"]: paired.REFERENCE,
+        "reference": paired.REFERENCE,
         IMPLEMENTATIONS["engine"]: paired.ENGINE,
         f"{IMPLEMENTATIONS['engine']}, other noise": paired.AGAIN,
     }
