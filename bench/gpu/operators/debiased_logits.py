@@ -26,14 +26,20 @@ def case(setting: Setting, users: int) -> Case:
     shape = (branches, rows, problem.items.shape[1])
     upstream = torch.randn(shape, device=setting.device)
 
-    def variant(name: str, function: Callable[..., Tensor]) -> Variant:
+    def variant(name: str, function: Callable[..., Tensor], *, slow_start: bool = False) -> Variant:
         leaves = problem.leaves()
-        return Variant(name, lambda: function(*leaves, problem.columns), leaves, (upstream,))
+        return Variant(
+            name,
+            lambda: function(*leaves, problem.columns),
+            leaves,
+            (upstream,),
+            slow_start=slow_start,
+        )
 
     def variants() -> Iterator[Variant]:
         yield variant("reference, eager", reference)
         yield variant("ours", debiased_logits)
-        yield variant("reference, torch.compile", setting.compiled(reference))
+        yield variant("reference, torch.compile", setting.compiled(reference), slow_start=True)
 
     logits, inputs = upstream.numel() * 4, problem.input_bytes
     work = Work((problem.product, 2 * problem.product), (inputs + logits, 2 * inputs + logits))

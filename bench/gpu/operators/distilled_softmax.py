@@ -56,7 +56,12 @@ def engines(setting: Setting, problem: LossProblem) -> Iterator[Variant]:
 
 
 def _variant(
-    setting: Setting, problem: LossProblem, name: str, function: Callable[..., Tensors]
+    setting: Setting,
+    problem: LossProblem,
+    name: str,
+    function: Callable[..., Tensors],
+    *,
+    slow_start: bool = False,
 ) -> Variant:
     upstream = (
         torch.ones(BRANCHES, device=setting.device),
@@ -68,6 +73,7 @@ def _variant(
         lambda: function(*leaves, problem.columns, tau=TAU, edges=pairs),
         leaves,
         upstream,
+        slow_start=slow_start,
     )
 
 
@@ -76,7 +82,7 @@ def variants(setting: Setting, problem: LossProblem) -> Iterator[Variant | Missi
     yield _variant(setting, problem, "reference, eager", reference)
     yield from engines(setting, problem)
     compiled = setting.compiled(reference)
-    yield _variant(setting, problem, "reference, torch.compile", compiled)
+    yield _variant(setting, problem, "reference, torch.compile", compiled, slow_start=True)
     yield liger(setting, problem)
     yield cut_cross_entropy(setting, problem)
 
