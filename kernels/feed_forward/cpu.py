@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
-from odmt_fast.kernels.linear.cpu import column_sums, input_gradient, weight_gradient
+from odmt_fast.kernels.linear.cpu import (
+    bias_gradient,
+    groups_of,
+    input_gradient,
+    weight_gradient,
+)
 from odmt_fast.kernels.linear.cpu import forward as linear_forward
 
 
@@ -26,7 +31,7 @@ def backward(
     dy: Tensor, x: Tensor, hidden: Tensor, up: Tensor, down: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, up, up_bias, down, down_bias."""
-    groups = up.shape[0] if up.dim() == 3 else 1
+    groups = groups_of(up)
     ddown = weight_gradient(dy, hidden, down)
     dhidden = input_gradient(dy, down)
     dup_bias = torch.empty(groups, hidden.shape[1])
@@ -46,11 +51,10 @@ def backward(
         )
     dup = weight_gradient(dhidden, x, up)
     dx = input_gradient(dhidden, up)
-    bias_shape = up.shape[:-2]
     return (
         dx,
         dup,
-        dup_bias.view(*bias_shape, -1).to(x.dtype),
+        dup_bias.view(up.shape[:-1]).to(x.dtype),
         ddown,
-        column_sums(dy, groups).view(*bias_shape, -1).to(x.dtype),
+        bias_gradient(dy, down),
     )

@@ -36,9 +36,14 @@ def _mkl_is_narrow() -> bool:
     return torch.backends.mkl.is_available() and _onednn_runs() and not _C.is_intel()
 
 
-def _fp32_by_onednn(dtype: torch.dtype, rows: int, weight: Tensor) -> bool:
-    work = rows * weight.shape[-1] * weight.shape[-2]
-    return dtype == torch.float32 and work >= _ONEDNN_WORK and _mkl_is_narrow()
+def _fp32_by_onednn(x: Tensor, weight: Tensor) -> bool:
+    work = x.shape[0] * weight.shape[-1] * weight.shape[-2]
+    return x.dtype == torch.float32 and work >= _ONEDNN_WORK and _mkl_is_narrow()
+
+
+def groups_of(weight: Tensor) -> int:
+    """G of [G, b, a]; 1 of [b, a]."""
+    return weight.shape[0] if weight.dim() == 3 else 1
 
 
 def _grouped(x: Tensor, groups: int) -> tuple[Tensor, ...]:
@@ -62,7 +67,7 @@ def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: st
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
     """x W^T + b [R, b], then max(., 0) if asked; arguments of `linear_reference`, x contiguous."""
     single_bf16 = x.dtype == torch.bfloat16 and weight.dim() == 2 and _onednn_runs()
-    if single_bf16 or _fp32_by_onednn(x.dtype, x.shape[0], weight):
+    if single_bf16 or _fp32_by_onednn(x, weight):
         return _onednn_product(x, weight, bias, "relu" if relu else "none")
     y = linear_reference(x, weight, bias)
     if relu:
@@ -72,16 +77,14 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = Fals
 
 def input_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """dy [R, b] W -> [R, a]."""
-    if _fp32_by_onednn(dy.dtype, dy.shape[0], weight):
+    if _fp32_by_onednn(dy, weight):
         return _onednn_product(dy, weight.transpose(-1, -2), None, "none")
-    if weight.dim() == 2:
-        return dy @ weight
-    return (dy.view(weight.shape[0], -1, dy.shape[1]) @ weight).view(dy.shape[0], -1)
+    return linear_reference(dy, weight.transpose(-1, -2))
 
 
 def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """dy^T x in the shape of `weight`, whose values do not count; dy [R, b], x [R, a]."""
-    if _fp32_by_onednn(dy.dtype, dy.shape[0], weight):
+    if _fp32_by_onednn(dy, weight):
         if weight.dim() == 2:
             return _onednn_weight_gradient(dy, x, weight)
         groups = weight.shape[0]
@@ -109,15 +112,15 @@ def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return total
 
 
-def column_sums(x: Tensor, groups: int) -> Tensor:
-    """fp32 [G, width] column sums of the groups of rows of x [R, width]."""
-    sums = torch.empty(groups, x.shape[1])
-    for part, total in zip(_grouped(x, groups), sums, strict=True):
+def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
+    """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b]; summed in fp32."""
+    sums = torch.empty(groups_of(weight), dy.shape[1])
+    for part, total in zip(_grouped(dy, len(sums)), sums, strict=True):
         _C.column_sum(
-            x.dtype == torch.bfloat16,
+            dy.dtype == torch.bfloat16,
             *part.shape,
             part.data_ptr(),
             total.data_ptr(),
             torch.get_num_threads(),
         )
-    return sums
+    return sums.view(weight.shape[:-1]).to(dy.dtype)

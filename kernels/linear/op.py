@@ -86,8 +86,5 @@ class _Linear(torch.autograd.Function):
         dy = dy.contiguous()
         dx = cpu.input_gradient(dy, weight) if wants_x else None
         dweight = cpu.weight_gradient(dy, x, weight) if wants_weight else None
-        dbias = None
-        if wants_bias:
-            groups = weight.shape[0] if weight.dim() == 3 else 1
-            dbias = cpu.column_sums(dy, groups).view(weight.shape[:-1]).to(dy.dtype)
+        dbias = cpu.bias_gradient(dy, weight) if wants_bias else None
         return dx, dweight, dbias

@@ -65,23 +65,22 @@ class ItemEncoder(nn.Module):
         """
         recompute = self.recompute and self.training
         number_of_sites = 1 + Block.SITES * len(self.blocks)
+        encode = self._encode
+        if recompute:
+            encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
         encoded = []
         for part, tokens in self._parts(items, features, recompute):
             noise = Noise(self.dropout if self.training else 0.0, number_of_sites, items.device)
             # Drawn here, so that the second run of a recomputed part repeats the first.
             sites = tuple(noise.site() for _ in range(number_of_sites))
-            if recompute:
-                run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-                encoded.append(run(self._encode, part, tokens, dtype, sites))
-            else:
-                encoded.append(self._encode(part, tokens, dtype, sites))
+            encoded.append(encode(part, tokens, dtype, sites))
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=1)
 
     @staticmethod
     def _parts(
         items: Tensor, features: tuple[PackedTokens, ...], recompute: bool
     ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
-        longest = sum(tokens.max_length for tokens in features) + 1
+        longest = _longest(features)
         limit = PART_TOKENS if recompute else WHOLE_TOKENS
         splits = recompute or items.device.type == "cpu"
         if not splits or items.shape[0] * longest <= limit:
@@ -101,7 +100,7 @@ class ItemEncoder(nn.Module):
         layout = TokenLayout.of(
             tuple(tokens.lengths for tokens in features),
             tuple(tokens.values.shape[0] for tokens in features),
-            sum(tokens.max_length for tokens in features) + 1,
+            _longest(features),
         )
         groups = [
             _project(tokens.values.to(dtype), projection)
@@ -140,6 +139,11 @@ class ItemEncoder(nn.Module):
         first, second = self.heads
         x = _project(F.leaky_relu(_project(x, first)), second)
         return x.view(branches, items, width)
+
+
+def _longest(features: tuple[PackedTokens, ...]) -> int:
+    """An upper bound of an item's tokens, its ID token included."""
+    return sum(tokens.max_length for tokens in features) + 1
 
 
 def _project(x: Tensor, layer: nn.Module) -> Tensor:

@@ -103,3 +103,34 @@ def no_compiled_graphs() -> None:
 def seed() -> Tensor:
     """Negative and wider than 32 bits: both halves of the key matter."""
     return torch.tensor([-1234567890123456])
+
+
+@pytest.fixture(params=["blas", "onednn", "onednn, few rows copied at a time"])
+def product_route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the products of linear maps through each route they have on a CPU, whatever the size
+    and the processor."""
+    from odmt_fast.kernels.linear import cpu
+
+    by_name = request.param != "blas"
+    if by_name and not torch.backends.mkldnn.is_available():
+        pytest.skip("torch is built without oneDNN")
+    monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
+    monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
+    monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
+    if "few" in request.param:
+        monkeypatch.setattr(cpu, "_COPIED_ROWS", 16)
+
+
+@pytest.fixture
+def with_gradients() -> Callable[..., list[Tensor]]:
+    """(function, float64 tensors, dtype) -> its result in dtype and every tensor's gradient."""
+
+    def run(
+        function: Callable[..., Tensor], tensors: list[Tensor], dtype: torch.dtype
+    ) -> list[Tensor]:
+        inputs = [t.detach().to(dtype).requires_grad_() for t in tensors]
+        y = function(*inputs)
+        y.backward(torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(dtype))
+        return [y, *(t.grad for t in inputs)]
+
+    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,40 +24,25 @@ def arguments(groups: int | None, rows: int, width: int, hidden: int) -> list[Te
     return [torch.randn(shape, dtype=torch.float64) / shape[-1] ** 0.5 for shape in shapes]
 
 
-def run(function: object, tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    inputs = [t.detach().to(dtype).requires_grad_() for t in tensors]
-    y = function(*inputs)  # type: ignore[operator]
-    y.backward(torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(dtype))
-    return [y, *(t.grad for t in inputs)]
-
-
-@pytest.fixture(params=["blas", "onednn"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the products through each route they have, whatever the size and the processor."""
-    from odmt_fast.kernels.linear import cpu
-
-    by_name = request.param != "blas"
-    if by_name and not torch.backends.mkldnn.is_available():
-        pytest.skip("torch is built without oneDNN")
-    monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
-    monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
-    monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
-
-
 @needs_extension
-@pytest.mark.usefixtures("route")
+@pytest.mark.usefixtures("product_route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("groups", "rows", "width", "hidden"),
     [(None, 1, 8, 32), (None, 37, 24, 50), (None, 300, 64, 256), (3, 9, 16, 64), (2, 70, 33, 65)],
 )
 def test_no_worse_than_twice_the_eager_error(
-    groups: int | None, rows: int, width: int, hidden: int, dtype: torch.dtype
+    with_gradients: Callable[..., list[Tensor]],
+    groups: int | None,
+    rows: int,
+    width: int,
+    hidden: int,
+    dtype: torch.dtype,
 ) -> None:
     tensors = [t.to(dtype).double() for t in arguments(groups, rows, width, hidden)]
-    exact = run(feed_forward_reference, tensors, torch.float64)
-    eager = run(feed_forward_reference, tensors, dtype)
-    got = run(feed_forward, tensors, dtype)
+    exact = with_gradients(feed_forward_reference, tensors, torch.float64)
+    eager = with_gradients(feed_forward_reference, tensors, dtype)
+    got = with_gradients(feed_forward, tensors, dtype)
     for name, a, b, c in zip(("y", "dx", "dU", "da", "dD", "db"), exact, eager, got, strict=True):
         assert c.dtype == dtype and torch.isfinite(c).all()
         # By norm: an activation rounded across zero is a jump in the gradient, for both.

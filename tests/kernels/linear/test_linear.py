@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,34 +25,13 @@ def arguments(groups: int | None, rows: int, inner: int, outer: int) -> list[Ten
     return [torch.randn(shape, dtype=torch.float64) / shape[-1] ** 0.5 for shape in shapes]
 
 
-def run(function: object, tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    inputs = [t.detach().to(dtype).requires_grad_() for t in tensors]
-    y = function(*inputs)  # type: ignore[operator]
-    y.backward(torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(dtype))
-    return [y, *(t.grad for t in inputs)]
-
-
-@pytest.fixture(params=["blas", "onednn", "onednn, few rows copied at a time"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    from odmt_fast.kernels.linear import cpu
-
-    by_name = request.param != "blas"
-    if by_name and not torch.backends.mkldnn.is_available():
-        pytest.skip("torch is built without oneDNN")
-    monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
-    monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
-    monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
-    if "few" in request.param:
-        monkeypatch.setattr(cpu, "_COPIED_ROWS", 16)
-    return str(request.param)
-
-
 @needs_extension
+@pytest.mark.usefixtures("product_route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("groups", "rows", "inner", "outer"), SHAPES)
 def test_no_worse_than_twice_the_eager_error(
-    route: str,
+    with_gradients: Callable[..., list[Tensor]],
     groups: int | None,
     rows: int,
     inner: int,
@@ -60,9 +41,9 @@ def test_no_worse_than_twice_the_eager_error(
 ) -> None:
     tensors = [t.to(dtype).double() for t in arguments(groups, rows, inner, outer)]
     tensors = tensors if bias else tensors[:2]
-    exact = run(linear_reference, tensors, torch.float64)
-    eager = run(linear_reference, tensors, dtype)
-    got = run(linear, tensors, dtype)
+    exact = with_gradients(linear_reference, tensors, torch.float64)
+    eager = with_gradients(linear_reference, tensors, dtype)
+    got = with_gradients(linear, tensors, dtype)
     for name, a, b, c in zip(("y", "dx", "dW", "db"), exact, eager, got, strict=False):
         assert c.dtype == dtype and torch.isfinite(c).all()
         unit = torch.finfo(dtype).eps * a.abs().max()
