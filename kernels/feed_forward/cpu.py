@@ -18,6 +18,9 @@ from odmt_fast.kernels.linear.cpu import (
 )
 from odmt_fast.kernels.linear.cpu import forward as linear_forward
 
+# Large enough for products at full rate, small enough to count little beside what is saved.
+_PART_ROWS = 4096
+
 
 def forward(
     x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
@@ -30,9 +33,40 @@ def forward(
 def backward(
     dy: Tensor, x: Tensor, hidden: Tensor, up: Tensor, down: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, up, up_bias, down, down_bias."""
+    """Gradients of x, up, up_bias, down, down_bias; those of many rows' up and up_bias in fp32.
+
+    The gradient of the activation exists for `_PART_ROWS` rows at a time: of all rows it would be
+    the largest tensor of the backward.
+    """
+    ddown, ddown_bias = weight_gradient(dy, hidden, down), bias_gradient(dy, down)
+    if dy.shape[0] <= _PART_ROWS:
+        return *_through_relu(dy, x, hidden, up, down), ddown, ddown_bias
+    dx = torch.empty_like(x)
+    dup = torch.zeros(up.shape)
+    dup_bias = torch.zeros(up.shape[:-1])
     groups = groups_of(up)
-    ddown = weight_gradient(dy, hidden, down)
+    of_rows = [t.view(groups, -1, t.shape[1]) for t in (dy, x, hidden, dx)]
+    of_weights = [
+        up.view(groups, *up.shape[-2:]),
+        down.view(groups, *down.shape[-2:]),
+        dup.view(groups, *up.shape[-2:]),
+        dup_bias.view(groups, -1),
+    ]
+    for *rows, u, d, du, da in zip(*of_rows, *of_weights, strict=True):
+        for part in zip(*(torch.split(t, _PART_ROWS) for t in rows), strict=True):
+            dy_part, x_part, hidden_part, dx_part = part
+            dx_rows, du_rows, da_rows = _through_relu(dy_part, x_part, hidden_part, u, d)
+            dx_part.copy_(dx_rows)
+            du.add_(du_rows)
+            da.add_(da_rows)
+    return dx, dup, dup_bias, ddown, ddown_bias
+
+
+def _through_relu(
+    dy: Tensor, x: Tensor, hidden: Tensor, up: Tensor, down: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, up, up_bias."""
+    groups = groups_of(up)
     dhidden = input_gradient(dy, down)
     dup_bias = torch.empty(groups, hidden.shape[1])
     for part, activation, total in zip(
@@ -50,11 +84,4 @@ def backward(
             torch.get_num_threads(),
         )
     dup = weight_gradient(dhidden, x, up)
-    dx = input_gradient(dhidden, up)
-    return (
-        dx,
-        dup,
-        dup_bias.view(up.shape[:-1]).to(x.dtype),
-        ddown,
-        bias_gradient(dy, down),
-    )
+    return input_gradient(dhidden, up), dup, dup_bias.view(up.shape[:-1])

@@ -39,21 +39,21 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     for name, (value, shape) in expected.items():
         if value.shape != shape:
             raise ValueError(f"feed_forward: {name} must be {list(shape)}, got {list(value.shape)}")
-    weights = [weight.to(x.dtype) for weight in (up, up_bias, down, down_bias)]
+    weights = up, up_bias, down, down_bias
     if linear_backend("feed_forward", x) == "cpu":
         return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
-    return feed_forward_reference(x, *weights)
+    return feed_forward_reference(x, *(weight.to(x.dtype) for weight in weights))
 
 
 class _FeedForward(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *masters: Tensor) -> Tensor:
         from odmt_fast.kernels.feed_forward import cpu
 
-        y, hidden = cpu.forward(x, up, up_bias, down, down_bias)
-        ctx.save_for_backward(x, hidden, up, down)
+        weights = [master.to(x.dtype) for master in masters]
+        y, hidden = cpu.forward(x, *weights)
+        ctx.save_for_backward(x, hidden, weights[0], weights[2])
+        ctx.dtypes = [tensor.dtype for tensor in (x, *masters)]
         return y
 
     @staticmethod
@@ -61,4 +61,5 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
         from odmt_fast.kernels.feed_forward import cpu
 
-        return cpu.backward(dy.contiguous(), *ctx.saved_tensors)
+        gradients = cpu.backward(dy.contiguous(), *ctx.saved_tensors)
+        return tuple(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))

@@ -20,7 +20,7 @@ from odmt_fast.kernels.linear.reference import linear_reference
 # multiply-adds in fp32; below, MKL is done earlier.
 _ONEDNN_WORK = 200_000_000
 # Large enough that a product of so many rows runs at full rate.
-_COPIED_ROWS = 8192
+_COPIED_ROWS = 4096
 
 
 @cache
@@ -113,7 +113,7 @@ def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
-    """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b]; summed in fp32."""
+    """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b] in fp32."""
     sums = torch.empty(groups_of(weight), dy.shape[1])
     for part, total in zip(_grouped(dy, len(sums)), sums, strict=True):
         _C.column_sum(
@@ -123,4 +123,4 @@ def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
             total.data_ptr(),
             torch.get_num_threads(),
         )
-    return sums.view(weight.shape[:-1]).to(dy.dtype)
+    return sums.view(weight.shape[:-1])

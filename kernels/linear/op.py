@@ -33,11 +33,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: bias must be {list(weight.shape[:-1])} like the rows of weight, got "
             f"{list(bias.shape)}"
         )
-    weight = weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)
     if linear_backend("linear", x) == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    return linear_reference(x, weight, bias)
+    return linear_reference(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor) -> None:
@@ -70,11 +68,14 @@ def linear_backend(op: str, x: Tensor) -> str:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, master: Tensor, bias: Tensor | None) -> Tensor:
         from odmt_fast.kernels.linear import cpu
 
+        weight = master.to(x.dtype)
         ctx.save_for_backward(x, weight)
-        return cpu.forward(x, weight, bias)
+        ctx.master_dtype = master.dtype
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return cpu.forward(x, weight, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -85,6 +86,6 @@ class _Linear(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         dy = dy.contiguous()
         dx = cpu.input_gradient(dy, weight) if wants_x else None
-        dweight = cpu.weight_gradient(dy, x, weight) if wants_weight else None
-        dbias = cpu.bias_gradient(dy, weight) if wants_bias else None
+        dweight = cpu.weight_gradient(dy, x, weight).to(ctx.master_dtype) if wants_weight else None
+        dbias = cpu.bias_gradient(dy, weight).to(ctx.bias_dtype) if wants_bias else None
         return dx, dweight, dbias

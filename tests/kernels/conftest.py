@@ -105,10 +105,11 @@ def seed() -> Tensor:
     return torch.tensor([-1234567890123456])
 
 
-@pytest.fixture(params=["blas", "onednn", "onednn, few rows copied at a time"])
+@pytest.fixture(params=["blas", "onednn", "onednn, few rows at a time"])
 def product_route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the products of linear maps through each route they have on a CPU, whatever the size
     and the processor."""
+    from odmt_fast.kernels.feed_forward import cpu as feed_forward
     from odmt_fast.kernels.linear import cpu
 
     by_name = request.param != "blas"
@@ -119,6 +120,7 @@ def product_route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
     if "few" in request.param:
         monkeypatch.setattr(cpu, "_COPIED_ROWS", 16)
+        monkeypatch.setattr(feed_forward, "_PART_ROWS", 16)
 
 
 @pytest.fixture
