@@ -6,6 +6,8 @@ import ctypes
 import gc
 from pathlib import Path
 
+from odmt_fast.training.memory import release_freed_memory
+
 _KIB = 1024
 
 
@@ -14,6 +16,7 @@ class PeakMemory:
 
     def __init__(self) -> None:
         gc.collect()
+        release_freed_memory()
         ctypes.CDLL(None).malloc_trim(0)
         # 5 resets the high-water mark to the present size (proc(5), clear_refs).
         Path("/proc/self/clear_refs").write_text("5")

@@ -18,10 +18,8 @@ from odmt_fast.kernels.dropout import dropout
 from odmt_fast.kernels.linear import linear
 from odmt_fast.noise import Noise, Site
 
-WHOLE_TOKENS = 32_768
-"""A batch of up to this many tokens is encoded at once."""
 PART_TOKENS = 6_144
-"""Tokens of a part of a larger one."""
+"""At most this many tokens are recomputed at once."""
 
 
 class ItemEncoder(nn.Module):
@@ -53,23 +51,21 @@ class ItemEncoder(nn.Module):
     ) -> Tensor:
         """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
 
-        On a CPU, and on any device when activations are recomputed, the items of a large batch pass
-        in parts: what is allocated and freed stays of one size, so that the heap keeps no holes,
-        and recomputation needs the memory of one part. Splitting waits for the lengths, which a GPU
-        step would notice, and there the caching allocator needs no such help.
+        Where activations are recomputed the items pass in parts, so that the backward needs the
+        memory of one part. Splitting them waits for the lengths, which a GPU step notices.
 
         Args:
             items: dense ids, no padding.
             features: tokens of the items, one entry per modality.
             dtype: of the computation; parameters keep theirs.
         """
-        recompute = self.recompute and self.training
         number_of_sites = 1 + Block.SITES * len(self.blocks)
-        encode = self._encode
-        if recompute:
+        encode, parts = self._encode, [(items, features)]
+        if self.recompute and self.training:
             encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+            parts = self._parts(items, features)
         encoded = []
-        for part, tokens in self._parts(items, features, recompute):
+        for part, tokens in parts:
             noise = Noise(self.dropout if self.training else 0.0, number_of_sites, items.device)
             # Drawn here, so that the second run of a recomputed part repeats the first.
             sites = tuple(noise.site() for _ in range(number_of_sites))
@@ -78,14 +74,9 @@ class ItemEncoder(nn.Module):
 
     @staticmethod
     def _parts(
-        items: Tensor, features: tuple[PackedTokens, ...], recompute: bool
+        items: Tensor, features: tuple[PackedTokens, ...]
     ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
-        longest = _longest(features)
-        limit = PART_TOKENS if recompute else WHOLE_TOKENS
-        splits = recompute or items.device.type == "cpu"
-        if not splits or items.shape[0] * longest <= limit:
-            return [(items, features)]
-        most = max(1, PART_TOKENS // longest)
+        most = max(1, PART_TOKENS // _longest(features))
         tokens = zip(*(modality.split(most) for modality in features), strict=True)
         return list(zip(torch.split(items, most), tokens, strict=True))
 

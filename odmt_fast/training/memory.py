@@ -1,42 +1,43 @@
 """Keeps freed activation memory inside the process on CPU.
 
-glibc serves every large allocation by a fresh mapping and unmaps it when it is freed, so each
-training step faults in, zeroes and gives back all of its activations page by page. Serving them
-from the heap instead, and never trimming it, lets a step reuse the pages of the one before.
+The C library serves every large tensor by a fresh mapping and unmaps it when it is freed, so each
+training step faults in, zeroes and gives back all of its activations page by page. Its own heap can
+be told to keep them instead, but small blocks of a long life (oneDNN's kernels among them) come to
+lie between the large ones and leave holes of nearly their size.
 
-The setting holds for the whole process and cannot be undone; its price is that memory freed after a
-peak stays with the process. On a GPU the activations live in torch's own caching allocator, so
-only training on CPU asks for it.
+Here the large tensors get a heap of their own (``csrc/block_heap.h``): a step reuses the pages of
+the one before, and what is resident stays close to what is alive. torch has no hook for it that
+works without its headers, so the import table of ``libc10.so``, torch's allocator, is redirected:
+its calls of ``posix_memalign`` and ``free``, nobody else's.
+
+This holds for the whole process and cannot be undone; its price is that memory freed after a peak
+stays with the process until `release_freed_memory`. On a GPU the activations live in torch's own
+caching allocator, so only training on CPU asks for it.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
-# malloc.h of glibc.
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_MAX = -4
-
-_NEVER = -1  # any positive threshold is an int, 2 GiB at most: less than a large step frees
-_GROWTH_BYTES = 64 * 2**20
+from odmt_fast.kernels.backend import extension_missing
 
 
 def keep_freed_memory() -> bool:
-    """Makes malloc reuse large blocks instead of returning them; True if the C library took it.
+    """Lets CPU tensors of 1 MiB and more reuse the memory of freed ones; True if they do.
 
-    Does nothing, and returns False, where the C library is not glibc.
+    Tensors that exist already stay where they are. False, and nothing is changed, without the
+    compiled extension, on other systems than Linux on x86-64 or ARM64, and with a torch that is not
+    made of shared libraries.
     """
-    if not sys.platform.startswith("linux"):
+    if extension_missing("cpu"):
         return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
-    settings = (
-        (_M_MMAP_MAX, 0),
-        (_M_TRIM_THRESHOLD, _NEVER),
-        (_M_TOP_PAD, _GROWTH_BYTES),
-    )
-    taken = [library.mallopt(name, value) for name, value in settings]
-    return taken == [1] * len(settings)
+    from odmt_fast import _C
+
+    taken: bool = _C.keep_freed_tensors()
+    return taken
+
+
+def release_freed_memory() -> None:
+    """Returns the memory of freed tensors to the system; the next ones fault it in again."""
+    if extension_missing("cpu") is None:
+        from odmt_fast import _C
+
+        _C.release_freed_tensors()

@@ -18,7 +18,7 @@ from odmt_fast.training import checkpoint
 from odmt_fast.training.identity import check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
-from odmt_fast.training.memory import keep_freed_memory
+from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.meter import loss_columns
 from odmt_fast.training.precision import training_device
 from odmt_fast.training.progress import EpochRecord
@@ -98,8 +98,11 @@ def train(
     _choose_memory(model, recompute=settings.recompute)
     reporter = reporter or default_reporter()
     try:
-        if device.type == "cpu":
-            keep_freed_memory()
+        if device.type == "cpu" and not keep_freed_memory():
+            reporter.message(
+                "steps will take longer: freed memory is not kept, which needs the compiled "
+                "extension and Linux (odmt-fast doctor)"
+            )
         with (
             BatchLoader(
                 collate,
@@ -150,6 +153,7 @@ def train(
                 )
             return _result(loop, config, interrupted=bool(stop))
     finally:
+        release_freed_memory()
         reporter.close()
 
 

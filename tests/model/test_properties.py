@@ -163,12 +163,12 @@ def test_a_step_is_reproduced_by_its_seed_and_varies_without() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_parts_of_a_large_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recomputation_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_case(6, users=6, imt_layers=2)
     whole.engine.loss(whole.batch, epoch=3).total.backward()
-    monkeypatch.setattr("odmt_fast.items.encoder.WHOLE_TOKENS", 1)
     monkeypatch.setattr("odmt_fast.items.encoder.PART_TOKENS", 30)
     parts = make_case(6, users=6, imt_layers=2)
+    parts.engine.train().items.recompute = True
     features = parts.engine.features.values()
     longest = sum(tokens.max_length for tokens in features) + 1
     assert 1 < 30 // longest < parts.batch.items.shape[0], "several parts, several items in each"
@@ -182,15 +182,19 @@ def test_parts_of_a_large_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("part_tokens", [30, 8192])
-def test_recompute_changes_nothing(part_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("odmt_fast.items.encoder.WHOLE_TOKENS", part_tokens)
+def test_recomputation_repeats_the_noise(part_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("odmt_fast.items.encoder.PART_TOKENS", part_tokens)
     gradients = []
-    for recompute in (False, True):
+    for runs_once in (False, True):
         case = make_case(4, dropout=0.2, dtype=torch.float32, imt_layers=3, imt_heads=2)
-        case.engine.items.recompute = recompute
+        case.engine.train().items.recompute = True
+        if runs_once:
+            monkeypatch.setattr(
+                "odmt_fast.items.encoder.checkpoint",
+                lambda encode, *arguments, **_: encode(*arguments),
+            )
         torch.manual_seed(0)
-        case.engine.train().loss(case.batch, epoch=3).total.backward()
+        case.engine.loss(case.batch, epoch=3).total.backward()
         gradients.append([p.grad for p in case.engine.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)

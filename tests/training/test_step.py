@@ -1,10 +1,8 @@
-"""One step against the same arithmetic spelled out; precision; memory that is kept."""
+"""One step against the same arithmetic spelled out; precision."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 
 from odmt_fast.config import TrainingConfig
 from odmt_fast.objective import LossTerms
-from odmt_fast.training import memory
 from odmt_fast.training.meter import LossMeter, loss_columns
 from odmt_fast.training.precision import MixedPrecision, training_device
 from odmt_fast.training.step import TrainingStep, adamw
@@ -153,42 +150,3 @@ def test_the_meter_keeps_the_latest_interval() -> None:
     short.add(*terms(9.0))
     assert short.full
     assert short.rows()[:, 0].tolist() == [1, 5, 9]
-
-
-# The C library alone, as torch calls it, and the module by itself: no import worth waiting for.
-_COUNT_FAULTS = """
-import ctypes, resource, runpy, sys
-
-if sys.argv[2] == "keep":
-    assert runpy.run_path(sys.argv[1])["keep_freed_memory"]()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-libc.malloc.argtypes = [ctypes.c_size_t]
-libc.free.argtypes = [ctypes.c_void_p]
-libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-
-def step():
-    blocks = []
-    for mebibytes in (8, 40, 64, 16):
-        blocks.append(libc.malloc(mebibytes * 2**20))
-        libc.memset(blocks[-1], 1, mebibytes * 2**20)
-    for block in blocks:
-        libc.free(block)
-
-for _ in range(4):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is not glibc")
-def test_kept_memory_is_not_faulted_in_again() -> None:
-    def faults(how: str) -> int:
-        command = [sys.executable, "-c", _COUNT_FAULTS, memory.__file__, how]
-        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-
-    # 128 MiB a step: 32768 pages of 4 KiB when mapped anew, fewer where pages are huge.
-    assert faults("keep") < 0.05 * faults("default")
