@@ -98,11 +98,7 @@ def train(
     _choose_memory(model, recompute=settings.recompute)
     reporter = reporter or default_reporter()
     try:
-        if device.type == "cpu" and not keep_freed_memory():
-            reporter.message(
-                "steps will take longer: freed memory is not kept, which needs the compiled "
-                "extension and Linux (odmt-fast doctor)"
-            )
+        keeps_memory = device.type != "cpu" or keep_freed_memory()
         with (
             BatchLoader(
                 collate,
@@ -130,6 +126,11 @@ def train(
             else:
                 torch.manual_seed(settings.seed)
             _announce(reporter, loop, collate, device)
+            if not (keeps_memory or loop.finished):
+                reporter.message(
+                    "steps take longer here: freed memory is not kept, which needs the compiled "
+                    "extension and Linux on x86-64 or ARM64; see odmt-fast doctor"
+                )
             tensorboard = settings.tensorboard
             if tensorboard and (missing := tensorboard_missing()):
                 reporter.message(f"no TensorBoard events: {missing}")

@@ -99,6 +99,15 @@ def test_dropout_differs_between_seeds(tmp_path: Path) -> None:
     assert "last" in differences(*states)
 
 
+def test_a_run_says_where_memory_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("odmt_fast.training.run.keep_freed_memory", lambda: False)
+    reporter = Silent()
+    toy_train(tmp_path, epochs=1, reporter=reporter)
+    assert "freed memory is not kept" in reporter.messages[1]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = toy_train(tmp_path)
     before = state_of(tmp_path)
