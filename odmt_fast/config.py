@@ -144,7 +144,9 @@ class TrainingConfig(Section):
     )
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
     recompute: bool = Field(
-        False, description="recompute item activations in the backward: less memory, more time"
+        False,
+        description="recompute item activations in the backward: less memory, more time; a large "
+        "batch passes in parts, each with dropout noise of its own",
     )
 
 

@@ -42,8 +42,8 @@ def backward(
     if dy.shape[0] <= _PART_ROWS:
         return *_through_relu(dy, x, hidden, up, down), ddown, ddown_bias
     dx = torch.empty_like(x)
-    dup = torch.zeros(up.shape)
-    dup_bias = torch.zeros(up.shape[:-1])
+    dup = torch.zeros(up.shape, dtype=torch.float32)
+    dup_bias = torch.zeros(up.shape[:-1], dtype=torch.float32)
     groups = groups_of(up)
     of_rows = [t.view(groups, -1, t.shape[1]) for t in (dy, x, hidden, dx)]
     of_weights = [
@@ -68,7 +68,7 @@ def _through_relu(
     """Gradients of x, up, up_bias."""
     groups = groups_of(up)
     dhidden = input_gradient(dy, down)
-    dup_bias = torch.empty(groups, hidden.shape[1])
+    dup_bias = torch.empty(groups, hidden.shape[1], dtype=torch.float32)
     for part, activation, total in zip(
         dhidden.view(groups, -1, hidden.shape[1]),
         hidden.view(groups, -1, hidden.shape[1]),

@@ -114,7 +114,7 @@ def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b] in fp32."""
-    sums = torch.empty(groups_of(weight), dy.shape[1])
+    sums = torch.empty(groups_of(weight), dy.shape[1], dtype=torch.float32)
     for part, total in zip(_grouped(dy, len(sums)), sums, strict=True):
         _C.column_sum(
             dy.dtype == torch.bfloat16,

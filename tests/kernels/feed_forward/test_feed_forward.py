@@ -65,6 +65,25 @@ def test_master_weights_get_gradients_in_their_own_dtype() -> None:
     assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in weights)
 
 
+@needs_extension
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_does_not_matter(
+    with_gradients: Callable[..., list[Tensor]],
+    default: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("odmt_fast.kernels.feed_forward.cpu._PART_ROWS", 16)
+    tensors = arguments(None, 37, 24, 50)
+    expected = with_gradients(feed_forward, tensors, torch.float32)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        got = with_gradients(feed_forward, tensors, torch.float32)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
 def test_compiles_as_one_graph() -> None:
     tensors = [t.float() for t in arguments(None, 7, 8, 16)]
     compiled = torch.compile(feed_forward, backend="aot_eager", fullgraph=True)
