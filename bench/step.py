@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,21 @@ from odmt_fast.training.memory import keep_freed_memory
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def build(name: str, workload: Workload) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """The model in training mode and a function computing the loss of the workload's batch."""
+def build(
+    name: str, workload: Workload, *, vary: bool = False
+) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """The model in training mode and a function computing the loss of the workload's batch.
+
+    With `vary` the engine's batch leaves out another user every time, as no two batches of a
+    training run have the same number of tokens.
+    """
     if name == "engine":
         engine = workload.engine()
-        batch = workload.packed_batch
-        workload.forget_padded_features()
-        return engine, lambda: engine.loss(batch, EPOCH).total
+        if vary:
+            batches = cycle([workload.batch_without(user) for user in range(workload.users)])
+        else:
+            batches = cycle([workload.packed_batch])
+        return engine, lambda: engine.loss(next(batches), EPOCH).total
     model: nn.Module = workload.reference()
     if name in ("tuned", "compiled"):
         model = Tuned(model, compiled=name == "compiled")
@@ -74,16 +83,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--stages", action="store_true", help="engine: time the stages too")
     parser.add_argument("--recompute", action="store_true", help="engine: recompute activations")
+    parser.add_argument("--vary", action="store_true", help="engine: a batch of its own per step")
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
     if options.implementation != "untouched":
         keep_freed_memory()
     workload = Workload(users=options.users)
-    model, loss = build(options.implementation, workload)
+    model, loss = build(options.implementation, workload, vary=options.vary)
     if options.recompute:
         model.items.recompute = True
     batch = workload.packed_batch
     work = needed_work(workload.config, batch, batch.features)
+    if options.implementation == "engine":
+        workload.forget_padded_features()
     memory = PeakMemory()
     seconds = timed_steps(model, loss, dtype, options.steps)
     step_bytes, peak_bytes = memory.grown(), memory.peak()
@@ -95,6 +107,7 @@ def main() -> None:
                 "implementation": options.implementation,
                 "dtype": options.dtype,
                 "recompute": options.recompute,
+                "vary": options.vary,
                 "users": options.users,
                 "rows": batch.n_rows,
                 "occurrences": batch.occurrences.shape[0],

@@ -72,8 +72,15 @@ class Workload:
     @cached_property
     def batch(self) -> Batch:
         """The batch, its features left to the model."""
-        lengths = torch.tensor([len(sequence) for sequence in self.sequences])
-        return Batch(**batch_index(torch.cat(self.sequences), lengths, self.steps)._asdict())
+        return self._batch_of(self.sequences)
+
+    def batch_without(self, user: int) -> Batch:
+        """The batch of all users but one: other items, another number of rows and tokens."""
+        return self._batch_of([s for u, s in enumerate(self.sequences) if u != user])
+
+    def _batch_of(self, sequences: list[Tensor]) -> Batch:
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        return Batch(**batch_index(torch.cat(sequences), lengths, self.steps)._asdict())
 
     @cached_property
     def packed_batch(self) -> Batch:

@@ -10,6 +10,11 @@ the one before, and what is resident stays close to what is alive. torch has no 
 works without its headers, so the import table of ``libc10.so``, torch's allocator, is redirected:
 its calls of ``posix_memalign`` and ``free``, nobody else's.
 
+oneDNN compiles kernels for every new number of rows, and each batch brings one. It keeps those of
+its last 1,024 operations, several of 256 KiB each, which adds up to hundreds of MiB that are hardly
+ever used again. Its limit is lowered here, unless ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` is set or
+oneDNN has begun to work.
+
 This holds for the whole process and cannot be undone; its price is that memory freed after a peak
 stays with the process until `release_freed_memory`. On a GPU the activations live in torch's own
 caching allocator, so only training on CPU asks for it.
@@ -17,16 +22,22 @@ caching allocator, so only training on CPU asks for it.
 
 from __future__ import annotations
 
+import os
+
 from odmt_fast.kernels.backend import extension_missing
+
+# A step needs about a hundred, those of the layers' repeated shapes among them.
+_ONEDNN_OPERATIONS = 256
 
 
 def keep_freed_memory() -> bool:
     """Lets CPU tensors of 1 MiB and more reuse the memory of freed ones; True if they do.
 
-    Tensors that exist already stay where they are. False, and nothing is changed, without the
-    compiled extension, on other systems than Linux on x86-64 or ARM64, and with a torch that is not
-    made of shared libraries.
+    Tensors that exist already stay where they are. False, and they do not, without the compiled
+    extension, on other systems than Linux on x86-64 or ARM64, and with a torch that is not made of
+    shared libraries.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_ONEDNN_OPERATIONS))
     if extension_missing("cpu"):
         return False
     from odmt_fast import _C

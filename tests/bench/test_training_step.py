@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import step
 from bench.gpu import official, training
 from bench.gpu.case import Setting
 from bench.gpu.rates import Rates
@@ -52,6 +53,16 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yield tmp_path
     for name in ("model", "model.model"):
         sys.modules.pop(name, None)
+
+
+def test_varied_steps_have_batches_of_their_own() -> None:
+    rows = {TINY.batch_without(user).n_rows for user in range(TINY.users)}
+    assert max(rows) < TINY.batch.n_rows
+    _, same = step.build("engine", TINY)
+    _, varied = step.build("engine", TINY, vary=True)
+    torch.manual_seed(0)
+    assert len({float(varied()) for _ in range(TINY.users)}) == TINY.users
+    assert torch.isfinite(same())
 
 
 def test_rows_of_all_implementations(clone: Path) -> None:

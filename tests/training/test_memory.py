@@ -160,5 +160,15 @@ print(int((stays == 3).all()))
     assert kept >= 255 and released <= 2 and alive
 
 
+def test_onednn_keeps_fewer_kernels_unless_told_otherwise() -> None:
+    code = """
+keep_freed_memory()
+print(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+"""
+    told = 'os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "7"\n'
+    unset = 'os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)\n'
+    assert run(unset + code) == [256] and run(told + code) == [7]
+
+
 def test_releasing_needs_no_heap() -> None:
     release_freed_memory()
