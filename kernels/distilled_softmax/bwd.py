@@ -20,11 +20,11 @@ from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     backward_config,
-    block_d,
     panel_rows,
     product_candidates,
     product_config,
     score_candidates,
+    tile_arguments,
 )
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec
 from odmt_fast.kernels.distilled_softmax.tile import (
@@ -267,11 +267,7 @@ def distilled_softmax_bwd(
             TEACHERS=distillation.teachers,
             TEACH=not spec.detach_teacher,
             PRECISION=dot_precision(queries),
-            BLOCK_M=config.block_m,
-            BLOCK_N=config.block_n,
-            BLOCK_D=block_d(width, config),
-            num_warps=config.num_warps,
-            num_stages=config.num_stages,
+            **tile_arguments(width, config),
         )
 
     with on_device_of(queries):

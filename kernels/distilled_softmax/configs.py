@@ -32,6 +32,17 @@ def block_d(width: int, config: TileConfig) -> int:
     return min(steps, key=lambda s: (-(-width // s) * s, -s))
 
 
+def tile_arguments(width: int, config: TileConfig) -> dict[str, int]:
+    """How a score kernel is launched with this tile."""
+    return {
+        "BLOCK_M": config.block_m,
+        "BLOCK_N": config.block_n,
+        "BLOCK_D": block_d(width, config),
+        "num_warps": config.num_warps,
+        "num_stages": config.num_stages,
+    }
+
+
 def _ring_bytes(config: TileConfig, element_size: int) -> int:
     return config.num_stages * (config.block_m + config.block_n) * config.block_d * element_size
 

@@ -17,10 +17,10 @@ import triton.language as tl
 from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
-    block_d,
     forward_config,
     score_candidates,
     shares,
+    tile_arguments,
 )
 from odmt_fast.kernels.distilled_softmax.row_state import (
     empty_rows,
@@ -161,11 +161,7 @@ def distilled_softmax_fwd(
             K=branches,
             SOFT=distillation.softened,
             PRECISION=dot_precision(queries),
-            BLOCK_M=config.block_m,
-            BLOCK_N=config.block_n,
-            BLOCK_D=block_d(width, config),
-            num_warps=config.num_warps,
-            num_stages=config.num_stages,
+            **tile_arguments(width, config),
             **edges,
         )
         return partial

@@ -12,6 +12,7 @@ from torch import Tensor
 from odmt_fast import _C
 from odmt_fast.kernels.linear.cpu import (
     bias_gradient,
+    grouped,
     groups_of,
     input_gradient,
     weight_gradient,
@@ -45,7 +46,7 @@ def backward(
     dup = torch.zeros(up.shape, dtype=torch.float32)
     dup_bias = torch.zeros(up.shape[:-1], dtype=torch.float32)
     groups = groups_of(up)
-    of_rows = [t.view(groups, -1, t.shape[1]) for t in (dy, x, hidden, dx)]
+    of_rows = [grouped(t, groups) for t in (dy, x, hidden, dx)]
     of_weights = [
         up.view(groups, *up.shape[-2:]),
         down.view(groups, *down.shape[-2:]),
@@ -70,8 +71,8 @@ def _through_relu(
     dhidden = input_gradient(dy, down)
     dup_bias = torch.empty(groups, hidden.shape[1], dtype=torch.float32)
     for part, activation, total in zip(
-        dhidden.view(groups, -1, hidden.shape[1]),
-        hidden.view(groups, -1, hidden.shape[1]),
+        grouped(dhidden, groups),
+        grouped(hidden, groups),
         dup_bias,
         strict=True,
     ):

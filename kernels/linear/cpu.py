@@ -46,7 +46,8 @@ def groups_of(weight: Tensor) -> int:
     return weight.shape[0] if weight.dim() == 3 else 1
 
 
-def _grouped(x: Tensor, groups: int) -> tuple[Tensor, ...]:
+def grouped(x: Tensor, groups: int) -> tuple[Tensor, ...]:
+    """The rows of each group."""
     return x.view(groups, -1, x.shape[1]).unbind(0)
 
 
@@ -60,7 +61,7 @@ def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: st
         return one(x, weight, bias)
     groups = weight.shape[0]
     biases = [None] * groups if bias is None else bias.unbind(0)
-    rows = _grouped(x, groups)
+    rows = grouped(x, groups)
     return torch.cat([one(*part) for part in zip(rows, weight.unbind(0), biases, strict=True)])
 
 
@@ -88,7 +89,7 @@ def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         if weight.dim() == 2:
             return _onednn_weight_gradient(dy, x, weight)
         groups = weight.shape[0]
-        parts = zip(_grouped(dy, groups), _grouped(x, groups), weight.unbind(0), strict=True)
+        parts = zip(grouped(dy, groups), grouped(x, groups), weight.unbind(0), strict=True)
         return torch.stack([_onednn_weight_gradient(*part) for part in parts])
     if weight.dim() == 2:
         return dy.t() @ x
@@ -115,7 +116,7 @@ def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b] in fp32."""
     sums = torch.empty(groups_of(weight), dy.shape[1], dtype=torch.float32)
-    for part, total in zip(_grouped(dy, len(sums)), sums, strict=True):
+    for part, total in zip(grouped(dy, len(sums)), sums, strict=True):
         _C.column_sum(
             dy.dtype == torch.bfloat16,
             *part.shape,

@@ -193,3 +193,19 @@ def shapes():
 @pytest.fixture(scope="session")
 def no_worse():
     return assert_no_worse
+
+
+@pytest.fixture
+def tile_search(monkeypatch, tmp_path):
+    """Lets the tiles be searched, every run as fast as the other: (device name) -> the file."""
+    from odmt_fast.kernels.launch import tuning
+
+    def search(device_name):
+        monkeypatch.setenv(tuning.ENVIRONMENT_VARIABLE, "1")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(tuning, "_found", {})
+        monkeypatch.setattr(tuning, "_milliseconds", lambda run: float(run() is not None))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: device_name)
+        return tmp_path / "bench/tuned" / f"{device_name.replace(' ', '_')}.json"
+
+    return search

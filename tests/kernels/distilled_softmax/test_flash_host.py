@@ -18,7 +18,6 @@ from odmt_fast.kernels.distilled_softmax.configs import (
     shares,
 )
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
-from odmt_fast.kernels.launch import tuning
 from odmt_fast.kernels.launch.device import KNOWN, assume
 
 
@@ -61,21 +60,17 @@ def test_equal_edges_are_one_pair():
     assert stats_width(3) == 23
 
 
-def test_a_search_tries_every_tile_of_every_kernel(no_kernels, shapes, monkeypatch, tmp_path):
+def test_a_search_tries_every_tile_of_every_kernel(no_kernels, shapes, tile_search):
     from odmt_fast.kernels.distilled_softmax import flash
 
-    monkeypatch.setenv(tuning.ENVIRONMENT_VARIABLE, "1")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "_found", {})
-    monkeypatch.setattr(tuning, "_milliseconds", lambda run: float(run() is not None))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    found = tile_search("A GPU")
     queries, items, columns = shapes(6_000, 5_000)
     spec = Spec(0.3, ((1, 0), (2, 0), (0, ENSEMBLE)), False, 1)
     with assume(KNOWN[90]):
         _, _, stats, _ = flash.forward(queries, items, columns, spec)
         upstream = torch.empty(2, 3, device="meta").unbind()
         flash.backward(upstream, queries, items, columns, spec, stats, None)
-    saved = json.loads((tmp_path / "bench/tuned/A_GPU.json").read_text())
+    saved = json.loads(found.read_text())
     assert [key.split()[0] for key in sorted(saved)] == [
         "distilled_softmax_bwd",
         "distilled_softmax_fwd",

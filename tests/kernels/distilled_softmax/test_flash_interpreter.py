@@ -89,15 +89,10 @@ def test_panels_and_detached_teachers(make_problem, no_worse, monkeypatch):
     assert all(torch.equal(again[0][name], again[1][name]) for name in again[0])
 
 
-def test_a_search_for_tiles_changes_no_result(make_problem, no_worse, monkeypatch, tmp_path):
+def test_a_search_for_tiles_changes_no_result(make_problem, no_worse, tile_search, monkeypatch):
     from odmt_fast.kernels.distilled_softmax import bwd, fwd
-    from odmt_fast.kernels.launch import tuning
 
-    monkeypatch.setenv(tuning.ENVIRONMENT_VARIABLE, "1")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "_found", {})
-    monkeypatch.setattr(tuning, "_milliseconds", lambda run: float(run() is not None))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "interpreter")
+    found = tile_search("interpreter")
     other = TileConfig(16, 64, 16, 1, 1)
     monkeypatch.setattr(fwd, "score_candidates", lambda tile: [other])
     monkeypatch.setattr(bwd, "score_candidates", lambda tile: [other])
@@ -106,7 +101,7 @@ def test_a_search_for_tiles_changes_no_result(make_problem, no_worse, monkeypatc
     problem = make_problem(users=12, edges=((1, 0), (0, ENSEMBLE)))
     assert problem.queries.shape[1] > 32
     no_worse(problem, distilled_softmax)
-    assert (tmp_path / "bench/tuned/interpreter.json").exists()
+    assert found.exists()
 
 
 def test_shares_of_a_row_that_see_only_history(make_problem, no_worse, monkeypatch):
