@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[2]
 BEFORE_ITEMS = {"config", "data", "features", "batch"}
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
+    "storage": set(),
     "noise": set(),
-    "data": {"config"},
-    "features": {"config", "data"},
+    "data": {"config", "storage"},
+    "features": {"config", "data", "storage"},
     "batch": {"config", "data", "features"},
     "block": {"noise"},
     "items": {*BEFORE_ITEMS, "block", "noise"},
@@ -24,10 +25,18 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"config", "objective", "official"},
     "official": {"config", "features", "batch", "objective", "reference"},
     "model": {*BEFORE_ITEMS, "items", "users", "objective", "official", "reference"},
-    "training": {*BEFORE_ITEMS, "objective", "model"},
+    "training": {*BEFORE_ITEMS, "storage", "objective", "model"},
     "evaluation": {*BEFORE_ITEMS, "objective", "model"},
-    "retrieval": {*BEFORE_ITEMS, "objective", "model", "evaluation"},
-    "studies": {*BEFORE_ITEMS, "objective", "model", "reference", "training", "evaluation"},
+    "retrieval": {*BEFORE_ITEMS, "storage", "objective", "model", "evaluation"},
+    "studies": {
+        *BEFORE_ITEMS,
+        "storage",
+        "objective",
+        "model",
+        "reference",
+        "training",
+        "evaluation",
+    },
 }
 # Heavy or optional libraries and the rooms that may import them at module level.
 OPTIONAL = {
