@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test test-interpret check bench report clean
+.PHONY: demo test test-interpret check bench report torture clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/odmt-fast demo --output demo
@@ -30,6 +30,10 @@ bench: $(VENV)/test.stamp
 
 report: $(VENV)/test.stamp
 	env -u PYTHONSAFEPATH $(BIN)/python -m bench.report
+
+# Kills, damages and fuzzes for about ten minutes; docs/reliability.md gets the table.
+torture: $(VENV)/test.stamp
+	env -u PYTHONSAFEPATH OMP_NUM_THREADS=1 $(BIN)/python -m bench.torture --page
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info odmt_fast/_C*.so

@@ -1,0 +1,115 @@
+"""A small valid source of every layout, by line, with what each line of interactions says."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+USERS, ITEMS, LENGTH = 8, 12, 5
+_TITLES = ("Tea cup", 'A "quoted" title', "Crème brûlée, large", "50% off; now", "it's | here")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one layout.
+
+    Attributes:
+        lines: name of the file -> its lines, without line ends.
+        facts: (name of the file, row in `lines`, user, items bought there).
+    """
+
+    lines: dict[str, list[str]]
+    facts: list[tuple[str, int, str, tuple[str, ...]]]
+
+
+def _purchases(chance: random.Random) -> list[tuple[str, list[str]]]:
+    items = [f"i{number}" for number in range(ITEMS)]
+    return [(f"u{user}", chance.sample(items, LENGTH)) for user in range(USERS)]
+
+
+def _title(number: int) -> str:
+    return _TITLES[number % len(_TITLES)]
+
+
+def official(chance: random.Random) -> Source:
+    """behaviors.tsv and text.tsv."""
+    bought = _purchases(chance)
+    return Source(
+        {
+            "behaviors.tsv": [f"{user}\t{' '.join(items)}" for user, items in bought],
+            "text.tsv": [f"i{n}\t{_title(n)}" for n in range(ITEMS)],
+        },
+        [("behaviors.tsv", row, user, tuple(items)) for row, (user, items) in enumerate(bought)],
+    )
+
+
+def _rows(chance: random.Random) -> list[tuple[str, str, int]]:
+    rows = [
+        (user, item, 1_600_000_000 + 86_400 * step + number)
+        for number, (user, items) in enumerate(_purchases(chance))
+        for step, item in enumerate(items)
+    ]
+    chance.shuffle(rows)
+    return rows
+
+
+def _facts(name: str, rows: list[tuple[str, str, int]], first: int) -> list:
+    return [(name, first + row, user, (item,)) for row, (user, item, _) in enumerate(rows)]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def table(chance: random.Random) -> Source:
+    """interactions.csv and items.csv."""
+    rows = _rows(chance)
+    return Source(
+        {
+            "interactions.csv": ["user,item,timestamp", *(f"{u},{i},{t}" for u, i, t in rows)],
+            "items.csv": ["item,text", *(f"i{n},{_quoted(_title(n))}" for n in range(ITEMS))],
+        },
+        _facts("interactions.csv", rows, 1),
+    )
+
+
+def amazon(chance: random.Random) -> Source:
+    """Reviews and metadata, a JSON object a line (2018)."""
+    rows = _rows(chance)
+    reviews = [
+        json.dumps({"reviewerID": u, "asin": i, "unixReviewTime": t, "overall": 5.0})
+        for u, i, t in rows
+    ]
+    meta = [json.dumps({"asin": f"i{n}", "title": _title(n)}) for n in range(ITEMS)]
+    return Source(
+        {"Things_5.json": reviews, "meta_Things.json": meta}, _facts("Things_5.json", rows, 0)
+    )
+
+
+def hm(chance: random.Random) -> Source:
+    """transactions_train.csv and articles.csv."""
+    rows = [
+        (user, f"{100000015 + 7001 * int(item[1:]):010d}", 1 + (time // 86_400) % 28)
+        for user, item, time in _rows(chance)
+    ]
+    head = "t_dat,customer_id,article_id,price,sales_channel_id"
+    lines = [f"2020-09-{day:02d},{user},{item},0.05,2" for user, item, day in rows]
+    articles = [f"{100000015 + 7001 * n:010d},{_quoted(_title(n))}" for n in range(ITEMS)]
+    return Source(
+        {
+            "transactions_train.csv": [head, *lines],
+            "articles.csv": ["article_id,prod_name", *articles],
+        },
+        _facts("transactions_train.csv", rows, 1),
+    )
+
+
+CORPUS: dict[str, Callable[[random.Random], Source]] = {
+    "official": official,
+    "table": table,
+    "amazon": amazon,
+    "hm": hm,
+}
+"""Layout (a key of ``odmt_fast.data.READERS``) -> its source."""
