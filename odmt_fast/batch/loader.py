@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -17,6 +15,7 @@ from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.staging import DeviceStage, Staged
 from odmt_fast.randomness import stream
+from odmt_fast.threads import one_core_pool
 
 # Batches in the making or waiting, per worker: one is ready while the next is built.
 _AHEAD = 2
@@ -57,7 +56,7 @@ class BatchLoader:
         self.sampler = UserSampler(collate.users, batch_size, seed)
         self.device = torch.device(device)
         self.workers = workers
-        self._pool = _thread_pool(workers) if workers else None
+        self._pool = one_core_pool(workers, "batch") if workers else None
         self._stage = DeviceStage(self.device) if workers else None
 
     @property
@@ -112,23 +111,3 @@ class BatchLoader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _thread_pool(workers: int) -> ThreadPoolExecutor:
-    """A pool whose threads use one core each and leave the caller's OpenMP threads alone."""
-    threads = torch.get_num_threads()
-    ready = threading.Barrier(workers + 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch", initializer=_use_one_core)
-    # Every task blocks its thread until all threads exist.
-    for _ in range(workers):
-        pool.submit(ready.wait)
-    ready.wait()
-    # The last call decides for threads still to come, which must not inherit the workers' one.
-    torch.set_num_threads(threads)
-    return pool
-
-
-def _use_one_core() -> None:
-    # A thread takes the process's number when torch first asks it, so ask before setting its own.
-    torch.get_num_threads()
-    torch.set_num_threads(1)
