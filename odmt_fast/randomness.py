@@ -37,8 +37,10 @@ def numpy_generator(seed: int, what: str, epoch: int = 0, step: int = 0) -> np.r
     return np.random.Generator(np.random.PCG64(stream(seed, what, epoch, step)))
 
 
-def torch_generator(seed: int, what: str, epoch: int = 0, step: int = 0) -> torch.Generator:
-    """A torch generator on the CPU at the start of a `stream`."""
+def torch_generator(
+    seed: int, what: str, epoch: int = 0, step: int = 0, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A torch generator of `device` at the start of a `stream`."""
     import torch  # the generated shop needs no torch
 
-    return torch.Generator().manual_seed(stream(seed, what, epoch, step))
+    return torch.Generator(device).manual_seed(stream(seed, what, epoch, step))
