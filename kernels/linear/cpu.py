@@ -20,8 +20,9 @@ from odmt_fast.kernels.linear.row_products import sum_of_row_products
 # A new number of rows costs oneDNN about a millisecond to make its kernel, the time of this many
 # multiply-adds in fp32; below, MKL is done earlier.
 _ONEDNN_WORK = 200_000_000
-# Large enough that a product of so many rows runs at full rate.
-_COPIED_ROWS = 4096
+# Large enough that a product of so many rows runs at full rate; of 4,096 and narrow weights oneDNN
+# lets each thread sum a share, and the bits depend on their number.
+_COPIED_ROWS = 1024
 
 
 @cache
