@@ -212,6 +212,7 @@ class TrainingLoop:
             "loss_scale": self._precision.state(),
             "interval_seconds": self._interval_seconds,
             "identity": dict(self._identity),
+            "threads": torch.get_num_threads(),
             "logs": logs.sync(),
         }
         checkpoint.save(self._checkpoints / checkpoint.LAST, tensors, header)

@@ -27,8 +27,9 @@ from training.toy_run import (
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import Config
+from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.objective import LossTerms
-from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights
+from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights, save
 from odmt_fast.training.errors import NonFiniteLossError, ResumeError
 from odmt_fast.training.loop import TrainingLoop
 from odmt_fast.training.run import train
@@ -132,6 +133,31 @@ def test_a_different_run_is_not_continued(tmp_path: Path) -> None:
     result = toy_train(tmp_path, epochs=1, batch_size=4, resume=False)
     assert result.history[0].step == 3
     assert len(table(tmp_path / "logs/epochs.csv")) == 1
+
+
+def test_a_run_of_another_generator_is_not_continued(tmp_path: Path) -> None:
+    output = toy_train(tmp_path, epochs=1).output
+    tensors, header = load(output / "checkpoints" / LAST)
+    save(output / "checkpoints" / LAST, {**tensors, "random/cpu": torch.get_rng_state()}, header)
+    with pytest.raises(ResumeError, match=r"written by odmt_fast 0\.1.*--fresh"):
+        toy_train(tmp_path, epochs=2)
+    assert load_weights(output / "checkpoints" / "last").keys() == ToyModel().state_dict().keys()
+
+
+@pytest.mark.parametrize(("precision", "told"), [("fp32", False), ("bf16", True)])
+def test_other_threads_are_told_where_they_matter(
+    tmp_path: Path, precision: str, told: bool
+) -> None:
+    if extension_missing("cpu"):
+        pytest.skip(f"needs the compiled extension: {extension_missing('cpu')}")
+    allowed, reporter = torch.get_num_threads(), Silent()
+    toy_train(tmp_path, epochs=1, precision=precision)
+    try:
+        torch.set_num_threads(allowed + 1)
+        toy_train(tmp_path, epochs=2, precision=precision, reporter=reporter)
+    finally:
+        torch.set_num_threads(allowed)
+    assert any(f"OMP_NUM_THREADS={allowed}" in text for text in reporter.messages) == told
 
 
 def test_other_data_is_not_continued(tmp_path: Path) -> None:
