@@ -14,7 +14,6 @@ from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.features.tokens import TokenSource
-from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import ResumeError
 from odmt_fast.training.identity import check_same, identity
@@ -127,7 +126,7 @@ def train(
             saved = _prepare(settings.output, own, resume=resume)
             if saved is not None:
                 loop.restore(*saved)
-                _tell_threads(reporter, saved[1].get("threads"), settings.precision, device)
+                _tell_threads(reporter, saved[1].get("threads"), device)
             _announce(reporter, loop, collate, device)
             if not (keeps_memory or loop.finished):
                 reporter.message(
@@ -207,16 +206,13 @@ def _announce(
     )
 
 
-def _tell_threads(
-    reporter: Reporter, before: int | None, precision: str, device: torch.device
-) -> None:
-    """Says so where another number of threads changes the last bits (docs/design.md)."""
-    exact = precision == "fp32" and extension_missing("cpu") is None
+def _tell_threads(reporter: Reporter, before: int | None, device: torch.device) -> None:
+    """Says that the number of threads is another one (docs/design.md, Numerics)."""
     now = torch.get_num_threads()
-    if device.type == "cpu" and not exact and before not in (None, now):
+    if device.type == "cpu" and before not in (None, now):
         reporter.message(
-            f"going on with {now} threads, before it were {before}: in {precision} here the last "
-            f"bits depend on it; OMP_NUM_THREADS={before} gives those of an uninterrupted run"
+            f"going on with {now} threads, not {before}: the last bits of the weights may depend "
+            f"on it; OMP_NUM_THREADS={before} gives those of an uninterrupted run"
         )
 
 
