@@ -25,7 +25,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.results import FOLDER, load, save
-from odmt_fast import ODMT, Config, ModelConfig, reference
+from odmt_fast import ODMT, Config, ModelConfig, official, reference
 from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.batch.batch import Batch
 from odmt_fast.data import Interactions, Split, leave_one_out, read
@@ -42,6 +42,7 @@ from odmt_fast.data.demo import DemoOptions, write_demo
 from odmt_fast.evaluation import evaluate
 from odmt_fast.features.extract import extract
 from odmt_fast.features.tokens import TokenTable
+from odmt_fast.randomness import stream, torch_generator
 from odmt_fast.studies.baselines import run_baselines
 from odmt_fast.training import keep_freed_memory
 
@@ -228,12 +229,16 @@ def train(run: Run, setting: Setting, data: Data) -> dict[str, float]:
         dropout=setting.dropout,
         alpha=setting.alpha,
     )
-    torch.manual_seed(run.seed)
-    engine = ODMT(config, data.split.popularity, data.n_items, *data.tables.values())
+    engine = ODMT(
+        config,
+        data.split.popularity,
+        data.n_items,
+        *data.tables.values(),
+        generator=torch_generator(run.seed, "initial values"),
+    )
     model: nn.Module = engine
     if run.implementation == "reference":
         wide = {name: padded(table, data.n_items) for name, table in data.tables.items()}
-        torch.manual_seed(run.seed)
         model = plain = reference.Model(
             config,
             torch.from_numpy(data.split.popularity.copy()),
@@ -241,6 +246,9 @@ def train(run: Run, setting: Setting, data: Data) -> dict[str, float]:
             {name: features for name, (features, _) in wide.items()},
             {name: mask for name, (_, mask) in wide.items()},
         )
+        model.load_state_dict(official.state_dict(engine))
+        # Its dropout is torch's, which draws from the default generator.
+        torch.manual_seed(run.rng())
 
         def loss(batch: Batch, epoch: int) -> Tensor:
             ce, kd = plain(epoch, *padded_batch(batch, setting.steps))
@@ -251,9 +259,8 @@ def train(run: Run, setting: Setting, data: Data) -> dict[str, float]:
         def loss(batch: Batch, epoch: int) -> Tensor:
             return engine.loss(batch, epoch).total
 
-    torch.manual_seed(run.rng())
     last = []
-    for epoch in _epochs(model, loss, data.split, setting, run.seed):
+    for epoch in _epochs(model, loss, data.split, setting, run):
         if epoch > setting.epochs - setting.averaged:
             if model is not engine:
                 engine.load_state_dict(model.state_dict())
@@ -267,18 +274,21 @@ def _epochs(
     loss: Callable[[Batch, int], Tensor],
     split: Split,
     setting: Setting,
-    seed: int,
+    run: Run,
 ) -> Iterator[int]:
     """Trains an epoch and yields its number, from 1."""
-    loader = BatchLoader(Collator(split.train, setting.steps), batch_size=setting.batch, seed=seed)
+    collate = Collator(split.train, setting.steps)
+    loader = BatchLoader(collate, batch_size=setting.batch, seed=run.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=setting.learning_rate, weight_decay=0.1, fused=True
     )
     for epoch in range(1, setting.epochs + 1):
         model.train()
-        for batch in loader.epoch(epoch):
+        for step, batch in enumerate(loader.epoch(epoch)):
             optimizer.zero_grad(set_to_none=True)
-            loss(batch, epoch).backward()
+            # The batches of the seed, the noise of the run.
+            noise = torch.tensor([stream(run.rng(), "dropout", epoch, step)])
+            loss(replace(batch, noise=noise), epoch).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
         yield epoch

@@ -1,4 +1,4 @@
-"""``python -m bench.report``: docs/performance.md and its plot, from the committed results only."""
+"""``python -m bench.report``: the figures of the pages, from the committed results only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import paired
+from bench import movielens_table, paired
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
@@ -16,6 +16,7 @@ from bench.table import table
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "images" / "batch_size.png"
 README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results.md"
 MARKS = ("<!-- headline -->", "<!-- /headline -->")
 """What stands between them in the README is made from the results."""
 GIB = 2**30
@@ -331,11 +332,23 @@ def main() -> None:
     PAGE.write_text("\n".join(parts))
     print(PAGE.relative_to(ROOT))
     if (FOLDER / "step.json").exists():
-        before, _, rest = README.read_text().partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        text = f"{before}{MARKS[0]}\n{headline(load('step'))}\n{MARKS[1]}{after}"
-        README.write_text(text)
-        print(README.relative_to(ROOT))
+        write_between(README, MARKS, headline(load("step")))
+    if (FOLDER / "movielens.json").exists():
+        write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
+
+
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replaces what stands between two marks of a page.
+
+    Raises:
+        ValueError: the page lacks a mark.
+    """
+    before, first, rest = page.read_text().partition(marks[0])
+    _, second, after = rest.partition(marks[1])
+    if not (first and second):
+        raise ValueError(f"{page} lacks {marks[0]} or {marks[1]}; put both where the table goes")
+    page.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
+    print(page)
 
 
 if __name__ == "__main__":

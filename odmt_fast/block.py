@@ -125,9 +125,11 @@ class Block(nn.Module):
         head = width // self.heads
         w_q, w_k, w_v = self.qkv.to(x.dtype).view(3, width, width).unbind(0)
         residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
-        q = linear(residual, w_q).view(-1, self.heads, head)
+        q = linear(residual, w_q).view(-1, self.heads, head).transpose(0, 1)
         w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
-        queries = (q.transpose(0, 1) @ w_k).transpose(0, 1)
+        # A head is a group of the linear map, its rows one after the other.
+        queries = linear(q.reshape(-1, head), w_k.transpose(1, 2))
+        queries = queries.view(self.heads, -1, width).transpose(0, 1)
         weighted = readout_attention(
             queries.reshape(items, r, self.heads, width),
             x,
@@ -138,7 +140,8 @@ class Block(nn.Module):
             **sites[0],
         )
         weighted = weighted.view(items * r, self.heads, width).transpose(0, 1)
-        values = (weighted @ w_v.transpose(1, 2)).transpose(0, 1)
+        values = linear(weighted.reshape(-1, width), w_v)
+        values = values.view(self.heads, -1, head).transpose(0, 1)
         return self._rest(values.reshape(items * r, width), residual, sites)
 
     def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:

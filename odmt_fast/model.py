@@ -15,6 +15,7 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.items import ItemEncoder
+from odmt_fast.noise import Noise
 from odmt_fast.objective import LossTerms, objective, ramp_up
 from odmt_fast.official.interface import OfficialInterface
 from odmt_fast.official.padded import PaddedTokens, device_of, first_tokens
@@ -35,6 +36,8 @@ class ODMT(OfficialInterface):
         t_feat: frozen text tokens, [item_num + 1, T, d_t] or a `TokenSource`.
         v_feat: frozen image tokens, [item_num + 1, V, d_v] or a `TokenSource`.
         modalities: further modalities by name, each one more token group and branch.
+        generator: draws the initial values, in the official order; None draws them, as the official
+            code does, from torch's default generator, which ``torch.manual_seed`` rules.
 
     Raises:
         ValueError: features of another number of items, or a popularity of another length.
@@ -48,6 +51,8 @@ class ODMT(OfficialInterface):
         t_feat: Tensor | TokenSource,
         v_feat: Tensor | TokenSource,
         modalities: Mapping[str, Tensor | TokenSource] | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.args = args
@@ -89,20 +94,25 @@ class ODMT(OfficialInterface):
                 first_tokens(self.features["text"]),
                 first_tokens(self.features["image"]),
             )
-        self.load_state_dict(reference.Parameters(config, item_num, dims, start).state_dict())
+        drawn = reference.Parameters(config, item_num, dims, start, generator)
+        self.load_state_dict(drawn.state_dict())
 
     def loss(self, batch: Batch, epoch: float) -> LossTerms:
         """The training loss of a batch at a 1-based epoch (which sets the ramp-up).
 
         Under ``torch.autocast`` the computation runs in its dtype, from master weights, with
-        statistics and losses in fp32.
+        statistics and losses in fp32. In training mode dropout is decided by ``batch.noise``; a
+        batch without it (not from a `BatchLoader`) draws from torch's default generator.
         """
         dtype = self._compute_dtype()
+        dropout = self.config.dropout if self.training else 0.0
+        noise = Noise(dropout, batch.noise, self.log_p.device)
         with torch.autocast(self.log_p.device.type, enabled=False):
-            items = self.items(batch.items, batch.features or self._gather(batch.items), dtype)
+            features = batch.features or self._gather(batch.items)
+            items = self.items(batch.items, features, dtype, noise)
             steps = Steps(batch.row_input, batch.positions, batch.row_offsets, batch.max_rows)
             return objective(
-                self.users(items, steps),
+                self.users(items, steps, noise),
                 items,
                 batch,
                 self.log_p[batch.items],

@@ -111,9 +111,13 @@ class UserEncoder(nn.Module):
             config.user_layers,
             config.dropout,
         )
+        self.initialise()
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draws the official initial values; None draws from torch's default generator."""
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
-                nn.init.xavier_normal_(module.weight)
+                nn.init.xavier_normal_(module.weight, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -194,6 +198,8 @@ class Parameters(nn.Module):
         dims: modality -> width of its tokens; "text" and "image" first.
         id_start: [item_num + 1, id width] the ID table starts from (see `ModelConfig.id_init`);
             None for a random start.
+        generator: what to draw from; None is torch's default generator. In equal states both give
+            the same values.
     """
 
     def __init__(
@@ -202,23 +208,19 @@ class Parameters(nn.Module):
         item_num: int,
         dims: Mapping[str, int],
         id_start: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.branches = ("id", *dims)
-        width = config.width
-        # The official order of creation: it decides what a seed initialises.
-        for branch in self.branches:
-            self.add_module(f"{prefix(branch)}_user_encoder", UserEncoder(config))
-        self.id_encoder = nn.Embedding(item_num + 1, config.id_features, padding_idx=0)
-        self.id_proj = nn.Linear(config.id_features, width)
-        for name, dim in dims.items():
-            self.add_module(f"{name}_proj", nn.Linear(dim, width))
-        for branch in self.branches:
-            self.add_module(f"{prefix(branch)}_dnns", branch_head(width))
-        self.IMT = ItemTransformer(config)
+        if generator is None:
+            self._create(item_num, dims)
+        else:
+            with torch.device("meta"):
+                self._create(item_num, dims)
+            _draw(self.to_empty(device=generator.device), generator)
         if id_start is None:
-            nn.init.xavier_normal_(self.id_encoder.weight)
+            nn.init.xavier_normal_(self.id_encoder.weight, generator=generator)
         elif id_start.shape != self.id_encoder.weight.shape:
             raise ValueError(
                 f"id_init={config.id_init!r} starts from first tokens {tuple(id_start.shape)}, but "
@@ -228,6 +230,36 @@ class Parameters(nn.Module):
         else:
             with torch.no_grad():
                 self.id_encoder.weight.copy_(id_start)
+
+    def _create(self, item_num: int, dims: Mapping[str, int]) -> None:
+        """Adds the modules in the official order: it decides what a seed initialises."""
+        config, width = self.config, self.config.width
+        for branch in self.branches:
+            self.add_module(f"{prefix(branch)}_user_encoder", UserEncoder(config))
+        self.id_encoder = nn.Embedding(item_num + 1, config.id_features, padding_idx=0)
+        self.id_proj = nn.Linear(config.id_features, width)
+        for name, dim in dims.items():
+            self.add_module(f"{name}_proj", nn.Linear(dim, width))
+        for branch in self.branches:
+            self.add_module(f"{prefix(branch)}_dnns", branch_head(width))
+        self.IMT = ItemTransformer(config)
+
+
+def _draw(module: nn.Module, generator: torch.Generator) -> None:
+    """Draws what the constructors of `module` drew from the default generator, in their order."""
+    for child in module.children():
+        _draw(child, generator)
+    if isinstance(module, nn.Linear):
+        nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+        if module.bias is not None:
+            bound = 1 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, generator=generator)
+    elif isinstance(module, nn.LayerNorm):
+        module.reset_parameters()
+    elif isinstance(module, UserEncoder):
+        module.initialise(generator)
 
 
 def id_start(config: ModelConfig, text: Tensor, image: Tensor) -> Tensor | None:

@@ -19,6 +19,7 @@ from odmt_fast.kernels.debiased_logits.passes import prepared
 from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax import rows
 from odmt_fast.kernels.distilled_softmax.spec import Spec, stats_width
+from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
 
 def rows_at_a_time(queries: Tensor, items: Tensor, memory_budget: int) -> int:
@@ -86,14 +87,11 @@ def backward(
         if logits is None:
             ((_, _, logits),) = chunks
         rows.backward(logits, logits, chunks.columns, spec, stats, (g_ce, g_kd), n_rows)
-        return torch.bmm(logits, items), torch.bmm(logits.transpose(1, 2), queries)
+        return torch.bmm(logits, items), sum_of_row_products(logits, queries)
     d_queries = torch.empty_like(queries)
     d_items = torch.zeros_like(items, dtype=torch.float32)
     for part, own, z in chunks:
         rows.backward(z, z, own, spec, stats[part], (g_ce, g_kd), n_rows)
         d_queries[:, part] = torch.bmm(z, items)
-        if items.dtype == torch.float32:
-            d_items.baddbmm_(z.transpose(1, 2), queries[:, part])
-        else:
-            d_items += torch.bmm(z.transpose(1, 2), queries[:, part])
+        d_items += sum_of_row_products(z, queries[:, part])
     return d_queries, d_items.to(items.dtype)

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from odmt_fast import _C
 from odmt_fast.kernels.linear.reference import linear_reference
+from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
 # A new number of rows costs oneDNN about a millisecond to make its kernel, the time of this many
 # multiply-adds in fp32; below, MKL is done earlier.
 _ONEDNN_WORK = 200_000_000
-# Large enough that a product of so many rows runs at full rate.
-_COPIED_ROWS = 4096
+# Large enough that a product of so many rows runs at full rate; of 4,096 and narrow weights oneDNN
+# lets each thread sum a share, and the bits depend on their number.
+_COPIED_ROWS = 1024
 
 
 @cache
@@ -91,11 +93,9 @@ def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         groups = weight.shape[0]
         parts = zip(grouped(dy, groups), grouped(x, groups), weight.unbind(0), strict=True)
         return torch.stack([_onednn_weight_gradient(*part) for part in parts])
-    if weight.dim() == 2:
-        return dy.t() @ x
-    groups = weight.shape[0]
+    groups = groups_of(weight)
     dy, x = dy.view(groups, -1, dy.shape[1]), x.view(groups, -1, x.shape[1])
-    return dy.transpose(1, 2) @ x
+    return sum_of_row_products(dy, x).view(weight.shape)
 
 
 def _onednn_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:

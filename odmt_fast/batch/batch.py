@@ -33,6 +33,8 @@ class Batch:
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_rows: the most rows a user has.
         features: tokens of `items`, one entry per modality; empty when the model gathers them.
+        noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
+            where nothing does: the model then draws from torch's default generator.
     """
 
     items: Tensor
@@ -48,6 +50,7 @@ class Batch:
     history: Tensor
     max_rows: int
     features: tuple[PackedTokens, ...] = ()
+    noise: Tensor | None = None
 
     @property
     def n_users(self) -> int:

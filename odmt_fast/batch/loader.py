@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 
@@ -15,6 +14,8 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.staging import DeviceStage, Staged
+from odmt_fast.randomness import stream
+from odmt_fast.threads import one_core_pool
 
 # Batches in the making or waiting, per worker: one is ready while the next is built.
 _AHEAD = 2
@@ -23,18 +24,19 @@ _AHEAD = 2
 class BatchLoader:
     """The batches of any epoch from any step on, in order, on `device`.
 
-    A batch depends on (seed, epoch, step) alone, so the number of workers changes nothing but the
-    time. Without workers a batch is built and copied when it is asked for, with no thread, queue
-    or stream involved. With workers, threads (not processes: gathers and copies release the
-    interpreter lock, and tokens need not be sent between processes) build and copy up to two
-    batches each ahead of the consumer. An error in a worker is raised where its batch is asked for.
+    A batch, its noise included, depends on (seed, epoch, step) alone, so the number of workers
+    changes nothing but the time. Without workers a batch is built and copied when it is asked for,
+    with no thread, queue or stream involved. With workers, threads (not processes: gathers and
+    copies release the interpreter lock, and tokens need not be sent between processes) build and
+    copy up to two batches each ahead of the consumer. An error in a worker is raised where its
+    batch is asked for.
 
     Use it as a context manager, or call `close`, to end the threads.
 
     Args:
         collate: builds a batch from user indices; must be callable from several threads at once.
         batch_size: users of a batch.
-        seed: of the order of the users.
+        seed: of the order of the users and of the noise.
         device: where the batches are wanted.
         workers: threads beside the caller's.
     """
@@ -54,7 +56,7 @@ class BatchLoader:
         self.sampler = UserSampler(collate.users, batch_size, seed)
         self.device = torch.device(device)
         self.workers = workers
-        self._pool = _thread_pool(workers) if workers else None
+        self._pool = one_core_pool(workers, "batch") if workers else None
         self._stage = DeviceStage(self.device) if workers else None
 
     @property
@@ -67,16 +69,21 @@ class BatchLoader:
         if not 0 <= start <= self.steps:
             raise ValueError(f"start={start} is not a step of an epoch of {self.steps} steps")
         order = self.sampler.order(epoch)
+
+        def collated(step: int) -> Batch:
+            noise = torch.tensor([stream(self.sampler.seed, "dropout", epoch, step)])
+            return replace(self.collate(self.sampler.batch(order, step)), noise=noise)
+
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):
-                batch = self.collate(self.sampler.batch(order, step))
+                batch = collated(step)
                 yield batch if self.device.type == "cpu" else batch.to(self.device)
             return
 
         pool, stage = self._pool, self._stage
 
         def build(step: int) -> Staged:
-            return stage.send(self.collate(self.sampler.batch(order, step)))
+            return stage.send(collated(step))
 
         steps = iter(range(start, self.steps))
         waiting = deque(pool.submit(build, step) for step in islice(steps, _AHEAD * self.workers))
@@ -104,23 +111,3 @@ class BatchLoader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _thread_pool(workers: int) -> ThreadPoolExecutor:
-    """A pool whose threads use one core each and leave the caller's OpenMP threads alone."""
-    threads = torch.get_num_threads()
-    ready = threading.Barrier(workers + 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch", initializer=_use_one_core)
-    # Every task blocks its thread until all threads exist.
-    for _ in range(workers):
-        pool.submit(ready.wait)
-    ready.wait()
-    # The last call decides for threads still to come, which must not inherit the workers' one.
-    torch.set_num_threads(threads)
-    return pool
-
-
-def _use_one_core() -> None:
-    # A thread takes the process's number when torch first asks it, so ask before setting its own.
-    torch.get_num_threads()
-    torch.set_num_threads(1)

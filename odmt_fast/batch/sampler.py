@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from odmt_fast.randomness import stream
+
 
 @dataclass(frozen=True)
 class UserSampler:
@@ -40,7 +42,7 @@ class UserSampler:
         Raw draws of a bit generator are ranked instead of calling ``Generator.permutation``: NumPy
         promises the former never to change, so an old run can be resumed under a new NumPy.
         """
-        bits = np.random.PCG64(np.random.SeedSequence((self.seed % 2**64, epoch)))
+        bits = np.random.PCG64(stream(self.seed, "order", epoch))
         draws = bits.random_raw(len(self.users))
         return self.users[np.argsort(draws, kind="stable")]
 

@@ -20,6 +20,7 @@ from odmt_fast.config import Config
 
 if TYPE_CHECKING:
     from odmt_fast.cli.workspace import Workspace
+    from odmt_fast.data.demo import DemoOptions
     from odmt_fast.model import ODMT
 
 # What the demo trains with; --set and flags override it. At this width and with so few users the
@@ -67,6 +68,9 @@ def demo(
     assignments: Set = None,
     epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
     device: Device = None,
+    seed: Annotated[
+        int | None, typer.Option(help="training.seed; another one is another shop too.")
+    ] = None,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Train anew instead of going on.", show_default=False),
@@ -79,24 +83,28 @@ def demo(
     """
     from odmt_fast.cli.workflow import train_and_test
     from odmt_fast.cli.workspace import weights_of
+    from odmt_fast.data.demo import DemoOptions
     from odmt_fast.studies.plots import plot_run
 
     output = Output(json_output)
     shop, dataset, run = (output_dir / name for name in ("shop", "dataset", "run"))
-    stores = _prepare(output, shop, dataset, users, items)
     config = load_config(
         None,
         None,
         assignments or (),
         {
             "data.path": dataset,
-            "features.stores": stores,
             "training.output": run,
             "training.epochs": epochs,
             "training.device": device,
+            "training.seed": seed,
         },
         base=Config().updated(SETTINGS),
     )
+    stores = _prepare(
+        output, shop, dataset, DemoOptions(users=users, items=items, seed=config.training.seed)
+    )
+    config = config.updated({"features.stores": stores})
     output.note(f"training for up to {config.training.epochs} epochs into {run}")
     trained = train_and_test(config, resume=not fresh)
     if trained.test is None or trained.best is None:
@@ -128,15 +136,15 @@ def demo(
     output.result(values, show)
 
 
-def _prepare(output: Output, shop: Path, dataset: Path, users: int, items: int) -> dict[str, Path]:
+def _prepare(output: Output, shop: Path, dataset: Path, options: DemoOptions) -> dict[str, Path]:
     """Shop, dataset and features, each made unless it is there; the stores by modality."""
     from odmt_fast.cli.workspace import MODALITIES, default_store
     from odmt_fast.data import read
-    from odmt_fast.data.demo import DemoOptions, write_demo
+    from odmt_fast.data.demo import write_demo
     from odmt_fast.features.extract import extract
 
-    output.note(f"a shop of {items} items and {users} people in {shop}")
-    data = read(write_demo(shop, DemoOptions(users=users, items=items)), "official")
+    output.note(f"a shop of {options.items} items and {options.users} people in {shop}")
+    data = read(write_demo(shop, options), "official")
     data.save(dataset)
     stores: dict[str, Path] = {}
     for modality in MODALITIES:

@@ -17,6 +17,7 @@ from odmt_fast.evaluation import evaluate
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels import backend
 from odmt_fast.model import ODMT
+from odmt_fast.randomness import numpy_generator, torch_generator
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ def _name(choice: Choice) -> str:
 
 
 def _step(device: torch.device) -> None:
-    generator = np.random.default_rng(0)
+    generator, draws = numpy_generator(0, "probe"), torch_generator(0, "probe")
     users = [generator.choice(40, size, replace=False) + 1 for size in (5, 7, 9, 6)]
     split = leave_one_out(Sequences.from_lists([user.tolist() for user in users]), 40, 6)
-    text, image = (TokenTable.from_padded(torch.randn(41, 3, 8)) for _ in range(2))
+    text, image = (TokenTable.from_padded(torch.randn(41, 3, 8, generator=draws)) for _ in range(2))
     config = ModelConfig(width=16, max_seq_len=6)
-    model = ODMT(config, split.popularity.tolist(), 40, text, image).to(device)
+    popularity = split.popularity.tolist()
+    model = ODMT(config, popularity, 40, text, image, generator=draws).to(device)
     batch = Collator(split.train, 6, (text, image))(np.arange(len(users))).to(device)
     torch.autograd.backward(model.loss(batch, 1).total)
     evaluate(model, split.test, split.test_history)

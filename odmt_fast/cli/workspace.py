@@ -14,6 +14,7 @@ from odmt_fast.evaluation import EvaluationResult, evaluate
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
 from odmt_fast.model import ODMT
+from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import Recommender
 from odmt_fast.training.checkpoint import load_weights
 from odmt_fast.training.precision import training_device
@@ -83,6 +84,7 @@ class Workspace:
             text,
             image,
             others,
+            generator=torch_generator(self.config.training.seed, "initial values"),
         )
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:

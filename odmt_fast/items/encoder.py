@@ -47,7 +47,11 @@ class ItemEncoder(nn.Module):
         self.heads = nn.ModuleList([Affine(*shapes), Affine(*shapes)])
 
     def forward(
-        self, items: Tensor, features: tuple[PackedTokens, ...], dtype: torch.dtype
+        self,
+        items: Tensor,
+        features: tuple[PackedTokens, ...],
+        dtype: torch.dtype,
+        noise: Noise | None = None,
     ) -> Tensor:
         """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
 
@@ -58,17 +62,18 @@ class ItemEncoder(nn.Module):
             items: dense ids, no padding.
             features: tokens of the items, one entry per modality.
             dtype: of the computation; parameters keep theirs.
+            noise: of the step, in training mode; None draws one.
         """
-        number_of_sites = 1 + Block.SITES * len(self.blocks)
+        if noise is None:
+            noise = Noise(self.dropout if self.training else 0.0, None, items.device)
         encode, parts = self._encode, [(items, features)]
         if self.recompute and self.training:
             encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
             parts = self._parts(items, features)
         encoded = []
         for part, tokens in parts:
-            noise = Noise(self.dropout if self.training else 0.0, number_of_sites, items.device)
-            # Drawn here, so that the second run of a recomputed part repeats the first.
-            sites = tuple(noise.site() for _ in range(number_of_sites))
+            # Taken here, so that the second run of a recomputed part repeats the first.
+            sites = noise.sites(1 + Block.SITES * len(self.blocks))
             encoded.append(encode(part, tokens, dtype, sites))
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=1)
 

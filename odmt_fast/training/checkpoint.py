@@ -1,9 +1,10 @@
 """Checkpoints: one safetensors file each, replaced as a whole or not at all, nothing pickled.
 
 ``checkpoints/last/checkpoint.safetensors`` holds a whole run: ``model/<key>`` (the state dict),
-``optimizer/<parameter>/<state>``, ``random/<generator>``, ``loss/pending`` (steps not logged
-yet), and in the header everything that is no tensor, as JSON. One file, because two could not be
-replaced together: a process killed at any moment leaves the old one or the new one.
+``optimizer/<parameter>/<state>``, ``loss/pending`` (steps not logged yet), and in the header
+everything that is no tensor, as JSON; what is random is a function of the configuration and the
+position (`odmt_fast.randomness`). One file, because two could not be replaced together: a process
+killed at any moment leaves the old one or the new one.
 ``checkpoints/best/model.safetensors`` holds the weights of the best epoch.
 """
 
@@ -120,21 +121,6 @@ def restore_optimizer(
     }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def random_tensors(device: torch.device) -> dict[str, Tensor]:
-    """State of the generators that training draws from."""
-    tensors = {"random/cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
-    return tensors
-
-
-def restore_random(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
-    """Puts the generators where `random_tensors` found them."""
-    torch.set_rng_state(tensors["random/cpu"])
-    if device.type == "cuda" and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -31,8 +31,8 @@ class TrainingLoop:
     """A run in progress: the objects it works with, and its position.
 
     Everything that decides the weights is either a function of the configuration and the position
-    (the batches, the ramp-up) or part of a checkpoint (weights, optimiser, generators, loss
-    scale), so a resumed run continues as if it had never stopped.
+    (the batches with their noise, the ramp-up) or part of a checkpoint (weights, optimiser, loss
+    scale), so a resumed run continues as if it had never stopped. No generator is part of it.
 
     Args:
         model: trained in place, already on the loader's device.
@@ -81,7 +81,6 @@ class TrainingLoop:
         self.progress = progress = Progress.from_json(header["progress"])
         self._model.load_state_dict(checkpoint.weights_of(tensors))
         checkpoint.restore_optimizer(self._model, self._optimizer, tensors)
-        checkpoint.restore_random(self._device, tensors)
         self._precision.restore(header["loss_scale"])
         self._meter.restore(tensors["loss/pending"])
         self._interval_seconds = header["interval_seconds"]
@@ -169,9 +168,7 @@ class TrainingLoop:
     def _validate(self, logs: RunLogs) -> None:
         progress = self.progress
         self._model.eval()
-        devices = [self._device] if self._device.type == "cuda" else []
-        # Validation may draw numbers without changing what training draws.
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad():
             metrics = dict(self._evaluate(self._model))
         losses = [total / self._loader.steps for total in progress.loss_sums]
         record = EpochRecord(
@@ -208,7 +205,6 @@ class TrainingLoop:
         tensors = {
             **checkpoint.model_tensors(self._model),
             **checkpoint.optimizer_tensors(self._model, self._optimizer),
-            **checkpoint.random_tensors(self._device),
             "loss/pending": torch.from_numpy(pending),
         }
         header = {
@@ -216,6 +212,7 @@ class TrainingLoop:
             "loss_scale": self._precision.state(),
             "interval_seconds": self._interval_seconds,
             "identity": dict(self._identity),
+            "threads": torch.get_num_threads(),
             "logs": logs.sync(),
         }
         checkpoint.save(self._checkpoints / checkpoint.LAST, tensors, header)

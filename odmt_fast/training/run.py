@@ -15,6 +15,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.training import checkpoint
+from odmt_fast.training.errors import ResumeError
 from odmt_fast.training.identity import check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
@@ -71,7 +72,9 @@ def train(
     a checkpoint. On return the model holds the weights of the last step, not of the best epoch.
 
     Args:
-        model: an ``nn.Module`` with ``branches`` and ``loss(batch, epoch)``, such as `ODMT`.
+        model: an ``nn.Module`` with ``branches`` and ``loss(batch, epoch)``, such as `ODMT`. Its
+            weights are where training starts; give them a generator of their own (see
+            `odmt_fast.randomness`), and draw nothing in ``loss`` but from ``batch.noise``.
         split: its `train` sequences are trained on.
         features: token sources of the modalities in the model's order, gathered by the loader;
             empty when the model gathers from its own tables.
@@ -123,8 +126,7 @@ def train(
             saved = _prepare(settings.output, own, resume=resume)
             if saved is not None:
                 loop.restore(*saved)
-            else:
-                torch.manual_seed(settings.seed)
+                _tell_threads(reporter, saved[1].get("threads"), device)
             _announce(reporter, loop, collate, device)
             if not (keeps_memory or loop.finished):
                 reporter.message(
@@ -178,6 +180,12 @@ def _prepare(
     if resume and last.is_file():
         tensors, header = checkpoint.load(last)
         check_same(header["identity"], own)
+        if any(name.startswith("random/") for name in tensors):
+            raise ResumeError(
+                f"{last} was written by odmt_fast 0.1, which drew the order of the users and the "
+                "dropout from other random numbers; go on with that version, or train with "
+                "--fresh to replace the run (odmt-fast evaluate and recommend read it as it is)"
+            )
         return tensors, header
     last.unlink(missing_ok=True)
     (output / "checkpoints" / checkpoint.BEST).unlink(missing_ok=True)
@@ -196,6 +204,16 @@ def _announce(
         f"{start} on {device} at epoch {progress.epoch}, step {progress.step}: "
         f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
     )
+
+
+def _tell_threads(reporter: Reporter, before: int | None, device: torch.device) -> None:
+    """Says that the number of threads is another one (docs/design.md, Numerics)."""
+    now = torch.get_num_threads()
+    if device.type == "cpu" and before not in (None, now):
+        reporter.message(
+            f"going on with {now} threads, not {before}: the last bits of the weights may depend "
+            f"on it; OMP_NUM_THREADS={before} gives those of an uninterrupted run"
+        )
 
 
 def _write_config(output: Path, config: Config) -> None:

@@ -50,13 +50,18 @@ class UserEncoders(nn.Module):
             Block(width, config.user_heads, branches) for _ in range(config.user_layers)
         )
 
-    def forward(self, items: Tensor, steps: Steps) -> Tensor:
-        """Item embeddings [K, U, d] -> states [K, M, d] after every step."""
+    def forward(self, items: Tensor, steps: Steps, noise: Noise | None = None) -> Tensor:
+        """Item embeddings [K, U, d] -> states [K, M, d] after every step.
+
+        Args:
+            items: of every branch.
+            steps: which of them each user has.
+            noise: of the step, in training mode; None draws one.
+        """
         branches, _, width = items.shape
         rows = steps.columns.shape[0]
-        noise = Noise(
-            self.dropout if self.training else 0.0, 1 + Block.SITES * len(self.blocks), items.device
-        )
+        if noise is None:
+            noise = Noise(self.dropout if self.training else 0.0, None, items.device)
         x = residual_norm(
             _rows(items, steps.columns),
             _rows(self.positions.to(items.dtype), steps.positions),
@@ -64,15 +69,20 @@ class UserEncoders(nn.Module):
             self.norm.bias,
             eps=LAYER_NORM_EPS,
         )
-        first = noise.site()
+        (first,) = noise.sites(1)
         x = dropout(x, first["dropout"], first["seed"])
         # The users of branch k follow those of branch k - 1.
         branch = torch.arange(branches, dtype=torch.int32, device=items.device)
         offsets = (steps.offsets[:-1] + branch[:, None] * rows).reshape(-1)
         offsets = F.pad(offsets, (0, 1), value=branches * rows)
         for block in self.blocks:
-            sites = (noise.site(), noise.site(), noise.site())
-            x = block(x, offsets, max_seqlen=steps.longest, mask="causal", sites=sites)
+            x = block(
+                x,
+                offsets,
+                max_seqlen=steps.longest,
+                mask="causal",
+                sites=noise.sites(Block.SITES),
+            )
         return x.view(branches, rows, width)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -50,6 +50,16 @@ def test_workers_change_nothing(collate: Collator, workers: int) -> None:
         assert list(threaded.epoch(1, threaded.steps)) == []
 
 
+def test_noise_is_a_function_of_seed_epoch_and_step(collate: Collator) -> None:
+    def noise(seed: int, epoch: int, start: int = 0) -> list[int]:
+        loader = BatchLoader(collate, batch_size=8, seed=seed)
+        return [int(batch.noise) for batch in loader.epoch(epoch, start) if batch.noise is not None]
+
+    first = noise(4, 1)
+    assert len({*first, *noise(4, 2), *noise(5, 1)}) == 3 * len(first)
+    assert noise(4, 1, 3) == first[3:]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_arrives_at_its_batch(collate: Collator, workers: int) -> None:
     class Broken:
@@ -69,8 +79,10 @@ def test_an_error_arrives_at_its_batch(collate: Collator, workers: int) -> None:
         order = loader.sampler.order(1)
         third = order[16]
         batches = loader.epoch(1)
-        assert flat(next(batches)) == flat(collate(order[:8]))
-        assert flat(next(batches)) == flat(collate(order[8:16]))
+        for first in (0, 8):
+            batch = next(batches)
+            expected = replace(collate(order[first : first + 8]), noise=batch.noise)
+            assert flat(batch) == flat(expected)
         with pytest.raises(OSError, match="token store is gone"):
             next(batches)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from odmt_fast.features.encoder import EncoderOptions
 from odmt_fast.features.hashed_words import HashedWords
-from odmt_fast.features.pca_patches import PcaPatches
+from odmt_fast.features.pca_patches import PcaPatches, _patches
 
 
 def encode(text: str, **options: Any) -> Tensor:
@@ -92,12 +92,31 @@ def test_pca_patches_are_whitened_and_know_their_place(catalogue: Any) -> None:
 
 def test_pca_patches_do_not_depend_on_batches_or_threads(catalogue: Any) -> None:
     images = pictures(catalogue)
-    one = fitted(images, batch_size=1, threads=1)
-    many = fitted(images, batch_size=4, threads=3)
-    torch.testing.assert_close(tokens(one, images), tokens(many, images), atol=1e-3, rtol=1e-3)
-    again = fitted(images, batch_size=4, threads=3)
-    assert again.identity == many.identity
-    assert torch.equal(tokens(again, images), tokens(many, images))
+    allowed = torch.get_num_threads()
+    found = []
+    try:
+        for cores, batch_size, threads in ((1, 1, 1), (2, 4, 3), (3, 3, 1)):
+            torch.set_num_threads(cores)
+            encoder = fitted(images, batch_size=batch_size, threads=threads)
+            assert torch.get_num_threads() == cores
+            found.append((encoder.identity, tokens(encoder, images)))
+    finally:
+        torch.set_num_threads(allowed)
+    for identity, states in found[1:]:
+        assert identity == found[0][0]
+        assert torch.equal(states, found[0][1])
+
+
+def test_pca_patches_are_the_projection_of_the_pixels(catalogue: Any) -> None:
+    images = pictures(catalogue)
+    encoder = fitted(images, width=24)
+    state = encoder._state
+    assert state is not None
+    mean, projection = state["mean"].double(), state["projection"].double()
+    for index, states in encoder.encode(images):
+        pixels = _patches(images[index].load()).double() / 255
+        expected = (pixels - mean) @ projection
+        torch.testing.assert_close(states[1:, :16].double(), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_pca_patches_keep_what_they_learnt(catalogue: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from odmt_fast.data.split import leave_one_out, popularity
 from odmt_fast.evaluation import UserBatch, evaluate, user_batches
 from odmt_fast.studies import BASELINES, SASRec, run_baselines
 from odmt_fast.studies.counts import CoOccurrence, Markov, Popularity
+from odmt_fast.studies.sasrec import Layer, train_sasrec
 
 CONFIG = Config().updated(
     {
@@ -121,3 +122,41 @@ def test_sasrec_does_not_read_the_future_or_the_padding() -> None:
     changed = x.clone()
     changed[0, 2] = 1.0
     torch.testing.assert_close(model(changed, torch.tensor([3]))[:, :2], full[:, :2])
+
+
+def test_a_layer_of_sasrec_is_torchs_encoder_layer() -> None:
+    torch.manual_seed(0)
+    theirs = torch.nn.TransformerEncoderLayer(16, 2, 64, dropout=0.0, batch_first=True)
+    ours = Layer(16, 2)
+    names = {
+        "self_attn.in_proj_": "qkv.",
+        "self_attn.out_proj.": "out.",
+        "linear1.": "up.",
+        "linear2.": "down.",
+        "norm1.": "attention_norm.",
+        "norm2.": "norm.",
+    }
+    state = {
+        our + key.removeprefix(their): value
+        for key, value in theirs.state_dict().items()
+        for their, our in names.items()
+        if key.startswith(their)
+    }
+    ours.load_state_dict(state)
+    x, future = torch.randn(3, 5, 16), torch.ones(5, 5, dtype=torch.bool).triu(1)
+    torch.testing.assert_close(ours(x, future, lambda y: y), theirs(x, src_mask=future))
+
+
+def test_sasrec_draws_from_its_seed_alone() -> None:
+    split = leave_one_out(cycle(), 24, 6)
+    config = CONFIG.updated({"training.epochs": 2, "model.dropout": 0.3})
+    weights = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        weights.append(train_sasrec(split, 24, config).state_dict())
+        assert torch.equal(torch.get_rng_state(), state)
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+    other = train_sasrec(split, 24, config.updated({"training.seed": 9})).state_dict()
+    assert not torch.equal(other["items.weight"], weights[0]["items.weight"])

