@@ -186,9 +186,9 @@ def _check_values(
             )
         if name in ("targets", "history"):
             values, low = (targets, 1) if name == "targets" else (history, 0)
-            place = int(wrong[name].nonzero()[0])
+            entry = int(wrong[name].nonzero()[0])
             raise ValueError(
-                f"{OP}: {name}[{place}] is {int(values[place])}, not an item of {low}..{n - 1}"
+                f"{OP}: {name}[{entry}] is {int(values[entry])}, not an item of {low}..{n - 1}"
             )
         raise ValueError(
             f"{OP}: history_offsets must run from 0 to H={history.shape[0]}, got "
