@@ -13,6 +13,7 @@ from odmt_fast.data import Interactions, Split, leave_one_out
 from odmt_fast.evaluation import EvaluationResult, evaluate
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
+from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.model import ODMT
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import Recommender
@@ -68,6 +69,11 @@ class Workspace:
                     f"--modality {name}, or name a store with --store {name}=DIR"
                 )
         order = (*MODALITIES, *(name for name in paths if name not in MODALITIES))
+        if 1 + len(order) > MAX_BRANCHES:
+            raise ValueError(
+                f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
+                f"are trained together; name at most {MAX_BRANCHES - 1} stores by --store NAME=DIR"
+            )
         opened = {name: TokenStore.open(paths[name]) for name in order}
         for store in opened.values():
             store.check_items(self.data.items.ids)
