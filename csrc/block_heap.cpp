@@ -78,4 +78,11 @@ std::size_t BlockHeap::used() {
   return total;
 }
 
+std::size_t BlockHeap::unused() {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  std::size_t total = 0;
+  for (const auto& block : free_) total += block.second;
+  return total;
+}
+
 }  // namespace odmt

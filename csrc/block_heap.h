@@ -28,6 +28,8 @@ class BlockHeap {
   void give_back();
   // Bytes in blocks that are in use.
   std::size_t used();
+  // Bytes below the highest block that are free; their pages may be resident.
+  std::size_t unused();
 
   // Around fork(2), so that a child never inherits the lock taken.
   void lock() { mutex_.lock(); }

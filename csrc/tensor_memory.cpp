@@ -3,10 +3,12 @@
 #include <pthread.h>
 #include <pybind11/pybind11.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "block_heap.h"
 #include "imports.h"
+#include "machine_memory.h"
 
 namespace {
 
@@ -16,8 +18,19 @@ odmt::BlockHeap& heap() {
   return *it;
 }
 
+// Asking the system takes microseconds: for blocks whose pages take milliseconds.
+constexpr std::size_t kChecked = std::size_t{64} << 20;
+
+// The heap's range is not memory, so that nothing else would refuse a block the machine lacks.
+bool lacks(std::size_t bytes) {
+  if (bytes < kChecked) return false;
+  const std::size_t left = odmt::memory_left();
+  return bytes > left && bytes - left > heap().unused();
+}
+
 int allocate(void** out, std::size_t alignment, std::size_t bytes) {
   if (bytes >= odmt::BlockHeap::kSmallest && alignment <= odmt::BlockHeap::kGranule) {
+    if (lacks(bytes)) return ENOMEM;
     *out = heap().allocate(bytes);
     if (*out) return 0;
   }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 
 # What rooms raise about input, settings, files and machines: the message says it all.
@@ -15,9 +17,29 @@ def one_line(error: BaseException) -> str:
             _setting(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()
         )
     text = " ".join(str(error).split()) or type(error).__name__
+    if (asked := _out_of_memory(error, text)) is not None:
+        return (
+            f"out of memory{asked}; lower --set training.batch_size (for train) or "
+            "evaluation.batch_size, or set training.recompute=true"
+        )
     if isinstance(error, _EXPECTED):
         return text
     return f"{type(error).__name__}: {text} (a bug; run with --debug for the traceback)"
+
+
+def _out_of_memory(error: BaseException, text: str) -> str | None:
+    """What was asked for, when memory of the machine or of a GPU ran out; else None."""
+    torch_s = isinstance(error, RuntimeError) and any(
+        words in text for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )
+    if not (torch_s or isinstance(error, MemoryError)):
+        return None
+    asked = re.search(r"tried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)", text, re.IGNORECASE)
+    if asked is None:
+        return ""
+    if asked[2].lower() == "bytes":
+        return f" for a tensor of {int(asked[1]) / 2**30:.2f} GiB"
+    return f" for a tensor of {asked[1]} {asked[2]}"
 
 
 def _setting(place: tuple[int | str, ...], message: str, value: object) -> str:

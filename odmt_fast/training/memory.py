@@ -15,6 +15,9 @@ its last 1,024 operations, several of 256 KiB each, which adds up to hundreds of
 ever used again. Its limit is lowered here, unless ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` is set or
 oneDNN has begun to work.
 
+A tensor that the machine has no memory for is refused as torch refuses it, by a RuntimeError, also
+within the limit of a container.
+
 This holds for the whole process and cannot be undone; its price is that memory freed after a peak
 stays with the process until `release_freed_memory`. On a GPU the activations live in torch's own
 caching allocator, so only training on CPU asks for it.

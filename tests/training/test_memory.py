@@ -172,3 +172,25 @@ print(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
 
 def test_releasing_needs_no_heap() -> None:
     release_freed_memory()
+
+
+def test_what_the_machine_does_not_have_is_refused() -> None:
+    refused, served, kept = run(
+        """
+keep_freed_memory()
+with open("/proc/meminfo") as file:
+    table = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
+# Less than the machine has in all, which the system itself would let through.
+free = table["MemAvailable"] + table["SwapFree"]
+block = tensor(128)
+del block
+refused = 0
+for bytes_ in (free + 2**32, 2 * table["MemTotal"]):
+    try:
+        torch.empty(bytes_, dtype=torch.uint8)
+    except RuntimeError as error:
+        refused += "can't allocate memory" in str(error)
+print(refused, torch.empty(2**20 * 256, dtype=torch.uint8).numel() // MIB, _C.tensor_bytes())
+"""
+    )
+    assert (refused, served, kept) == (2, 256, 0)

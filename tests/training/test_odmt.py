@@ -92,3 +92,12 @@ def test_the_model_learns(tmp_path: Path) -> None:
     assert weights[4:] == [1.0] * 6
     model, _ = build(toy_config(tmp_path).updated({"model.width": 16}))
     model.load_state_dict(load_weights(tmp_path))
+
+
+def test_an_item_without_popularity_is_named_before_the_first_step(tmp_path: Path) -> None:
+    config = toy_config(tmp_path)
+    model, features = build(config)
+    item = int(toy_split().train.items[0])
+    model.log_p[item] = -torch.inf
+    with pytest.raises(ValueError, match=rf"pop_prob_list\[{item}\] is 0"):
+        train(model, toy_split(), features, config, score, Silent())
