@@ -108,7 +108,7 @@ class ODMT(OfficialInterface):
         self.load_state_dict(drawn.state_dict())
 
     def check_popularity(self, items: Tensor) -> None:
-        """Raises ValueError unless all `items` (int64 ids) have a share: its logarithm is needed."""
+        """Raises ValueError unless all `items` (int64 ids) have a share above 0."""
         log_p = self.log_p[items.to(self.log_p.device)]
         if (missing := log_p.isinf()).any():
             raise ValueError(

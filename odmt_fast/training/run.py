@@ -15,6 +15,7 @@ from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.features.tokens import TokenSource
+from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import ResumeError
 from odmt_fast.training.identity import check_same, identity
@@ -136,7 +137,13 @@ def train(
                 loop.restore(*saved)
                 _tell_threads(reporter, saved[1].get("threads"), device)
             _announce(reporter, loop, collate, device)
-            if not (keeps_memory or loop.finished):
+            missing_extension = extension_missing("cpu") if device.type == "cpu" else None
+            if missing_extension and not loop.finished:
+                reporter.message(
+                    "steps run on the plain torch reference, slower and with more "
+                    f"memory: {missing_extension}"
+                )
+            elif not (keeps_memory or loop.finished):
                 reporter.message(
                     "steps take longer here: freed memory is not kept, which needs the compiled "
                     "extension and Linux on x86-64 or ARM64; see odmt-fast doctor"

@@ -361,3 +361,15 @@ def test_checkpoints_follow_the_clock(tmp_path: Path, monkeypatch: pytest.Monkey
     toy_train(tmp_path / "clock", checkpoint_steps=None, checkpoint_minutes=1e-9)
     assert saved == list(range(13))
     assert json.loads((tmp_path / "clock" / "config.json").read_text())["training"]["epochs"] == 3
+
+
+def test_a_run_says_that_the_extension_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "odmt_fast.training.run.extension_missing", lambda _: "no extension; reinstall it"
+    )
+    reporter = Silent()
+    toy_train(tmp_path, epochs=1, reporter=reporter)
+    told = [message for message in reporter.messages if "extension" in message]
+    assert len(told) == 1 and told[0].endswith("memory: no extension; reinstall it")
