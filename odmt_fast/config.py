@@ -7,6 +7,8 @@ checkpoints. `ModelConfig.from_official` takes the argument names of the officia
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,6 +193,28 @@ class Config(Section):
                 raise ValueError(f"{name!r} is not a setting; see odmt-fast train --help")
             values[section][key] = value
         return Config.model_validate(values)
+
+    def relative_to(self, folder: Path) -> Config:
+        """A copy whose dataset and stores are named as seen from `folder`, to move with it."""
+        return self._with_paths(lambda path: Path(os.path.relpath(path, folder)))
+
+    def seen_from(self, folder: Path) -> Config:
+        """The inverse of `relative_to`; paths that only exist as they are stay so."""
+
+        def resolved(path: Path) -> Path:
+            moved = Path(os.path.normpath(folder / path))
+            return path if path.exists() and not moved.exists() else moved
+
+        return self._with_paths(resolved)
+
+    def _with_paths(self, function: Callable[[Path], Path]) -> Config:
+        path, stores = self.data.path, self.features.stores
+        return self.updated(
+            {
+                "data.path": None if path is None else function(path),
+                "features.stores": {name: function(store) for name, store in stores.items()},
+            }
+        )
 
 
 def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:

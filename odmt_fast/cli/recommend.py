@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Device, Json, Run
+from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import read_config
+from odmt_fast.cli.settings import of_run
 
 
 def recommend(
@@ -27,6 +27,9 @@ def recommend(
         typer.Option(help="Write the vectors of all items and users for an inner-product index."),
     ] = None,
     checkpoint: Checkpoint = "best",
+    data: Data = None,
+    store: Store = None,
+    allow_other_features: OtherFeatures = False,
     device: Device = None,
     json_output: Json = False,
 ) -> None:
@@ -38,11 +41,10 @@ def recommend(
     if not user and not history and export is None:
         raise ValueError("nothing is asked; use --user NAME, --history ITEMS or --export DIR")
     output = Output(json_output)
-    config = read_config(run)
-    if device is not None:
-        config = config.updated({"training.device": device})
-    workspace = Workspace.open(config)
-    model = trained_model(workspace, weights_of(run, checkpoint))
+    workspace = Workspace.open(of_run(run, {"training.device": device}, data, store))
+    model = trained_model(
+        workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
+    )
     recommender = workspace.recommender(model)
 
     asked: dict[str, list[int]] = {}
@@ -57,11 +59,11 @@ def recommend(
 
     exported = []
     if export is not None:
-        data = workspace.data
+        known = workspace.data
         vectors = recommender.item_vectors[1:]
-        exported.append(export_vectors(export, "items", vectors, data.items.ids))
-        users = recommender.user_vectors(data.sequences)
-        exported.append(export_vectors(export, "users", users, data.users))
+        exported.append(export_vectors(export, "items", vectors, known.items.ids))
+        users = recommender.user_vectors(known.sequences)
+        exported.append(export_vectors(export, "users", users, known.users))
 
     output.result(
         {

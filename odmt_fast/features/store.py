@@ -25,6 +25,7 @@ from odmt_fast.features.index import (
 )
 from odmt_fast.features.shard import file_sha256, map_shard
 from odmt_fast.features.tokens import PackedTokens, TokenTable, token_rows
+from odmt_fast.storage import Digest
 
 __all__ = ["StoreError", "TokenStore"]
 
@@ -105,6 +106,14 @@ class TokenStore:
     def dtype(self) -> torch.dtype:
         """What is stored and handed out."""
         return DTYPES[self.index.plan.dtype]
+
+    @property
+    def digest(self) -> str:
+        """Of everything the store holds: its plan and the checksum of every shard."""
+        digest = Digest().add(self.index.plan.digest)
+        for shard in self.index.shards:
+            digest.add(shard.sha256)
+        return digest.hex
 
     @property
     def nbytes(self) -> int:
