@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
 
@@ -133,7 +133,9 @@ class TrainingConfig(Section):
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(0.1, ge=0.0)
     clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        "auto", description="fp32, bf16 or fp16; auto = bf16 where products of it are fast"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")

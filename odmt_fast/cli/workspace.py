@@ -20,6 +20,7 @@ from odmt_fast.retrieval import Recommender
 from odmt_fast.storage import Digest
 from odmt_fast.training.checkpoint import load_model
 from odmt_fast.training.identity import data_identity, differences
+from odmt_fast.training.libraries import choose
 from odmt_fast.training.precision import training_device
 
 MODALITIES: tuple[Modality, ...] = ("text", "image")
@@ -172,6 +173,7 @@ def trained_model(
     """
     stores = workspace.stores()
     state, header = load_model(weights)
+    choose(header.get("libraries"))
     settings = workspace.config.model.model_dump(mode="json")
     saved = header.get("identity", {})
     if changed := differences(saved, {f"model.{name}": settings[name] for name in settings}):

@@ -13,6 +13,7 @@ from torch import nn
 
 from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
+from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import NonFiniteLossError
 from odmt_fast.training.logs import RunLogs
@@ -221,6 +222,7 @@ class TrainingLoop:
             "interval_seconds": self._interval_seconds,
             "identity": dict(self._identity),
             "overrides": self._overrides,
+            "libraries": current().to_json(),
             "threads": torch.get_num_threads(),
             "logs": logs.sync(),
         }
@@ -234,6 +236,7 @@ class TrainingLoop:
             "epoch": best.epoch,
             "step": best.step,
             "score": best.score,
+            "libraries": current().to_json(),
             "identity": dict(self._identity),
         }
         path = self._checkpoints / checkpoint.BEST

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
-from odmt_fast.config import Config
+from odmt_fast.config import Config, Precision
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.storage import FolderLock, write_atomically
-from odmt_fast.training import checkpoint
+from odmt_fast.training import checkpoint, libraries
 from odmt_fast.training.errors import CheckpointError, ResumeError
 from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.meter import loss_columns
-from odmt_fast.training.precision import training_device
+from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
@@ -103,8 +103,12 @@ def train(
         StorageError: the disk is full, or the folder is read-only.
         ValueError: there is nothing to train on, or a setting does not fit this machine.
     """
+    device = training_device(config.training.device)
+    recorded = _recorded_libraries(config.training.output) if resume else None
+    multiply = libraries.choose(recorded)
+    asked = config.training.precision
+    config = config.updated({"training.precision": resolve(asked, device)})
     settings = config.training
-    device = training_device(settings.device)
     collate = Collator(split.train, config.model.max_seq_len, features)
     if not len(collate.users):
         raise ValueError(
@@ -152,7 +156,12 @@ def train(
                     step = loop.progress.total_steps
                     reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
                 _tell_threads(reporter, saved[1].get("threads"), device)
-            _announce(reporter, loop, collate, device)
+            _announce(reporter, loop, collate, device, _in_words(asked, settings.precision))
+            if settings.precision == "bf16" and device.type == "cpu" and not multiply.bf16_is_fast:
+                reporter.message(
+                    "this CPU has no fast products of bf16: they are computed in fp32 and rounded, "
+                    "which saves memory but no time; --precision fp32 is as fast"
+                )
             if not (keeps_memory or loop.finished):
                 reporter.message(
                     "steps take longer here: freed memory is not kept, which needs the compiled "
@@ -219,8 +228,18 @@ def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str
     return None
 
 
+def _recorded_libraries(output: Path) -> dict[str, Any] | None:
+    """How the run in `output` multiplies, if there is one."""
+    last = output / "checkpoints" / checkpoint.LAST
+    return checkpoint.load(last)[1].get("libraries") if last.is_file() else None
+
+
+def _in_words(asked: Precision, found: Precision) -> str:
+    return f"{found} (training.precision=auto)" if asked == "auto" else found
+
+
 def _announce(
-    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device
+    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device, precision: str
 ) -> None:
     progress = loop.progress
     if loop.finished:
@@ -228,7 +247,7 @@ def _announce(
         return
     start = "starting" if progress.total_steps == 0 else "going on"
     reporter.message(
-        f"{start} on {device} at epoch {progress.epoch}, step {progress.step}: "
+        f"{start} on {device} in {precision} at epoch {progress.epoch}, step {progress.step}: "
         f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
     )
 

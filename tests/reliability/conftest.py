@@ -18,6 +18,7 @@ TRAINING = {
     "training.batch_size": 32,
     "training.epochs": 2,
     "training.device": "cpu",
+    "training.precision": "fp32",
     "training.tensorboard": False,
 }
 

@@ -32,6 +32,7 @@ TRAINING = {
     "training.batch_size": 12,
     "training.epochs": 2,
     "training.device": "cpu",
+    "training.precision": "fp32",
     "training.tensorboard": False,
 }
 SETTINGS = tuple(word for key, value in TRAINING.items() for word in ("--set", f"{key}={value}"))
