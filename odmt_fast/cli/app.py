@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.evaluate import evaluate
 from odmt_fast.cli.extract import extract
+from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.recommend import recommend
@@ -78,6 +78,6 @@ def run(arguments: list[str]) -> int:
         message = one_line(error)
         print(f"error: {message}", file=sys.stderr)
         if "--json" in arguments:
-            print(json.dumps({"error": message}, ensure_ascii=False))
+            print_json({"error": message})
         return 1
     return 0
