@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.evaluate import evaluate
 from odmt_fast.cli.extract import extract
+from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.recommend import recommend
@@ -101,6 +101,6 @@ def run(arguments: list[str]) -> int:
         message = one_line(error)
         print(f"error: {message}", file=sys.stderr)
         if "--json" in arguments:
-            print(json.dumps({"error": message}, ensure_ascii=False))
+            print_json({"error": message})
         return 1
     return 0

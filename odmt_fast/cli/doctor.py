@@ -46,13 +46,13 @@ def doctor(
 
     def show(console: Console) -> None:
         for name, value in environment.items():
-            console.print(f"{name:>14}  {value}", markup=False)
+            console.print(f"{name:>14}  {value}")
         rows = [(c.operator, c.device, c.backend, c.why) for c in choices]
         shown = table("Operators, in a training and a ranking step", _HEADER, rows)
         for column in shown.columns:
             column.justify = "left"
         console.print(shown)
-        console.print(failure or "One step of training and ranking works.", markup=False)
+        console.print(failure or "One step of training and ranking works.")
 
     output.result(values, show)
     if failure is not None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from odmt_fast.cli import text
+
 # What rooms raise about input, settings, files and machines: the message says it all.
 _EXPECTED = (ValueError, OSError, RuntimeError, ImportError)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` for people, without line breaks."""
+    """The message of `error` for people, without line breaks or control characters."""
     if isinstance(error, ValidationError):
-        return "; ".join(
-            _setting(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()
+        return text.one_line(
+            "; ".join(
+                _setting(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()
+            )
         )
-    text = " ".join(str(error).split()) or type(error).__name__
+    message = text.one_line(str(error)) or type(error).__name__
     if isinstance(error, _EXPECTED):
-        return text
-    return f"{type(error).__name__}: {text} (a bug; run with --debug for the traceback)"
+        return message
+    return f"{type(error).__name__}: {message} (a bug; run with --debug for the traceback)"
 
 
 def _setting(place: tuple[int | str, ...], message: str, value: object) -> str:
