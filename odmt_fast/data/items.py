@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.pictures import LIMITS, PictureLimits, load_picture, open_regular
-from odmt_fast.storage import Digest, file_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +53,9 @@ class ImageSource:
         Raises:
             DataError: it is missing.
         """
+        # Here, because the room of files imports torch, which reading data does not need.
+        from odmt_fast.storage import Digest, file_digest
+
         if self.key is not None:
             from odmt_fast.data.readers.lmdb_images import read_entry
 

@@ -24,7 +24,6 @@ _LARGE_PIXELS = 1 << 24
 _large = threading.Lock()
 _PREFIX = 64
 _ORIENTATION = 0x0112
-_REMEDY = "pass --missing-images allow or drop to go on without such pictures"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def load_picture(
         if image is None:
             size = os.fstat(file.fileno()).st_size
             found = "is not a picture that is read" if size else "is empty, not a picture"
-            raise DataError(path, f"the file {found} ({', '.join(FORMATS)}); {_REMEDY}")
+            raise DataError(path, f"the file {found} ({', '.join(FORMATS)})")
         with image:
             limits.check_size(path, *image.size)
             with _turn(image.width * image.height):
@@ -96,9 +95,7 @@ def load_picture(
                     return as_shown(_upright(image))
                 except Exception as error:
                     reason = str(error) or type(error).__name__
-                    raise DataError(
-                        path, f"the image cannot be decoded ({reason}); {_REMEDY}"
-                    ) from None
+                    raise DataError(path, f"the image cannot be decoded ({reason})") from None
 
 
 def as_shown(image: Image) -> Image:

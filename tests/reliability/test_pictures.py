@@ -175,9 +175,9 @@ def test_an_entry_cannot_change_the_entries_after_it(tmp_path: Path) -> None:
     state += b"X\x04\x00\x00\x00sizeK\x01K\x01\x86u"
     poison = b"\x80\x04c__main__\nLMDB_Image\n" + state + b"b."
     path = stored(tmp_path / "image.lmdb", poison)
-    with lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False) as environment:
-        with environment.begin(write=True) as transaction:
-            transaction.put(b"y", b"\x80\x04c__main__\nLMDB_Image\n)\x81.")
+    environment = lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False)
+    with environment, environment.begin(write=True) as transaction:
+        transaction.put(b"y", b"\x80\x04c__main__\nLMDB_Image\n)\x81.")
     for key in "xy":
         with pytest.raises(DataError, match=f"entry '{key}'"):
             ImageSource(path, key).load()
