@@ -19,7 +19,7 @@ from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Unknown
-from odmt_fast.data.readers.image_files import find_images
+from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import utf8_lines
 from odmt_fast.data.readers.table import images_folder, join_texts
 from odmt_fast.data.report import Report
@@ -70,13 +70,13 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     reviews = _choose(path, options.reviews, metadata=False)
     metadata = _choose(path, options.metadata, metadata=True)
     ids, texts, repeated = _read_metadata(metadata, options.texts)
-    images, unused = find_images(images_folder(path, options.images), ids)
+    matches = match_images(images_folder(path, options.images), ids)
     users, sequences, n_read, n_unknown = _read_reviews(
         reviews, ids, metadata, options.unknown_items
     )
     return Log(
         users=users,
-        items=ItemTable(ids, texts, images),
+        items=ItemTable(ids, texts, matches.images),
         sequences=sequences,
         report=Report(
             kind="amazon",
@@ -84,7 +84,7 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
             interactions_read=n_read,
             repeated_items=repeated,
             interactions_unknown=n_unknown,
-            images_unused=unused,
+            **matches.counts,
         ),
     )
 
