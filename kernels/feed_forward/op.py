@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
-from odmt_fast.kernels.linear.op import check_rows, linear_backend
+from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
 
 
 def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
@@ -25,11 +25,11 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
         [R, d] in the dtype of x. Weights are cast to it, their gradients keep their own dtype.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes, dtypes or devices that do not fit.
 
     Source: official model/modules.py, class PositionwiseFeedForward.
     """
-    check_rows("feed_forward", x, up)
+    check_rows("feed_forward", x, up, "up")
     groups, hidden, width = up.shape[:-2], up.shape[-2], x.shape[1]
     expected = {
         "up_bias": (up_bias, (*groups, hidden)),
@@ -37,10 +37,9 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
         "down_bias": (down_bias, (*groups, width)),
     }
     for name, (value, shape) in expected.items():
-        if value.shape != shape:
-            raise ValueError(f"feed_forward: {name} must be {list(shape)}, got {list(value.shape)}")
+        check_master("feed_forward", name, value, shape, x)
     weights = up, up_bias, down, down_bias
-    if linear_backend("feed_forward", x) == "cpu":
+    if linear_backend("feed_forward", x, up) == "cpu":
         return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
     return feed_forward_reference(x, *(weight.to(x.dtype) for weight in weights))
 

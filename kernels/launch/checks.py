@@ -1,4 +1,4 @@
-"""Checks that every operator with a dropout argument makes."""
+"""Checks that several operators make."""
 
 from __future__ import annotations
 
@@ -22,6 +22,25 @@ def check_dropout(op: str, p: float, seed: Tensor | None, device: torch.device) 
 
 
 def check_floating(op: str, name: str, x: Tensor) -> None:
-    """Raise unless x has a floating dtype."""
+    """Raise unless x has a floating dtype and holds values."""
     if not x.dtype.is_floating_point:
         raise ValueError(f"{op}: {name} must be a floating tensor, got {x.dtype}")
+    check_holds_values(op, name, x)
+
+
+def check_holds_values(op: str, name: str, x: Tensor) -> None:
+    """Raise for a meta tensor: what is computed from it would be uninitialised memory."""
+    if x.device.type == "meta":
+        raise ValueError(
+            f"{op}: {name} is a meta tensor {list(x.shape)}, which holds no values; load or "
+            "initialise it on a device first"
+        )
+
+
+def check_alike(op: str, name: str, x: Tensor, of: str, other: Tensor) -> None:
+    """Raise unless x has the dtype and the device of `other`, which is called `of`."""
+    if x.dtype != other.dtype or x.device != other.device:
+        raise ValueError(
+            f"{op}: {name} must be {other.dtype} on {other.device} like {of}, got {x.dtype} on "
+            f"{x.device}"
+        )

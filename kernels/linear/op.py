@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
+from odmt_fast.kernels.launch.checks import check_floating
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -23,37 +25,45 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         [R, b] in the dtype of x. Weights are cast to it, their gradients keep their own dtype.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes, dtypes or devices that do not fit.
 
     Source: torch.nn.Linear, which the official code uses for every linear map.
     """
     check_rows("linear", x, weight)
-    if bias is not None and bias.shape != weight.shape[:-1]:
-        raise ValueError(
-            f"linear: bias must be {list(weight.shape[:-1])} like the rows of weight, got "
-            f"{list(bias.shape)}"
-        )
-    if linear_backend("linear", x) == "cpu":
+    if bias is not None:
+        check_master("linear", "bias", bias, weight.shape[:-1], x)
+    if linear_backend("linear", x, weight) == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
     return linear_reference(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
-def check_rows(op: str, x: Tensor, weight: Tensor) -> None:
-    """Raises ValueError unless rows x [R, a] fit weight [b, a] or [G, b, a]."""
+def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:
+    """Raises ValueError unless rows x [R, a] fit weight [b, a] or [G, b, a] with G >= 1."""
+    check_floating(op, "x", x)
     if weight.dim() not in (2, 3) or x.dim() != 2 or x.shape[1] != weight.shape[-1]:
         raise ValueError(
-            f"{op}: x must be [R, a] and the weight [b, a] or [G, b, a], got {list(x.shape)} and "
+            f"{op}: x must be [R, a] and the {name} [b, a] or [G, b, a], got {list(x.shape)} and "
             f"{list(weight.shape)}"
         )
-    if weight.dim() == 3 and x.shape[0] % weight.shape[0]:
+    check_master(op, name, weight, weight.shape, x)
+    if weight.dim() == 3 and (len(weight) == 0 or x.shape[0] % len(weight)):
         raise ValueError(
             f"{op}: x must have a multiple of {weight.shape[0]} rows, one equal part per group of "
-            f"the weight, got {x.shape[0]}"
+            f"{name} (at least one), got {x.shape[0]}"
         )
 
 
-def linear_backend(op: str, x: Tensor) -> str:
-    """ "cpu" or "reference" for an operator made of linear maps of x."""
+def check_master(op: str, name: str, master: Tensor, shape: Sequence[int], x: Tensor) -> None:
+    """Raises ValueError unless a weight or bias is floating, of this shape and beside x."""
+    check_floating(op, name, master)
+    if master.shape != tuple(shape):
+        raise ValueError(f"{op}: {name} must be {list(shape)}, got {list(master.shape)}")
+    if master.device != x.device:
+        raise ValueError(f"{op}: {name} is on {master.device}, x on {x.device}")
+
+
+def linear_backend(op: str, x: Tensor, weight: Tensor) -> str:
+    """ "cpu" or "reference" for an operator made of linear maps of x, `weight` the first."""
 
     def cpu(device_type: str) -> str | None:
         if x.dtype not in (torch.float32, torch.bfloat16):
@@ -63,7 +73,8 @@ def linear_backend(op: str, x: Tensor) -> str:
         return extension_missing(device_type)
 
     # On a GPU cuBLAS and pointwise kernels are the reference.
-    return choose(op, x.device.type, {"cpu": cpu, "reference": runs_anywhere})
+    backend = choose(op, x.device.type, {"cpu": cpu, "reference": runs_anywhere})
+    return backend if x.numel() and weight.numel() else "reference"  # no library multiplies nothing
 
 
 class _Linear(torch.autograd.Function):

@@ -11,7 +11,8 @@ def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     """x [R, a] W^T + bias -> [R, b]; weights [b, a], or [G, b, a] for G equal groups of rows."""
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
-    rows = x.view(weight.shape[0], -1, x.shape[1])
+    groups, b, a = weight.shape
+    rows = x.reshape(groups, x.shape[0] // groups, a)
     if bias is None:
-        return (rows @ weight.transpose(1, 2)).view(x.shape[0], -1)
-    return torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2)).view(x.shape[0], -1)
+        return (rows @ weight.transpose(1, 2)).view(x.shape[0], b)
+    return torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2)).view(x.shape[0], b)

@@ -94,7 +94,7 @@ def test_wrong_shapes_are_named() -> None:
     x, weight, bias = arguments(None, 5, 8, 16)
     with pytest.raises(ValueError, match=r"x must be \[R, a\] and the weight .* got \[5, 8\]"):
         linear(x, weight.t())
-    with pytest.raises(ValueError, match=r"bias must be \[16\] .* got \[15\]"):
+    with pytest.raises(ValueError, match=r"bias must be \[16\], got \[15\]"):
         linear(x, weight, bias[:15])
     with pytest.raises(ValueError, match="a multiple of 2 rows"):
         linear(x, torch.stack([weight, weight]))

@@ -124,7 +124,7 @@ def test_custom_op_passes_opcheck_and_compiles() -> None:
         (1, torch.zeros(3, 50, 9), "items must be"),
         (1, torch.zeros(3, 50, 8, dtype=torch.float64), "items must be"),
         (2, torch.zeros(6, dtype=torch.int64), "targets must be"),
-        (3, torch.zeros(7, dtype=torch.int64), "history must be"),
+        (3, torch.zeros(7, dtype=torch.int64), "history_offsets must be"),
     ],
 )
 def test_wrong_arguments_are_named(position: int, value: Tensor, message: str) -> None:
@@ -132,5 +132,82 @@ def test_wrong_arguments_are_named(position: int, value: Tensor, message: str) -
     case[position] = value
     with pytest.raises(ValueError, match=message):
         rank_of_target(*case)
-    with pytest.raises(ValueError, match="repeats='drop'"):
+    with pytest.raises(ValueError, match="repeats must be 'rank' or 'miss', got 'drop'"):
         rank_of_target(*make_case(dtype=torch.float32, seed=0), repeats="drop")
+
+
+QUERIES, ITEMS, TARGETS, OFFSETS, HISTORY = range(5)
+
+
+@pytest.mark.parametrize("backend", ["", "reference"])
+@pytest.mark.parametrize(
+    ("argument", "place", "value", "message"),
+    [
+        (TARGETS, 3, -1, r"targets\[3\] is -1, not an item of 1..49"),
+        (TARGETS, 3, 0, r"targets\[3\] is 0, not an item of 1..49"),
+        (TARGETS, 3, 50, r"targets\[3\] is 50, not an item of 1..49"),
+        (HISTORY, 2, -1, r"history\[2\] is -1, not an item of 0..49"),
+        (HISTORY, 2, 50, r"history\[2\] is 50, not an item of 0..49"),
+        (OFFSETS, 0, 1, "history_offsets must run from 0 to H="),
+        (OFFSETS, 0, -1, "history_offsets must run from 0 to H="),
+        (OFFSETS, -1, 10**6, "history_offsets must run from 0 to H=.*to 1000000"),
+        (OFFSETS, 1, 10**6, "history_offsets must ascend, got 1000000 before .* at user 1"),
+        (QUERIES, (1, 2, 3), float("nan"), r"queries\[1, 2, 3\] is nan"),
+        (QUERIES, (1, 2, 3), float("-inf"), r"queries\[1, 2, 3\] is -inf"),
+        (ITEMS, (2, 49, 0), float("nan"), r"items\[2, 49, 0\] is nan"),
+        (ITEMS, (2, 49, 0), float("inf"), r"items\[2, 49, 0\] is inf"),
+    ],
+)
+def test_wrong_values_are_named(
+    argument: int,
+    place: int | tuple[int, ...],
+    value: float,
+    message: str,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODMT_FAST_BACKEND", backend)
+    case = make_case(dtype=torch.float32, seed=0)
+    case[argument][place] = value
+    with pytest.raises(ValueError, match=f"^rank_of_target: {message}"):
+        rank_of_target(*case)
+
+
+@pytest.mark.parametrize("argument", range(5))
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int16, torch.float16, "meta"])
+def test_every_argument_of_another_kind_is_named(argument: int, kind: torch.dtype | str) -> None:
+    names = ("queries", "items", "targets", "history_offsets", "history")
+    case = list(make_case(dtype=torch.float32, seed=0))
+    case[argument] = case[argument].to(kind)  # type: ignore[call-overload]
+    name = "items" if (argument, kind) == (QUERIES, torch.float16) else names[argument]
+    with pytest.raises(ValueError, match=f"^rank_of_target: {name} "):
+        rank_of_target(*case)
+
+
+@pytest.mark.parametrize("backend", ["", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("users", "n", "width"), [(0, 50, 8), (0, 1, 8), (0, 1, 0), (1, 2, 1), (3, 20, 0)]
+)
+def test_little_or_nothing_to_rank(
+    users: int,
+    n: int,
+    width: int,
+    dtype: torch.dtype,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODMT_FAST_BACKEND", backend)
+    targets = torch.ones(users, dtype=torch.int64)
+    offsets = torch.zeros(users + 1, dtype=torch.int32)
+    ranks, ties = rank_of_target(
+        torch.ones(2, users, width, dtype=dtype),
+        torch.ones(2, n, width, dtype=dtype),
+        targets,
+        offsets,
+        torch.zeros(0, dtype=torch.int32),
+    )
+    # All items are equal: each is first, with all others.
+    assert ranks.dtype == ties.dtype == torch.int64
+    assert ranks.equal(torch.ones(3, users, dtype=torch.int64))
+    assert ties.equal(torch.full((3, users), n - 2))
