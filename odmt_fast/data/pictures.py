@@ -141,7 +141,7 @@ def _identified(file: IO[bytes]) -> Image | None:
         if accepted:
             file.seek(0)
             made: Any = factory(file, "")
-            return made  # type: ignore[no-any-return]
+            return made
     return None
 
 

@@ -35,12 +35,42 @@ class StoredImage:
 
 
 # What a pickled LMDB_Image is made of, in protocols 2 to 5.
-_OPCODES = """
-    PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NEWOBJ
-    BUILD EMPTY_DICT DICT SETITEM SETITEMS NONE BININT BININT1 BININT2 LONG1
-    SHORT_BINUNICODE BINUNICODE SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8
-    MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET
-""".split()
+_OPCODES = [
+    "PROTO",
+    "FRAME",
+    "STOP",
+    "MARK",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "EMPTY_TUPLE",
+    "TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "NEWOBJ",
+    "BUILD",
+    "EMPTY_DICT",
+    "DICT",
+    "SETITEM",
+    "SETITEMS",
+    "NONE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "SHORT_BINSTRING",
+    "BINSTRING",
+    "SHORT_BINBYTES",
+    "BINBYTES",
+    "BINBYTES8",
+    "MEMOIZE",
+    "BINPUT",
+    "LONG_BINPUT",
+    "BINGET",
+    "LONG_BINGET",
+]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -125,7 +155,7 @@ def _check_opcodes(value: bytes) -> None:
             raise pickle.UnpicklingError(
                 f"it holds {opcode.name} at byte {place}, which is refused"
             )
-        if opcode.name == "LONG_BINPUT" and int(argument) > len(value):
+        if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(value):
             raise pickle.UnpicklingError(f"it holds memo index {argument}, which is refused")
 
 
