@@ -25,9 +25,9 @@ _OFFICIAL_INIT: tuple[IdInit, ...] = ("xavier", "mean", "image", "text")
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown names."""
+    """A frozen group of settings that refuses unknown names, and NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -49,7 +49,8 @@ class ModelConfig(Section):
 
     width: PositiveInt = Field(64, description="d, official embedding_dim")
     id_width: PositiveInt | None = Field(None, description="official id_embedding_dim; None = d")
-    max_seq_len: PositiveInt = Field(20, description="S, input steps of a user")
+    # The bounds of max_seq_len and tau are those of the operators (tests/model/test_limits.py).
+    max_seq_len: PositiveInt = Field(20, le=512, description="S, input steps of a user")
     imt_layers: PositiveInt = Field(2, description="official merged_att_layers")
     imt_heads: PositiveInt | None = Field(None, description="None = imt_layers, as officially")
     user_layers: PositiveInt = Field(2, description="official transformer_block")
@@ -57,7 +58,7 @@ class ModelConfig(Section):
     dropout: float = Field(0.1, ge=0.0, lt=1.0, description="official drop_rate")
     mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
     id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")
-    tau: float = Field(0.3, gt=0.0, description="temperature of the distillation")
+    tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")
     alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
     detach_teacher: bool = Field(False, description="stop the gradient into the teachers")
 

@@ -15,6 +15,8 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.items import ItemEncoder
+from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
+from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.noise import Noise
 from odmt_fast.objective import LossTerms, objective, ramp_up
 from odmt_fast.official.interface import OfficialInterface
@@ -41,7 +43,8 @@ class ODMT(OfficialInterface):
             code does, from torch's default generator, which ``torch.manual_seed`` rules.
 
     Raises:
-        ValueError: features of another number of items, or a popularity of another length.
+        ValueError: features of another number of items, more branches or tokens than the operators
+            take, or a popularity of another length or that is no share.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class ODMT(OfficialInterface):
             for name, tokens in {"text": t_feat, "image": v_feat, **(modalities or {})}.items()
         }
         self.branches = ("id", *self.features)
+        _check_limits(self.features)
         dims = {name: tokens.dim for name, tokens in self.features.items()}
         # A copy: a split's popularity is read-only.
         popularity = torch.tensor(np.asarray(pop_prob_list, dtype=np.float64))
@@ -71,6 +75,12 @@ class ODMT(OfficialInterface):
             raise ValueError(
                 f"pop_prob_list must have item_num + 1 = {item_num + 1} entries, got "
                 f"{tuple(popularity.shape)}"
+            )
+        if (wrong := ~(popularity.isfinite() & (popularity >= 0.0))).any():
+            item = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"pop_prob_list[{item}] is {float(popularity[item])}; the share of an item in the "
+                "training interactions is between 0 and 1"
             )
         # Shapes only: the values are drawn by the reference, in the official order.
         with torch.device("meta"):
@@ -97,6 +107,15 @@ class ODMT(OfficialInterface):
             )
         drawn = reference.Parameters(config, item_num, dims, start, generator)
         self.load_state_dict(drawn.state_dict())
+
+    def check_popularity(self, items: Tensor) -> None:
+        """Raises ValueError unless all `items` (int64 ids) have a share, whose logarithm a loss needs."""
+        log_p = self.log_p[items.to(self.log_p.device)]
+        if (missing := log_p.isinf()).any():
+            raise ValueError(
+                f"pop_prob_list[{int(items[missing.to(items.device)][0])}] is 0, but the item is "
+                "trained on; give the shares of the training interactions"
+            )
 
     def loss(self, batch: Batch, epoch: float) -> LossTerms:
         """The training loss of a batch at a 1-based epoch (which sets the ramp-up).
@@ -197,3 +216,19 @@ def _source(name: str, tokens: Tensor | NDArray[Any] | TokenSource, item_num: in
             "extract them from the same catalogue"
         )
     return source
+
+
+def _check_limits(features: Mapping[str, TokenSource]) -> None:
+    """Raises ValueError for more modalities or tokens than the operators take."""
+    if 1 + len(features) > MAX_BRANCHES:
+        raise ValueError(
+            f"{', '.join(features)} and id are {1 + len(features)} branches, at most "
+            f"{MAX_BRANCHES} are trained together; leave modalities out"
+        )
+    lengths = {name: tokens.max_length for name, tokens in features.items()}
+    if sum(lengths.values()) + 1 > LONGEST_SEGMENT:
+        raise ValueError(
+            f"an item has up to {' + '.join(f'{n} {name}' for name, n in lengths.items())} + 1 id "
+            f"tokens, at most {LONGEST_SEGMENT} are read together; extract fewer (for texts "
+            "odmt-fast extract --max-tokens N)"
+        )

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from odmt_fast.kernels.packed_attention.op import packed_attention, packed_self_attention
+from odmt_fast.kernels.packed_attention.segments import LONGEST_SEGMENT
 
-__all__ = ["packed_attention", "packed_self_attention"]
+__all__ = ["LONGEST_SEGMENT", "packed_attention", "packed_self_attention"]

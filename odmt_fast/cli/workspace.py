@@ -14,6 +14,7 @@ from odmt_fast.data import Interactions, Split, leave_one_out
 from odmt_fast.evaluation import EvaluationResult, evaluate
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
+from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.model import ODMT
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import Recommender
@@ -83,6 +84,11 @@ class Workspace:
                     f"the {modality} store {path} (features.stores) does not exist; name where it "
                     f"is now with --store {modality}=DIR"
                 )
+        if 1 + len(order) > MAX_BRANCHES:
+            raise ValueError(
+                f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
+                f"are trained together; name at most {MAX_BRANCHES - 1} stores by --store NAME=DIR"
+            )
         opened = {name: TokenStore.open(paths[name]) for name in order}
         for store in opened.values():
             store.check_items(self.data.items.ids)

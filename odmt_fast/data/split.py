@@ -27,6 +27,9 @@ class Split:
         test_history: what is excluded when the test target is ranked.
         popularity: float64 [n_items + 1], share of each item in `train`; entry 0 (padding) is 1.
             Items that occur only in targets have share 0 and never become a training column.
+
+    Raises:
+        ValueError: a popularity that is no such share, naming the item.
     """
 
     train: Sequences
@@ -38,6 +41,15 @@ class Split:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "popularity", read_only(self.popularity, np.float64))
+        shares = self.popularity
+        trained = self.train.counts(len(shares) - 1) > 0
+        wrong = ~(np.isfinite(shares) & (shares >= 0.0)) | (trained & (shares == 0.0))
+        if wrong.any():
+            item = int(wrong.argmax())
+            raise ValueError(
+                f"popularity[{item}] is {shares[item]}; the share of an item in the training "
+                "interactions is finite, and above 0 where the item occurs in them"
+            )
 
 
 def leave_one_out(

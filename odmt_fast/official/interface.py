@@ -30,6 +30,10 @@ class OfficialInterface(nn.Module):
     features: dict[str, TokenSource]
     items: Any
 
+    def check_popularity(self, items: Tensor) -> None:
+        """See `odmt_fast.ODMT.check_popularity`."""
+        raise NotImplementedError
+
     def loss(self, batch: Batch, epoch: float) -> LossTerms:
         """See `odmt_fast.ODMT.loss`."""
         raise NotImplementedError
@@ -59,6 +63,7 @@ class OfficialInterface(nn.Module):
         ids = sample_items_id.view_as(valid)[valid]
         index = batch_index(ids.cpu(), valid.sum(1).cpu(), self.config.max_seq_len)
         batch = Batch(**index._asdict()).to(device)
+        self.check_popularity(batch.items)
         # Any occurrence of an item tells its text mask.
         occurrence = torch.empty_like(batch.items).scatter_(
             0, batch.occurrences, torch.arange(batch.occurrences.shape[0], device=device)

@@ -155,7 +155,9 @@ def _joined(group: Joined | list[Joined], state: State) -> Tensor:
 def _entry(field: str, group: Joined | list[Joined], values: Mapping[str, Any]) -> Any:
     first, *others = values.values()
     if isinstance(first, Tensor) and first.dim() > 0:
-        return _joined(group, values)
+        joined = _joined(group, values)
+        # The two optimizers update their states in place.
+        return joined.clone() if joined is first else joined
     if any(other != first for other in others):
         raise ValueError(
             f"the optimizer's {field} differs between {', '.join(values)}, which are one parameter "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from odmt_fast.data.split import Split
 
 Status = Literal["finished", "stopped early", "interrupted"]
+
+
+@runtime_checkable
+class _WithPopularity(Protocol):
+    def check_popularity(self, items: Tensor) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ def train(
             f"none of the {len(split.train)} users has 2 training items; lower the k-core filter "
             "or bring more interactions"
         )
+    if isinstance(model, _WithPopularity):
+        model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
     _choose_memory(model, recompute=settings.recompute)
     reporter = reporter or default_reporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.prepare import reader_options
 from odmt_fast.cli.settings import load_config, pairs, read_config
+from odmt_fast.cli.workspace import Workspace
 from odmt_fast.config import PRESETS, Config
 from odmt_fast.data import TableOptions
 
@@ -86,3 +87,10 @@ def test_reader_options_are_parsed_by_kind() -> None:
         reader_options("hm", ["colour=red"])
     with pytest.raises(ValueError, match="--kind books is not known"):
         reader_options("books", [])
+
+
+def test_more_stores_than_branches_are_refused_before_one_is_opened() -> None:
+    stores = {name: Path(name) for name in ("text", "image", "audio", "video", "price")}
+    config = Config(features={"stores": stores})
+    with pytest.raises(ValueError, match="price and id are 6 branches, .* by --store NAME=DIR"):
+        Workspace(config, data=None, split=None).stores()  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from PIL import Image
 
 # Reads every picture of argv (path, key or ""); prints [message, seconds, peak MB] of each.
 _PROBE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from odmt_fast.data import DataError, ImageSource
 for path, key in zip(sys.argv[1::2], sys.argv[2::2]):
@@ -29,7 +29,9 @@ for path, key in zip(sys.argv[1::2], sys.argv[2::2]):
         message = "read"
     except DataError as error:
         message = str(error)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which a process begins with at its parent's.
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    peak = int(status["VmHWM"].split()[0]) / 1024
     print(json.dumps([message, time.perf_counter() - began, peak]))
 """
 
