@@ -109,7 +109,7 @@ class ODMT(OfficialInterface):
         self.load_state_dict(drawn.state_dict())
 
     def check_popularity(self, items: Tensor) -> None:
-        """Raises ValueError unless all `items` (int64 ids) have a share, whose logarithm a loss needs."""
+        """Raises ValueError unless all `items` (int64 ids) have a share; a loss needs its log."""
         log_p = self.log_p[items.to(self.log_p.device)]
         if (missing := log_p.isinf()).any():
             raise ValueError(

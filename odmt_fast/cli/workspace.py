@@ -78,17 +78,17 @@ class Workspace:
                     f"--modality {name}, or name a store with --store {name}=DIR"
                 )
         order = (*MODALITIES, *(name for name in paths if name not in MODALITIES))
+        if 1 + len(order) > MAX_BRANCHES:
+            raise ValueError(
+                f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
+                f"are trained together; name at most {MAX_BRANCHES - 1} stores by --store NAME=DIR"
+            )
         for modality, path in paths.items():
             if not path.exists():
                 raise ValueError(
                     f"the {modality} store {path} (features.stores) does not exist; name where it "
                     f"is now with --store {modality}=DIR"
                 )
-        if 1 + len(order) > MAX_BRANCHES:
-            raise ValueError(
-                f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
-                f"are trained together; name at most {MAX_BRANCHES - 1} stores by --store NAME=DIR"
-            )
         opened = {name: TokenStore.open(paths[name]) for name in order}
         for store in opened.values():
             store.check_items(self.data.items.ids)

@@ -20,7 +20,7 @@ from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Unknown
 from odmt_fast.data.readers.image_files import match_images
-from odmt_fast.data.readers.lines import utf8_lines
+from odmt_fast.data.readers.lines import require_file, utf8_lines
 from odmt_fast.data.readers.table import images_folder, join_texts
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
@@ -133,8 +133,7 @@ def _json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
-    if not path.is_file():
-        raise DataError(path, "there is no such file")
+    require_file(path)
     try:
         with pa.input_stream(path, compression="detect") as stream:
             reader = arrow_json.open_json(
@@ -145,6 +144,7 @@ def _json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...
                 ),
             )
             for block in reader:
+                block.validate(full=True)  # the parser lets bytes pass that are not UTF-8
                 if any(block[name].null_count for name in required):
                     raise _explain(path, fields, required, f"a line lacks {' or '.join(required)}")
                 yield block
@@ -164,7 +164,7 @@ def _explain(
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return DataError(path, f"not JSON: {error}", line=number)
             if not isinstance(record, dict):
                 return DataError(path, "not a JSON object", line=number)
@@ -174,7 +174,7 @@ def _explain(
                     return DataError(path, f"field {name!r} is missing", line=number)
                 try:
                     pa.scalar(value, kind)
-                except (pa.ArrowException, TypeError):
+                except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
                     return DataError(
                         path, f"field {name!r} is {value!r}, expected {kind}", line=number
                     )
