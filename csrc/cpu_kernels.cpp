@@ -68,7 +68,6 @@ void bind_cpu_kernels(py::module_& m) {
   m.def("use_isa", &use_isa, py::arg("name"),
         "Forces baseline, avx2, avx512 or amx; False when it is not built or cannot run here.");
 
-  m.def("is_intel", &is_intel, "Whether Intel made this CPU.");
 
   m.def(
       "dropout",

@@ -84,13 +84,4 @@ bool use_isa(const char* name) {
   return false;
 }
 
-bool is_intel() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_is("intel");
-#else
-  return false;
-#endif
-}
-
 }  // namespace odmt_fast

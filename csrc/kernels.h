@@ -88,6 +88,5 @@ const Kernels& kernels();
 bool use_isa(const char* name);
 
 // Whether Intel made this CPU: MKL keeps AVX-512 for those.
-bool is_intel();
 
 }  // namespace odmt_fast

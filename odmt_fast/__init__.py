@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # A checkout on sys.path must not hide the compiled extension of an installed package.
 __path__ = extend_path(__path__, __name__)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["ODMT", "Config", "ModelConfig", "__version__"]
 
 _HOME = {"ODMT": "odmt_fast.model", "Config": "odmt_fast.config", "ModelConfig": "odmt_fast.config"}

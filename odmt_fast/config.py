@@ -7,6 +7,8 @@ checkpoints. `ModelConfig.from_official` takes the argument names of the officia
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
 
@@ -132,7 +134,9 @@ class TrainingConfig(Section):
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(0.1, ge=0.0)
     clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        "auto", description="fp32, bf16 or fp16; auto = bf16 where products of it are fast"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")
@@ -192,6 +196,28 @@ class Config(Section):
                 raise ValueError(f"{name!r} is not a setting; see odmt-fast train --help")
             values[section][key] = value
         return Config.model_validate(values)
+
+    def relative_to(self, folder: Path) -> Config:
+        """A copy whose dataset and stores are named as seen from `folder`, to move with it."""
+        return self._with_paths(lambda path: Path(os.path.relpath(path, folder)))
+
+    def seen_from(self, folder: Path) -> Config:
+        """The inverse of `relative_to`; paths that only exist as they are stay so."""
+
+        def resolved(path: Path) -> Path:
+            moved = Path(os.path.normpath(folder / path))
+            return path if path.exists() and not moved.exists() else moved
+
+        return self._with_paths(resolved)
+
+    def _with_paths(self, function: Callable[[Path], Path]) -> Config:
+        path, stores = self.data.path, self.features.stores
+        return self.updated(
+            {
+                "data.path": None if path is None else function(path),
+                "features.stores": {name: function(store) for name, store in stores.items()},
+            }
+        )
 
 
 def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:

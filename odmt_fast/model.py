@@ -20,7 +20,7 @@ from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.noise import Noise
 from odmt_fast.objective import LossTerms, objective, ramp_up
 from odmt_fast.official.interface import OfficialInterface
-from odmt_fast.official.padded import PaddedTokens, device_of, first_tokens
+from odmt_fast.official.padded import PaddedTokens, as_tensor, device_of, first_tokens
 from odmt_fast.users import Steps, UserEncoders
 
 
@@ -35,8 +35,9 @@ class ODMT(OfficialInterface):
         args: `ModelConfig`, `Config`, or any object with the official argument names.
         pop_prob_list: [item_num + 1] share of each item in the training interactions, [0] = 1.
         item_num: number of items; ids are 1..item_num, 0 is padding.
-        t_feat: frozen text tokens, [item_num + 1, T, d_t] or a `TokenSource`.
-        v_feat: frozen image tokens, [item_num + 1, V, d_v] or a `TokenSource`.
+        t_feat: frozen text tokens, [item_num + 1, T, d_t] (a tensor or a NumPy array, memory-mapped
+            or not) or a `TokenSource`.
+        v_feat: frozen image tokens, [item_num + 1, V, d_v], likewise.
         modalities: further modalities by name, each one more token group and branch.
         generator: draws the initial values, in the official order; None draws them, as the official
             code does, from torch's default generator, which ``torch.manual_seed`` rules.
@@ -51,9 +52,9 @@ class ODMT(OfficialInterface):
         args: Any,
         pop_prob_list: Sequence[float] | NDArray[np.floating] | Tensor,
         item_num: int,
-        t_feat: Tensor | TokenSource,
-        v_feat: Tensor | TokenSource,
-        modalities: Mapping[str, Tensor | TokenSource] | None = None,
+        t_feat: Tensor | NDArray[Any] | TokenSource,
+        v_feat: Tensor | NDArray[Any] | TokenSource,
+        modalities: Mapping[str, Tensor | NDArray[Any] | TokenSource] | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class ODMT(OfficialInterface):
         self.load_state_dict(drawn.state_dict())
 
     def check_popularity(self, items: Tensor) -> None:
-        """Raises ValueError unless all `items` (int64 ids) have a share above 0."""
+        """Raises ValueError unless all `items` (int64 ids) have a share; a loss needs its log."""
         log_p = self.log_p[items.to(self.log_p.device)]
         if (missing := log_p.isinf()).any():
             raise ValueError(
@@ -202,10 +203,13 @@ class ODMT(OfficialInterface):
         return self.items.id_embedding.weight.dtype
 
 
-def _source(name: str, tokens: Tensor | TokenSource, item_num: int) -> TokenSource:
+def _source(name: str, tokens: Tensor | NDArray[Any] | TokenSource, item_num: int) -> TokenSource:
     """Features as a token source; only the official text is padded raggedly."""
     source: TokenSource
-    source = PaddedTokens(tokens, name == "text") if isinstance(tokens, Tensor) else tokens
+    if isinstance(tokens, Tensor | np.ndarray):
+        source = PaddedTokens(as_tensor(name, tokens), name == "text")
+    else:
+        source = tokens
     if source.n_items != item_num:
         raise ValueError(
             f"{name} features have {source.n_items} items, the model has item_num={item_num}; "

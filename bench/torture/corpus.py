@@ -96,11 +96,11 @@ def hm(chance: random.Random) -> Source:
     ]
     head = "t_dat,customer_id,article_id,price,sales_channel_id"
     lines = [f"2020-09-{day:02d},{user},{item},0.05,2" for user, item, day in rows]
-    articles = [f"{100000015 + 7001 * n:010d},{_quoted(_title(n))}" for n in range(ITEMS)]
+    articles = [f"{100000015 + 7001 * n:010d},{_quoted(_title(n))},Cup,Blue" for n in range(ITEMS)]
     return Source(
         {
             "transactions_train.csv": [head, *lines],
-            "articles.csv": ["article_id,prod_name", *articles],
+            "articles.csv": ["article_id,prod_name,product_type_name,detail_desc", *articles],
         },
         _facts("transactions_train.csv", rows, 1),
     )

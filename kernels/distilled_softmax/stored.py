@@ -19,12 +19,15 @@ from odmt_fast.kernels.debiased_logits.passes import prepared
 from odmt_fast.kernels.debiased_logits.reference import Columns
 from odmt_fast.kernels.distilled_softmax import rows
 from odmt_fast.kernels.distilled_softmax.spec import Spec, stats_width
+from odmt_fast.kernels.linear.libraries import bmm, narrow
 from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
 
 def rows_at_a_time(queries: Tensor, items: Tensor, memory_budget: int) -> int:
     """How many rows' logits the budget holds: M when all do, at least 1."""
-    row_bytes = items.shape[0] * items.shape[1] * items.element_size()
+    # Where bf16 products are computed in fp32, the logits stand beside themselves in fp32.
+    logit_bytes = items.element_size() + (4 if narrow(items) else 0)
+    row_bytes = items.shape[0] * items.shape[1] * logit_bytes
     return max(1, min(queries.shape[1], memory_budget // max(1, row_bytes)))
 
 
@@ -45,7 +48,10 @@ class _Chunks:
             queries = self.queries[:, part]
             logits = buffer[: branches * queries.shape[1] * n_columns]
             logits = logits.view(branches, -1, n_columns)
-            torch.bmm(queries, self.items.transpose(1, 2), out=logits)
+            if narrow(logits):
+                logits.copy_(torch.bmm(queries.float(), self.items.float().transpose(1, 2)))
+            else:
+                torch.bmm(queries, self.items.transpose(1, 2), out=logits)
             yield part, self.columns_of(part), logits
 
     def columns_of(self, part: slice) -> Columns:
@@ -87,11 +93,11 @@ def backward(
         if logits is None:
             ((_, _, logits),) = chunks
         rows.backward(logits, logits, chunks.columns, spec, stats, (g_ce, g_kd), n_rows)
-        return torch.bmm(logits, items), sum_of_row_products(logits, queries)
+        return bmm(logits, items), sum_of_row_products(logits, queries)
     d_queries = torch.empty_like(queries)
     d_items = torch.zeros_like(items, dtype=torch.float32)
     for part, own, z in chunks:
         rows.backward(z, z, own, spec, stats[part], (g_ce, g_kd), n_rows)
-        d_queries[:, part] = torch.bmm(z, items)
+        d_queries[:, part] = bmm(z, items)
         d_items += sum_of_row_products(z, queries[:, part])
     return d_queries, d_items.to(items.dtype)

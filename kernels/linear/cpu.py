@@ -1,19 +1,15 @@
-"""The three products of a linear map on the CPU: torch's matmul, or oneDNN called by name.
+"""The three products of a linear map on the CPU, by the library that `libraries` found best.
 
-torch computes fp32 products by MKL, which takes its AVX2 kernels on processors not made by Intel
-and so leaves half of an AVX-512 machine idle; oneDNN, which torch ships too, does not. bf16
-products are oneDNN's in any case; its own linear map is the faster way forward, and ends in the
-ReLU. Sums over the rows (bias gradients) are one pass in C++.
+oneDNN's own linear map ends in the ReLU. Sums over the rows (bias gradients) are one pass in C++.
 """
 
 from __future__ import annotations
-
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.linear.libraries import current, narrow
 from odmt_fast.kernels.linear.reference import linear_reference
 from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
@@ -25,22 +21,9 @@ _ONEDNN_WORK = 200_000_000
 _COPIED_ROWS = 1024
 
 
-@cache
-def _onednn_runs() -> bool:
-    return (
-        torch.backends.mkldnn.is_available() and "AVX512" in torch.backends.cpu.get_cpu_capability()
-    )
-
-
-@cache
-def _mkl_is_narrow() -> bool:
-    """Whether MKL leaves AVX-512 unused here."""
-    return torch.backends.mkl.is_available() and _onednn_runs() and not _C.is_intel()
-
-
 def _fp32_by_onednn(x: Tensor, weight: Tensor) -> bool:
     work = x.shape[0] * weight.shape[-1] * weight.shape[-2]
-    return x.dtype == torch.float32 and work >= _ONEDNN_WORK and _mkl_is_narrow()
+    return x.dtype == torch.float32 and work >= _ONEDNN_WORK and current().fp32_by_onednn
 
 
 def groups_of(weight: Tensor) -> int:
@@ -69,7 +52,10 @@ def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: st
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
     """x W^T + b [R, b], then max(., 0) if asked; arguments of `linear_reference`, x contiguous."""
-    single_bf16 = x.dtype == torch.bfloat16 and weight.dim() == 2 and _onednn_runs()
+    if narrow(x):
+        y = forward(x.float(), weight.float(), None if bias is None else bias.float(), relu=relu)
+        return y.to(x.dtype)
+    single_bf16 = x.dtype == torch.bfloat16 and weight.dim() == 2 and current().bf16_by_onednn
     if single_bf16 or _fp32_by_onednn(x, weight):
         return _onednn_product(x, weight, bias, "relu" if relu else "none")
     y = linear_reference(x, weight, bias)
@@ -80,13 +66,20 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = Fals
 
 def input_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """dy [R, b] W -> [R, a]."""
+    if narrow(dy):
+        return input_gradient(dy.float(), weight.float()).to(dy.dtype)
     if _fp32_by_onednn(dy, weight):
         return _onednn_product(dy, weight.transpose(-1, -2), None, "none")
     return linear_reference(dy, weight.transpose(-1, -2))
 
 
 def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """dy^T x in the shape of `weight`, whose values do not count; dy [R, b], x [R, a]."""
+    """dy^T x in the shape of `weight`, whose values do not count; dy [R, b], x [R, a].
+
+    In fp32 where products of bf16 are computed in it.
+    """
+    if narrow(dy):
+        return weight_gradient(dy.float(), x.float(), weight.float())
     if _fp32_by_onednn(dy, weight):
         if weight.dim() == 2:
             return _onednn_weight_gradient(dy, x, weight)

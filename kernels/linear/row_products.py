@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from odmt_fast.kernels.linear.libraries import bmm
+
 # MKL lets each thread sum a share of the rows from 1,024 on; these are enough for its full rate.
 _SUMMED_ROWS = 512
 
@@ -18,7 +20,7 @@ def sum_of_row_products(left: Tensor, right: Tensor) -> Tensor:
     left = left.transpose(1, 2)
     rows = right.shape[1]
     if left.dtype != torch.float32 or left.device.type != "cpu" or rows <= _SUMMED_ROWS:
-        return torch.bmm(left, right)
+        return bmm(left, right)
     total = torch.bmm(left[..., :_SUMMED_ROWS], right[:, :_SUMMED_ROWS])
     for first in range(_SUMMED_ROWS, rows, _SUMMED_ROWS):
         part = slice(first, first + _SUMMED_ROWS)

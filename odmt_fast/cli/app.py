@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,13 +19,14 @@ from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.evaluate import evaluate
 from odmt_fast.cli.extract import extract
+from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.train import train
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 
 app = typer.Typer(
     name="odmt-fast",
@@ -61,12 +66,30 @@ for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
 
 
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the command, so that what must be left in order is, and exits with 143."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(_TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(arguments: list[str]) -> int:
-    """Runs one command; 0 = done, 1 = refused, 2 = wrong usage, 130 = interrupted."""
+    """Runs one command; 0 = done, 1 = refused, 2 = wrong usage, 130 or 143 = interrupted."""
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
     try:
-        app(arguments, prog_name="odmt-fast")
+        with _ending_on_sigterm():
+            app(arguments, prog_name="odmt-fast")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
@@ -78,6 +101,6 @@ def run(arguments: list[str]) -> int:
         message = one_line(error)
         print(f"error: {message}", file=sys.stderr)
         if "--json" in arguments:
-            print(json.dumps({"error": message}, ensure_ascii=False))
+            print_json({"error": message})
         return 1
     return 0

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from odmt_fast.cli.extract import BUILT_IN
 from odmt_fast.cli.options import Device, Json, Set
-from odmt_fast.cli.output import Output, table
+from odmt_fast.cli.output import Output, add_text_column, table
 from odmt_fast.cli.settings import load_config
+from odmt_fast.cli.text import one_line
 from odmt_fast.config import Config
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def demo(
         for example in examples:
             console.print(_example_table(example))
         for path in figures:
-            console.print(f"wrote {path}", markup=False)
+            console.print(f"wrote {path}")
 
     output.result(values, show)
 
@@ -181,11 +182,13 @@ def _example_table(example: Example) -> Table:
     shown = example.history[-_SHOWN_ITEMS:]
     shown += [""] * (_SHOWN_ITEMS - len(shown))
     made = Table(title=example.user, title_justify="left", title_style="bold")
-    made.add_column("bought, the latest last")
-    made.add_column("recommended, the best first")
+    add_text_column(made, "bought, the latest last")
+    add_text_column(made, "recommended, the best first")
+    made.add_column("")
     for past, item in zip(shown, example.recommended, strict=False):
-        made.add_row(past, f"{item}  <- bought next" if item == example.bought else item)
+        found = "<- bought next" if item == example.bought else ""
+        made.add_row(one_line(past), one_line(item), found)
     if example.bought not in example.recommended:
-        made.caption = f"bought next: {example.bought}"
+        made.caption = f"bought next: {one_line(example.bought)}"
     made.caption_justify = "left"
     return made

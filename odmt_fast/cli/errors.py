@@ -6,35 +6,40 @@ import re
 
 from pydantic import ValidationError
 
+from odmt_fast.cli import text
+
 # What rooms raise about input, settings, files and machines: the message says it all.
 _EXPECTED = (ValueError, OSError, RuntimeError, ImportError)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` for people, without line breaks."""
+    """The message of `error` for people, without line breaks or control characters."""
     if isinstance(error, ValidationError):
-        return "; ".join(
-            _setting(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()
+        return text.one_line(
+            "; ".join(
+                _setting(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()
+            )
         )
-    text = " ".join(str(error).split()) or type(error).__name__
-    if (asked := _out_of_memory(error, text)) is not None:
+    message = text.one_line(str(error)) or type(error).__name__
+    if (asked := _out_of_memory(error, message)) is not None:
         return (
             f"out of memory{asked}; lower --set training.batch_size (for train) or "
             "evaluation.batch_size, or set training.recompute=true"
         )
     if isinstance(error, _EXPECTED):
-        return text
-    return f"{type(error).__name__}: {text} (a bug; run with --debug for the traceback)"
+        return message
+    return f"{type(error).__name__}: {message} (a bug; run with --debug for the traceback)"
 
 
-def _out_of_memory(error: BaseException, text: str) -> str | None:
+def _out_of_memory(error: BaseException, message: str) -> str | None:
     """What was asked for, when memory of the machine or of a GPU ran out; else None."""
     torch_s = isinstance(error, RuntimeError) and any(
-        words in text for words in ("can't allocate memory", "not enough memory", "out of memory")
+        words in message
+        for words in ("can't allocate memory", "not enough memory", "out of memory")
     )
     if not (torch_s or isinstance(error, MemoryError)):
         return None
-    asked = re.search(r"tried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)", text, re.IGNORECASE)
+    asked = re.search(r"tried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)", message, re.IGNORECASE)
     if asked is None:
         return ""
     if asked[2].lower() == "bytes":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Device, Json, Run
+from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import read_config
+from odmt_fast.cli.settings import of_run
+
+if TYPE_CHECKING:
+    from odmt_fast.evaluation import EvaluationResult
 
 
 def evaluate(
@@ -29,6 +33,9 @@ def evaluate(
             "--slices", help="Also by popularity of the target and by inputs.", show_default=False
         ),
     ] = False,
+    data: Data = None,
+    store: Store = None,
+    allow_other_features: OtherFeatures = False,
     device: Device = None,
     json_output: Json = False,
 ) -> None:
@@ -37,7 +44,6 @@ def evaluate(
     from odmt_fast.evaluation import by_input_length, by_popularity
 
     output = Output(json_output)
-    config = read_config(run)
     cut_offs = tuple(int(value) for value in k.split(",")) if k else None
     given = {
         "evaluation.k": cut_offs,
@@ -47,10 +53,10 @@ def evaluate(
         "evaluation.compat": compat,
         "training.device": device,
     }
-    workspace = Workspace.open(
-        config.updated({name: value for name, value in given.items() if value is not None})
+    workspace = Workspace.open(of_run(run, given, data, store))
+    model = trained_model(
+        workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
     )
-    model = trained_model(workspace, weights_of(run, checkpoint))
     result = workspace.evaluate(model, part)
     groups = {}
     if slices:
@@ -63,6 +69,7 @@ def evaluate(
         values,
         lambda console: console.print(
             table(title, *result.table()),
+            *_about_repeats(result),
             *(
                 table(f"{name}: {group.n_users:,} users", *group.table())
                 for name, group in groups.items()
@@ -70,3 +77,14 @@ def evaluate(
             sep="\n",
         ),
     )
+
+
+def _about_repeats(result: EvaluationResult) -> Iterator[str]:
+    """A line about targets that their user had before, where there are any."""
+    repeated = int(result.repeated.sum())
+    if repeated:
+        what = {"rank": "ranked like any other", "miss": "counted as misses"}
+        yield (
+            f"{repeated:,} of {result.n_users:,} targets repeat an item of the user's history: "
+            f"{what[result.repeat_targets]} (--repeat-targets rank|miss|skip)"
+        )

@@ -27,6 +27,20 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting: --set model.tau=0.5 (repeat)."),
 ]
 Data = Annotated[Path | None, typer.Option(help="Prepared dataset (data.path).")]
+Store = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=DIR", help="Token store (repeat).", show_default="those in DATA/features"
+    ),
+]
+OtherFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-features",
+        help="Go on though data or features are not those of the training.",
+        show_default=False,
+    ),
+]
 Run = Annotated[Path, typer.Argument(help="Directory of a training run.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Checkpoint = Annotated[str, typer.Option(help="best, last, or the path of a checkpoint.")]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Device, Json, Run
+from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import read_config
+from odmt_fast.cli.settings import of_run
+
+if TYPE_CHECKING:
+    from odmt_fast.retrieval import Recommender
+
+_HISTORY = "history"
+"""What a list for --history and --item is called among those of users."""
 
 
 def recommend(
@@ -21,12 +27,23 @@ def recommend(
         str | None,
         typer.Option(help="Items by name, oldest first, such as p00017,p00230.", metavar="ITEMS"),
     ] = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Item of the history by name, after those of --history (repeat); for names with "
+            "a comma.",
+            metavar="ITEM",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Items of a list.")] = 10,
     export: Annotated[
         Path | None,
         typer.Option(help="Write the vectors of all items and users for an inner-product index."),
     ] = None,
     checkpoint: Checkpoint = "best",
+    data: Data = None,
+    store: Store = None,
+    allow_other_features: OtherFeatures = False,
     device: Device = None,
     json_output: Json = False,
 ) -> None:
@@ -35,14 +52,18 @@ def recommend(
     from odmt_fast.data import Sequences
     from odmt_fast.retrieval import export_vectors
 
-    if not user and not history and export is None:
-        raise ValueError("nothing is asked; use --user NAME, --history ITEMS or --export DIR")
+    past = [*(history.split(",") if history else ()), *(item or ())]
+    if not user and not past and export is None:
+        raise ValueError(
+            "nothing is asked; use --user NAME, --history ITEMS, --item ITEM or --export DIR"
+        )
+    if past and _HISTORY in (user or ()):
+        raise ValueError(f"ask for --user {_HISTORY} and for a history one after the other")
     output = Output(json_output)
-    config = read_config(run)
-    if device is not None:
-        config = config.updated({"training.device": device})
-    workspace = Workspace.open(config)
-    model = trained_model(workspace, weights_of(run, checkpoint))
+    workspace = Workspace.open(of_run(run, {"training.device": device}, data, store))
+    model = trained_model(
+        workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
+    )
     recommender = workspace.recommender(model)
 
     asked: dict[str, list[int]] = {}
@@ -51,17 +72,17 @@ def recommend(
         if name not in rows:
             raise ValueError(f"--user {name} is not among the {len(rows)} users of the dataset")
         asked[name] = workspace.data.sequences[rows[name]].tolist()
-    if history:
-        asked["history"] = recommender.dense_ids(history.split(","))
+    if past:
+        asked[_HISTORY] = _dense_ids(recommender, past, history)
     lists = recommender.recommend(Sequences.from_lists(asked.values()), k) if asked else []
 
     exported = []
     if export is not None:
-        data = workspace.data
+        known = workspace.data
         vectors = recommender.item_vectors[1:]
-        exported.append(export_vectors(export, "items", vectors, data.items.ids))
-        users = recommender.user_vectors(data.sequences)
-        exported.append(export_vectors(export, "users", users, data.users))
+        exported.append(export_vectors(export, "items", vectors, known.items.ids))
+        users = recommender.user_vectors(known.sequences)
+        exported.append(export_vectors(export, "users", users, known.users))
 
     output.result(
         {
@@ -77,6 +98,7 @@ def recommend(
                     name,
                     ("item", "title", "score"),
                     [(item.id, item.title or "", f"{item.score:.3f}") for item in items],
+                    texts=("title",),
                 )
                 for name, items in zip(asked, lists, strict=True)
             ),
@@ -84,3 +106,12 @@ def recommend(
             sep="\n",
         ),
     )
+
+
+def _dense_ids(recommender: Recommender, names: list[str], history: str | None) -> list[int]:
+    try:
+        return recommender.dense_ids(names)
+    except ValueError as error:
+        if history and "," in history:
+            raise ValueError(f"{error}; a name with a comma is given by --item") from None
+        raise

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from odmt_fast.config import PRESETS, Config
 
@@ -43,12 +44,19 @@ def read_config(run: Path) -> Config:
     """The configuration a run was trained with.
 
     Raises:
-        ValueError: `run` is not the directory of a run.
+        ValueError: `run` is not the directory of a run, or its config.json is damaged.
     """
     file = run / "config.json"
     if not file.is_file():
         raise ValueError(f"{run} is not the directory of a run: it has no config.json")
-    return Config.model_validate_json(file.read_text(encoding="utf-8"))
+    try:
+        config = Config.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ValueError(
+            f"{file} is damaged: {reason}; put back a copy of it, or train again with --fresh"
+        ) from error
+    return config.seen_from(run).updated({"training.output": run})
 
 
 def listing() -> str:
@@ -72,6 +80,35 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
             raise ValueError(f"{option} {text!r} must read name=value")
         found[name] = value
     return found
+
+
+def named_stores(texts: Iterable[str] | None) -> dict[str, Path] | None:
+    """``--store`` words as paths by modality; None when none was given."""
+    return {name: Path(path) for name, path in pairs(texts or (), "--store").items()} or None
+
+
+def of_run(
+    run: Path, flags: Mapping[str, Any], data: Path | None, store: Iterable[str] | None
+) -> Config:
+    """The configuration of a run for a command that reads it.
+
+    Args:
+        run: its directory.
+        flags: dotted name -> value; None values were not given.
+        data: where the dataset is now; the stores below it go with it.
+        store: ``--store`` words; the other stores are those of the run.
+    """
+    config = read_config(run)
+    stores = dict(config.features.stores)
+    if data is not None:
+        moved = {name: data / "features" / name for name in stores}
+        stores |= {name: path for name, path in moved.items() if path.is_dir()}
+    given = {
+        **flags,
+        "data.path": data,
+        "features.stores": stores | (named_stores(store) or {}),
+    }
+    return config.updated({name: value for name, value in given.items() if value is not None})
 
 
 def _assignment(text: str) -> tuple[str, Any]:

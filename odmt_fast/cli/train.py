@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set
+from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import load_config, pairs
+from odmt_fast.cli.settings import load_config, named_stores, pairs
 
 
 def train(
@@ -17,14 +17,7 @@ def train(
     preset: Preset = None,
     assignments: Set = None,
     data: Data = None,
-    store: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODALITY=DIR",
-            help="Token store (repeat).",
-            show_default="those in DATA/features",
-        ),
-    ] = None,
+    store: Store = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run directory (training.output).")
     ] = None,
@@ -35,11 +28,19 @@ def train(
     ] = None,
     width: Annotated[int | None, typer.Option(help="model.width")] = None,
     max_seq_len: Annotated[int | None, typer.Option(help="model.max_seq_len")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
     compat: Annotated[
         str | None, typer.Option(help="fixed, or official to rank as the official code.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Go on with the run though this setting was another: training.learning_rate, "
+            "weight_decay, clip_norm or precision (repeat).",
+        ),
     ] = None,
     fresh: Annotated[
         bool,
@@ -58,14 +59,13 @@ def train(
     from odmt_fast.cli.workspace import with_default_stores
 
     output = Output(json_output)
-    stores = {name: Path(path) for name, path in pairs(store or (), "--store").items()}
     config = load_config(
         config_file,
         preset,
-        assignments or (),
+        [*(assignments or ()), *(override or ())],
         {
             "data.path": data,
-            "features.stores": stores or None,
+            "features.stores": named_stores(store),
             "training.output": output_dir,
             "training.epochs": epochs,
             "training.batch_size": batch_size,
@@ -78,7 +78,11 @@ def train(
             "evaluation.compat": compat,
         },
     )
-    trained = train_and_test(with_default_stores(config), resume=not fresh)
+    trained = train_and_test(
+        with_default_stores(config),
+        resume=not fresh,
+        overrides=tuple(pairs(override or (), "--override")),
+    )
     run, result = trained.training, trained.test
     output.result(
         {

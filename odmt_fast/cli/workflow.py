@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from odmt_fast.cli.progress import EpochLines
@@ -29,7 +30,7 @@ class Trained:
     test: EvaluationResult | None
 
 
-def train_and_test(config: Config, *, resume: bool) -> Trained:
+def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] = ()) -> Trained:
     """Trains as `config` says and ranks the test targets with the best epoch."""
     workspace = Workspace.open(config)
     stores = workspace.stores()
@@ -41,6 +42,8 @@ def train_and_test(config: Config, *, resume: bool) -> Trained:
         workspace.validate,
         EpochLines(config.evaluation.metric),
         resume=resume,
+        inputs=workspace.inputs(stores),
+        overrides=overrides,
     )
     if result.status == "interrupted":
         return Trained(workspace, result, None, None)

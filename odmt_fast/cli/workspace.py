@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.model import ODMT
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import Recommender
-from odmt_fast.training.checkpoint import load_weights
+from odmt_fast.storage import Digest
+from odmt_fast.training.checkpoint import load_model
+from odmt_fast.training.identity import data_identity, differences
+from odmt_fast.training.libraries import choose
 from odmt_fast.training.precision import training_device
 
 MODALITIES: tuple[Modality, ...] = ("text", "image")
@@ -46,6 +50,11 @@ class Workspace:
         """
         if config.data.path is None:
             raise ValueError("no dataset is given; use --data DIR or data.path")
+        if not config.data.path.exists():
+            raise ValueError(
+                f"the dataset {config.data.path} (data.path) does not exist; name where it is now "
+                "with --data DIR"
+            )
         data = Interactions.load(config.data.path)
         split = leave_one_out(
             data.sequences,
@@ -74,6 +83,12 @@ class Workspace:
                 f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
                 f"are trained together; name at most {MAX_BRANCHES - 1} stores by --store NAME=DIR"
             )
+        for modality, path in paths.items():
+            if not path.exists():
+                raise ValueError(
+                    f"the {modality} store {path} (features.stores) does not exist; name where it "
+                    f"is now with --store {modality}=DIR"
+                )
         opened = {name: TokenStore.open(paths[name]) for name in order}
         for store in opened.values():
             store.check_items(self.data.items.ids)
@@ -92,6 +107,19 @@ class Workspace:
             others,
             generator=torch_generator(self.config.training.seed, "initial values"),
         )
+
+    def inputs(self, stores: Mapping[str, TokenStore]) -> dict[str, str]:
+        """Digests of what a run is made of beside its split, as `training.train` records them."""
+        items, sequences = self.data.items, self.data.sequences
+        catalogue = Digest()
+        for item, text in zip(items.ids, items.texts, strict=True):
+            catalogue.add(item).add(text)
+        whole = Digest().add_array(sequences.offsets).add_array(sequences.items)
+        return {
+            "ids and texts of the catalogue": catalogue.hex,
+            "whole sequences": whole.hex,
+            **{f"{name} features": store.digest for name, store in stores.items()},
+        }
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Metrics on the validation targets, as `odmt_fast.training.train` wants them."""
@@ -135,8 +163,38 @@ def weights_of(run: Path, checkpoint: str) -> Path:
     return run / "checkpoints" / checkpoint if checkpoint in ("best", "last") else Path(checkpoint)
 
 
-def trained_model(workspace: Workspace, weights: Path) -> ODMT:
-    """The model with the weights found at `weights`, in eval mode on the configured device."""
-    model = workspace.model(workspace.stores())
-    model.load_state_dict(load_weights(weights))
+def trained_model(
+    workspace: Workspace, weights: Path, *, allow_other_features: bool = False
+) -> ODMT:
+    """The model with the weights found at `weights`, in eval mode on the configured device.
+
+    Args:
+        workspace: dataset and settings.
+        weights: see `training.checkpoint.load_model`.
+        allow_other_features: go on, after saying so, where data or features are not those that the
+            run was trained on.
+
+    Raises:
+        ValueError: they are not.
+    """
+    stores = workspace.stores()
+    state, header = load_model(weights)
+    choose(header.get("libraries"))
+    settings = workspace.config.model.model_dump(mode="json")
+    saved = header.get("identity", {})
+    if changed := differences(saved, {f"model.{name}": settings[name] for name in settings}):
+        raise ValueError(
+            f"{workspace.config.training.output / 'config.json'} is not what {weights} was trained "
+            f"with: {'; '.join(changed)}; put back a copy of it"
+        )
+    found = data_identity(workspace.split, workspace.inputs(stores))
+    if changed := differences(saved, found):
+        if not allow_other_features:
+            raise ValueError(
+                f"{weights} was trained on something else: {'; '.join(changed)}; put these back, "
+                "name them with --data and --store, or go on with --allow-other-features"
+            )
+        print(f"note: trained on something else: {'; '.join(changed)}", file=sys.stderr)
+    model = workspace.model(stores)
+    model.load_state_dict(state)
     return model.to(training_device(workspace.config.training.device)).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,6 +125,14 @@ def assemble(log: Log, filters: Filters) -> Interactions:
             interactions=int(sequences.items.size),
         ),
     )
+
+
+def without_items(log: Log, rows: Sequence[int]) -> Log:
+    """`log` without the interactions of the items at `rows` (0-based) of the item table."""
+    keep = np.ones(len(log.items) + 1, bool)
+    keep[np.asarray(rows, np.int64) + 1] = False
+    everybody = np.ones(len(log.users), bool)
+    return replace(log, sequences=_restrict(log.sequences, everybody, keep))
 
 
 def core(

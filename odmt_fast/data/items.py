@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from odmt_fast.data.errors import DataError
+from odmt_fast.data.pictures import LIMITS, PictureLimits, load_picture, open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,35 +27,53 @@ class ImageSource:
     path: Path
     key: str | None = None
 
-    def load(self, *, longest: int | None = None) -> Image:
-        """Decodes the picture.
+    def load(self, *, longest: int | None = None, limits: PictureLimits = LIMITS) -> Image:
+        """Decodes the picture as a viewer shows it: upright, on white, 8 bits, its first frame.
 
         Args:
             longest: a hint: the caller needs no more than this many pixels a side, so that a JPEG
                 may be decoded at a fraction of its size (never below the hint).
+            limits: what is refused before memory is taken for it.
 
         Returns:
             A PIL image, mode RGB.
 
         Raises:
-            DataError: it is missing or cannot be decoded.
+            DataError: it is missing, is past the limits, or cannot be decoded.
         """
         if self.key is not None:
             from odmt_fast.data.readers.lmdb_images import load_image
 
-            return load_image(self.path, self.key)
-        from PIL import Image
+            return load_image(self.path, self.key, limits)
+        return load_picture(self.path, longest=longest, limits=limits)
 
+    def digest(self) -> str:
+        """Digest of the picture's bytes as they are stored, 32 hexadecimal digits.
+
+        Raises:
+            DataError: it is missing.
+        """
+        # Here, because the room of files imports torch, which reading data does not need.
+        from odmt_fast.storage import Digest, file_digest
+
+        if self.key is not None:
+            from odmt_fast.data.readers.lmdb_images import read_entry
+
+            return Digest().add(read_entry(self.path, self.key)).hex
+        with open_regular(self.path):
+            return file_digest(self.path)
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Size, time of change and of renaming (ns) of the file; None where it is missing.
+
+        Equal stamps of a file mean equal bytes, unless it was written less than a clock tick ago.
+        """
         try:
-            with Image.open(self.path) as image:
-                if longest is not None:
-                    image.draft("RGB", (longest, longest))
-                return image.convert("RGB")
-        except FileNotFoundError:
-            raise DataError(self.path, "the image file is gone") from None
-        # PIL raises whatever its decoders raise: OSError, SyntaxError, struct.error and more.
-        except Exception as error:
-            raise DataError(self.path, f"the image cannot be decoded ({error})") from error
+            file = self.path / "data.mdb" if self.key and self.path.is_dir() else self.path
+            found = file.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @dataclass(frozen=True)

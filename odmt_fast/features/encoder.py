@@ -20,6 +20,9 @@ class Picture(Protocol):
     def load(self) -> Any:
         """The image as an RGB ``PIL.Image``."""
 
+    def digest(self) -> str:
+        """Digest of its stored bytes."""
+
 
 @dataclass(frozen=True)
 class EncoderOptions:

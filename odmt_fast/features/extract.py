@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality, Picture
-from odmt_fast.features.index import DTYPES, STATE_FILE, Plan
+from odmt_fast.features.index import DTYPES, INDEX_FILE, STATE_FILE, Plan
 from odmt_fast.features.registry import load_encoder
 from odmt_fast.features.store import TokenStore
-from odmt_fast.features.writer import StoreWriter, remove_store
+from odmt_fast.features.writer import StoreWriter, remove_store, replace_store
+from odmt_fast.storage import Digest, FolderLock
 
 if TYPE_CHECKING:
     from odmt_fast.data import ItemTable
 
+_BESIDE = ".new"
+_DIGEST_THREADS = 4
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all), also for items done by an earlier run."""
 
@@ -52,7 +55,8 @@ def extract(
         options: layer, lengths, preprocessing, device.
         dtype: how tokens are stored: "float16", "bfloat16" or "float32".
         shard_bytes: about how large a shard gets, which is also what an interruption can cost.
-        overwrite: delete what store is in `out` and start over.
+        overwrite: make the store anew, beside `out`, and put it in the place of the one there
+            when it is finished.
         progress: told after each item.
 
     Raises:
@@ -67,9 +71,31 @@ def extract(
     out = Path(out)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, modality, options)
-    if overwrite:
-        remove_store(out)
     inputs = _inputs(items, modality)
+    with FolderLock(out, "odmt-fast extract"):
+        beside = out / _BESIDE
+        if (beside / INDEX_FILE).is_file():  # finished, and interrupted while it moved
+            replace_store(beside, out)
+        made = beside if overwrite and (out / INDEX_FILE).is_file() else out
+        if overwrite and made == out:
+            remove_store(out)
+        _write(made, items, modality, encoder, inputs, dtype, shard_bytes, progress)
+        if made != out:
+            replace_store(beside, out)
+    return TokenStore.open(out)
+
+
+def _write(
+    out: Path,
+    items: ItemTable,
+    modality: Modality,
+    encoder: Encoder[Any],
+    inputs: list[Any],
+    dtype: str,
+    shard_bytes: int,
+    progress: Progress | None,
+) -> None:
+    """Begins the store at `out` or goes on with it, until it is finished."""
     encoder.fit([value for value in inputs if value is not None], out / STATE_FILE)
     plan = Plan(
         modality=modality,
@@ -79,14 +105,13 @@ def extract(
         shard_items=_shard_items(encoder, dtype, shard_bytes),
         items=tuple(items.ids),
         missing=tuple(row + 1 for row, value in enumerate(inputs) if value is None),
-        inputs=_text_digest(inputs) if modality == "text" else None,
+        inputs=_digests(inputs),
     )
     writer = StoreWriter.begin(out, plan)
     if not writer.finished:
         encoder.save(out / STATE_FILE)
         _write_pending(writer, encoder, inputs, progress)
     writer.finish()
-    return TokenStore.open(out)
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,12 @@ class _NamedPicture:
     def load(self) -> Any:
         try:
             return self.source.load()
+        except Exception as error:
+            raise ValueError(f"image of item {self.item!r} cannot be read: {error}") from error
+
+    def digest(self) -> str:
+        try:
+            return self.source.digest()
         except Exception as error:
             raise ValueError(f"image of item {self.item!r} cannot be read: {error}") from error
 
@@ -138,10 +169,13 @@ def _shard_items(encoder: Encoder[Any], dtype: str, shard_bytes: int) -> int:
     return max(1, shard_bytes // item_bytes)
 
 
-def _text_digest(texts: Sequence[str | None]) -> str:
-    """sha256 of all texts, so that a changed catalogue is not taken for the one extracted."""
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = (text or "").encode()
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
+def _digests(inputs: Sequence[Any]) -> tuple[str | None, ...]:
+    """Digest of each item's content, so that changed inputs are not taken for those encoded."""
+
+    def digest(value: Any) -> str | None:
+        if value is None:
+            return None
+        return Digest().add(value).hex if isinstance(value, str) else str(value.digest())
+
+    with ThreadPoolExecutor(_DIGEST_THREADS) as pool:
+        return tuple(pool.map(digest, inputs))

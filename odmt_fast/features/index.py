@@ -6,12 +6,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
 FORMAT = "odmt_fast.tokens"
-VERSION = 1
+VERSION = 2
 PLAN_FILE = "plan.json"
 INDEX_FILE = "index.json"
 STATE_FILE = "encoder.safetensors"
@@ -39,7 +40,7 @@ class Plan:
         shard_items: items of a shard (the last one has fewer).
         items: item ids; row i is dense item i + 1.
         missing: dense ids without this modality, ascending; each owns one zero token.
-        inputs: sha256 of what was encoded, where that is cheap to know (texts), else None.
+        inputs: digest of each item's text or picture as it is stored; None where it is missing.
     """
 
     modality: str
@@ -49,7 +50,7 @@ class Plan:
     shard_items: int
     items: tuple[str, ...]
     missing: tuple[int, ...]
-    inputs: str | None
+    inputs: tuple[str | None, ...]
 
     @property
     def shards(self) -> tuple[range, ...]:
@@ -68,6 +69,16 @@ class Plan:
         """The first thing in which `other` would give other bytes, in words; None if nothing."""
         if (items := first_difference(self.items, other.items)) is not None:
             return items
+        changed = [
+            row
+            for row, pair in enumerate(zip(self.inputs, other.inputs, strict=False))
+            if pair[0] != pair[1]
+        ]
+        if changed:
+            return (
+                f"the {self.modality} of {len(changed)} items changed since, first that of "
+                f"{self.items[changed[0]]!r}"
+            )
         mine, theirs = _flat(self), _flat(other)
         for key in dict.fromkeys((*mine, *theirs)):
             if mine.get(key) != theirs.get(key):
@@ -83,13 +94,13 @@ class Shard:
         file: name in the store's folder.
         tokens: rows of its ``values``.
         bytes: size of the file.
-        sha256: of the whole file (``sha256sum`` prints the same).
+        digest: XXH3 (128 bits) of the whole file (``xxh128sum`` prints the same).
     """
 
     file: str
     tokens: int
     bytes: int
-    sha256: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,21 @@ class Index:
                 raise StoreError(f"{where} is damaged: item {item!r} has no token")
 
 
+def read_text(file: Path) -> str:
+    """The text of an index or a plan.
+
+    Raises:
+        StoreError: it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"{file} is damaged: not UTF-8 at byte {error.start}; extract the features again: "
+            "odmt-fast extract ... --overwrite"
+        ) from None
+
+
 def plan_to_json(plan: Plan) -> str:
     """The text of plan.json."""
     return canonical_json({**_header(), **asdict(plan)})
@@ -185,14 +211,14 @@ def _header() -> dict[str, Any]:
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise StoreError(f"{where} does not describe a token store (format {FORMAT})")
     if values.get("version") != VERSION:
         raise StoreError(
             f"{where} has version {values.get('version')!r}, this release reads {VERSION}; "
-            "extract the features again"
+            "extract the features again: odmt-fast extract ... --overwrite"
         )
     return {key: value for key, value in values.items() if key not in _header()}
 
@@ -201,9 +227,12 @@ def _plan(values: dict[str, Any], where: str) -> Plan:
     try:
         values["items"] = tuple(values["items"])
         values["missing"] = tuple(values["missing"])
+        values["inputs"] = tuple(values["inputs"])
         plan = Plan(**values)
     except (KeyError, TypeError) as error:
         raise StoreError(f"{where} is damaged: {error}") from None
+    if len(plan.inputs) != len(plan.items):
+        raise StoreError(f"{where} is damaged: {len(plan.items)} items, {len(plan.inputs)} inputs")
     if plan.dtype not in DTYPES:
         raise StoreError(f"{where} has dtype {plan.dtype!r}, known are {', '.join(DTYPES)}")
     if plan.shard_items < 1:
@@ -212,7 +241,7 @@ def _plan(values: dict[str, Any], where: str) -> Plan:
 
 
 def _flat(plan: Plan) -> dict[str, Any]:
-    values = {k: v for k, v in asdict(plan).items() if k not in ("items", "encoder")}
+    values = {k: v for k, v in asdict(plan).items() if k not in ("items", "encoder", "inputs")}
     encoder = {k: v for k, v in plan.encoder.items() if k not in ("name", "settings")}
     settings = plan.encoder.get("settings", {})
     return {

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderIdentity, EncoderOptions, Picture
 from odmt_fast.features.pictures import read_batches
-from odmt_fast.features.shard import write_atomically
+from odmt_fast.storage import write_atomically
 from odmt_fast.threads import one_core_pool
 
 _GRID, _PATCH = 5, 16

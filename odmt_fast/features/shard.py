@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from odmt_fast.features.index import DTYPES, Plan, StoreError
+from odmt_fast.storage import write_atomically
 
 _SAFETENSORS_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32"}
 
@@ -21,19 +19,6 @@ _SAFETENSORS_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I
 def shard_name(number: int) -> str:
     """File name of a shard."""
     return f"shard-{number:05d}.safetensors"
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, makes it durable, and renames it into place."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.touch()
-    mode = temporary.stat().st_mode & 0o777
-    write(temporary)
-    # safetensors creates files for their owner alone; the umask decides here as everywhere else.
-    temporary.chmod(mode)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def write_shard(path: Path, values: Tensor, lengths: Tensor, plan: Plan, number: int) -> None:
@@ -54,7 +39,9 @@ def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
         StoreError: missing, truncated, other dtype or width, or part of another store.
     """
     if not path.is_file():
-        raise StoreError(f"{path} is missing; extract the features again")
+        raise StoreError(
+            f"{path} is missing; extract the features again: odmt-fast extract ... --overwrite"
+        )
     _check_header(path, plan)
     try:
         with safe_open(path, framework="pt") as file:
@@ -73,12 +60,6 @@ def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
             f"it should have {len(rows)} items, {values.shape[0]} tokens"
         )
     return values, lengths
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_header(path: Path, plan: Plan) -> None:

@@ -7,9 +7,10 @@ A store is a folder: ``index.json``, ``shard-00000.safetensors`` ... with ``valu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from odmt_fast.features.index import (
     Index,
     StoreError,
     first_difference,
+    read_text,
 )
-from odmt_fast.features.shard import file_sha256, map_shard
+from odmt_fast.features.shard import map_shard
 from odmt_fast.features.tokens import PackedTokens, TokenTable, token_rows
+from odmt_fast.storage import Digest, file_digest
 
 __all__ = ["StoreError", "TokenStore"]
 
@@ -44,6 +47,8 @@ class TokenStore:
     index: Index
     offsets: Tensor
     shards: tuple[Tensor, ...]
+    _whole: set[int] = field(default_factory=set, repr=False, compare=False)
+    _checking: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> TokenStore:
@@ -51,8 +56,8 @@ class TokenStore:
 
         Always checked: the index agrees with itself, every shard is there, has the dtype, width,
         size and lengths the index says and carries the digest of this very index's plan. That costs
-        a page per shard. `verify` also reads every byte and compares the checksums, which only
-        silent corruption of the disk makes necessary.
+        a page per shard. The digest of a shard is compared when the first of its tokens is asked
+        for (one read of the file, once a process), or of all shards here with `verify`.
 
         Raises:
             StoreError: says in one line what is wrong.
@@ -63,13 +68,11 @@ class TokenStore:
         for number, shard in enumerate(index.shards):
             values, lengths = map_shard(path / shard.file, index.plan, number)
             _check_lengths(path / shard.file, index, number, lengths)
-            if verify and (found := file_sha256(path / shard.file)) != shard.sha256:
-                raise StoreError(
-                    f"{path / shard.file} has checksum {found[:12]}.., the index says "
-                    f"{shard.sha256[:12]}..; extract the features again"
-                )
             shards.append(values)
-        return cls(path, index, torch.tensor(index.offsets), tuple(shards))
+        store = cls(path, index, torch.tensor(index.offsets), tuple(shards))
+        if verify:
+            store.verify()
+        return store
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -116,6 +119,23 @@ class TokenStore:
         """The most tokens an item has."""
         return int(self.offsets.diff().max())
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that decides the tokens: the plan and the bytes of every shard."""
+        digest = Digest().add(self.index.plan.digest)
+        for shard in self.index.shards:
+            digest.add(shard.digest)
+        return digest.hex
+
+    def verify(self) -> None:
+        """Compares every shard with its digest.
+
+        Raises:
+            StoreError: names the first file that is damaged.
+        """
+        for number in range(len(self.shards)):
+            self._verify(number)
+
     def check_items(self, item_ids: Sequence[str]) -> None:
         """Makes sure that the store describes these items in this order.
 
@@ -136,11 +156,13 @@ class TokenStore:
         """
         rows, lengths = token_rows(self.offsets, items)
         if len(self.shards) == 1:
+            self._verify(0)
             values = self.shards[0].index_select(0, rows)
         else:
             values = torch.empty(rows.shape[0], self.dim, dtype=self.dtype)
             shard_of_row = torch.bucketize(rows, self._shard_ends, right=True)
             for number in sorted(set(shard_of_row.tolist())):
+                self._verify(number)
                 chosen = (shard_of_row == number).nonzero()[:, 0]
                 first = int(self._shard_ends[number]) - self.shards[number].shape[0]
                 values[chosen] = self.shards[number].index_select(0, rows[chosen] - first)
@@ -148,8 +170,26 @@ class TokenStore:
 
     def table(self) -> TokenTable:
         """All tokens as one tensor: the mapped file itself for one shard, else a copy in memory."""
+        self.verify()
         values = self.shards[0] if len(self.shards) == 1 else torch.cat(self.shards)
         return TokenTable(values, self.offsets)
+
+    def _verify(self, number: int) -> None:
+        if number in self._whole:
+            return
+        # One thread reads; the others wait for it rather than read the same file.
+        with self._checking:
+            if number in self._whole:
+                return
+            shard = self.index.shards[number]
+            found = file_digest(self.path / shard.file)
+            if found != shard.digest:
+                raise StoreError(
+                    f"{self.path / shard.file} is damaged: its digest is {found[:12]}.., the index "
+                    f"says {shard.digest[:12]}..; extract the features again: "
+                    "odmt-fast extract ... --overwrite"
+                )
+            self._whole.add(number)
 
     @cached_property
     def _shard_ends(self) -> Tensor:
@@ -169,7 +209,7 @@ def read_index(path: Path) -> Index:
                 f"{path} is unfinished (no {INDEX_FILE}); run the same extraction again to go on"
             )
         raise StoreError(f"{path} is not a token store: it has no {INDEX_FILE}")
-    return Index.from_json(file.read_text(encoding="utf-8"), str(file))
+    return Index.from_json(read_text(file), str(file))
 
 
 def _check_lengths(file: Path, index: Index, number: int, lengths: Tensor) -> None:

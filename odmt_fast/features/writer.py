@@ -6,6 +6,8 @@ appears whole or not at all, and none depends on when or in how many runs the ot
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -22,16 +24,16 @@ from odmt_fast.features.index import (
     StoreError,
     plan_from_json,
     plan_to_json,
+    read_text,
 )
 from odmt_fast.features.shard import (
-    file_sha256,
     map_shard,
     pack,
     shard_name,
-    write_atomically,
     write_shard,
 )
 from odmt_fast.features.store import read_index
+from odmt_fast.storage import file_digest, write_atomically
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class StoreWriter:
         begun = _plan_at(path)
         if begun is not None and (difference := begun.difference(plan)) is not None:
             raise StoreError(
-                f"{path} holds another store: {difference}; choose another folder or overwrite it"
+                f"{path} holds another store: {difference}; pass --overwrite to replace it, or "
+                "--out for another folder"
             )
         if begun is None:
             write_atomically(
@@ -93,8 +96,6 @@ class StoreWriter:
                 lambda file: file.write_text(index.to_json(), encoding="utf-8"),
             )
         (self.path / PLAN_FILE).unlink(missing_ok=True)
-        for leftover in self.path.glob("*.tmp"):
-            leftover.unlink()
 
     def _is_written(self, number: int) -> bool:
         try:
@@ -110,15 +111,46 @@ class StoreWriter:
             file = self.path / shard_name(number)
             values, of_items = map_shard(file, self.plan, number)
             lengths += of_items.tolist()
-            shards.append(Shard(file.name, values.shape[0], file.stat().st_size, file_sha256(file)))
+            shards.append(Shard(file.name, values.shape[0], file.stat().st_size, file_digest(file)))
         return Index(self.plan, (0, *accumulate(lengths, initial=0)), tuple(shards))
+
+
+def store_files(path: Path) -> list[Path]:
+    """The files of the store at `path`, finished or not, that its index or plan names."""
+    names: set[str] = set()
+    for file in (path / INDEX_FILE, path / PLAN_FILE):
+        if not file.is_file():
+            continue
+        names.add(file.name)
+        try:
+            plan = _plan_at(path)
+        except StoreError:  # damaged, or of another version: its shards are not known
+            continue
+        if plan is not None:
+            names |= {shard_name(number) for number in range(len(plan.shards))}
+            names |= {STATE_FILE} if plan.modality == "image" else set()
+    return [path / name for name in sorted(names) if (path / name).is_file()]
 
 
 def remove_store(path: Path) -> None:
     """Deletes the files of the store at `path`, finished or not, and nothing else."""
-    for pattern in (INDEX_FILE, PLAN_FILE, STATE_FILE, "shard-*.safetensors", "*.tmp"):
-        for file in path.glob(pattern):
+    for file in store_files(path):
+        file.unlink()
+
+
+def replace_store(new: Path, path: Path) -> None:
+    """Moves the finished store in `new` over the one in `path`; interrupted, call it again.
+
+    The index moves last: until then a reader finds the old store or a named error.
+    """
+    moved = [file for file in store_files(new) if file.name != INDEX_FILE]
+    kept = {file.name for file in (*moved, new / INDEX_FILE)}
+    for file in store_files(path):
+        if file.name not in kept:
             file.unlink()
+    for file in (*moved, new / INDEX_FILE):
+        os.replace(file, path / file.name)
+    shutil.rmtree(new)
 
 
 def _plan_at(path: Path) -> Plan | None:
@@ -126,5 +158,5 @@ def _plan_at(path: Path) -> Plan | None:
         return read_index(path).plan
     if (path / PLAN_FILE).is_file():
         file = path / PLAN_FILE
-        return plan_from_json(file.read_text(encoding="utf-8"), str(file))
+        return plan_from_json(read_text(file), str(file))
     return None

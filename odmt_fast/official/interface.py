@@ -14,9 +14,10 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 from odmt_fast.objective import LossTerms
+from odmt_fast.official.checkpoint import model_state
 from odmt_fast.official.names import prefix
 from odmt_fast.official.padded import PaddedTokens, device_of
-from odmt_fast.official.state import Keys, is_official
+from odmt_fast.official.state import Keys
 from odmt_fast.official.views import ItemTransformerView, View
 
 
@@ -25,6 +26,7 @@ class OfficialInterface(nn.Module):
 
     config: ModelConfig
     branches: tuple[str, ...]
+    item_num: int
     features: dict[str, TokenSource]
     items: Any
 
@@ -181,18 +183,34 @@ class OfficialInterface(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Loads our state dict, or an official ``model_state_dict`` as it is (always strictly)."""
-        if is_official(state_dict):
-            state_dict = self.official_keys().from_official(state_dict)
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        """Loads our state dict, or an official one (always strictly).
+
+        Either may lie in a whole checkpoint and may carry the prefixes of wrappers; see
+        `odmt_fast.official.model_state`.
+
+        Raises:
+            ValueError: there is no state dict in the checkpoint.
+            RuntimeError: keys are missing or unexpected; all are named.
+        """
+        state = model_state(state_dict)
+        if self.official_keys().are_official(state):
+            state = self.official_keys().from_official(state)
+        return super().load_state_dict(state, strict=strict, assign=assign)
+
+    def state_dict(  # type: ignore[override]  # torch's overloads; it forwards the same arguments
+        self, *args: Any, official: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """As of any module; with `official` under the official keys and shapes, as copies."""
+        state: dict[str, Any] = super().state_dict(*args, **options)
+        if not official:
+            return state
+        values = self.official_keys().to_official(state)
+        return {key: value.detach().clone() for key, value in values.items()}
 
 
 def state_dict(model: OfficialInterface) -> dict[str, Tensor]:
     """The model's state under the official keys and shapes."""
-    return {
-        key: value.detach().clone()
-        for key, value in model.official_keys().to_official(model.state_dict()).items()
-    }
+    return model.state_dict(official=True)
 
 
 def _given(source: TokenSource) -> Any:

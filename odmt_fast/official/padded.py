@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from odmt_fast.features.tokens import PackedTokens, TokenSource
@@ -66,6 +70,41 @@ class PaddedTokens:
                 "branch; give an item without text one zero token with mask 1"
             )
         return PackedTokens(padded[keep], keep.sum(1), self.max_length)
+
+
+def as_tensor(name: str, features: Tensor | NDArray[Any]) -> Tensor:
+    """Features [n_items + 1, T, d_f] as a tensor over the same memory.
+
+    A memory-mapped array is not read; one opened read-only is mapped again, copy on write. Any
+    other read-only array is copied.
+
+    Raises:
+        ValueError: the array has other dimensions, or a dtype that tensors lack.
+    """
+    if isinstance(features, np.ndarray):
+        if not features.flags.writeable:
+            features = _writable(features)
+        try:
+            features = torch.from_numpy(features)
+        except TypeError as error:
+            raise ValueError(
+                f"{name} features are an array of {features.dtype}; convert it, for example by "
+                ".astype('float32')"
+            ) from error
+    if features.dim() != 3:
+        raise ValueError(
+            f"{name} features must be [item_num + 1, tokens, width], got {tuple(features.shape)}"
+        )
+    return features
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return np.memmap(
+            array.filename, array.dtype, "c", offset=array.offset, shape=array.shape, order=order
+        )
+    return array.copy()
 
 
 def first_tokens(source: TokenSource) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,11 +80,11 @@ class Keys:
 
     def official(self) -> list[str]:
         """All official keys."""
-        keys: list[str] = []
-        for group in self._entries.values():
-            for part in group:
-                keys.extend([part] if isinstance(part, str) else part)
-        return keys
+        return [key for group in self._entries.values() for key in _flat(group)]
+
+    def are_official(self, state: State) -> bool:
+        """Whether a state dict has official keys rather than ours."""
+        return not state.keys().isdisjoint(self.official())
 
     def to_official(self, state: State) -> dict[str, Tensor]:
         """Official keys and shapes; every value is a view of ours, with its gradient history."""
@@ -108,20 +109,58 @@ class Keys:
             lines = [f"missing: {', '.join(missing)}"] if missing else []
             lines += [f"unexpected: {', '.join(unknown)}"] if unknown else []
             raise RuntimeError(
-                "the official state dict does not fit this model; " + "; ".join(lines)
+                f"the official state dict does not fit this model; {'; '.join(lines)}; build the "
+                "model with the layers and modalities of the checkpoint, or take out what is no "
+                "weight of it"
             )
+        return {ours: _joined(group, state) for ours, group in self._entries.items()}
 
-        def joined(keys: Joined) -> Tensor:
-            return state[keys[0]] if len(keys) == 1 else torch.cat([state[key] for key in keys])
+    def join_entries(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What an optimizer keeps of each parameter, by our keys.
 
-        def value(group: Joined | list[Joined]) -> Tensor:
-            if isinstance(group, tuple):
-                return joined(group)
-            return torch.stack([joined(keys) for keys in group])
+        Args:
+            entries: official key -> field -> a tensor shaped like the parameter, or one number.
 
-        return {ours: value(group) for ours, group in self._entries.items()}
+        Raises:
+            ValueError: parts of one of our parameters lack an entry, or differ in a number.
+        """
+        result: dict[str, dict[str, Any]] = {}
+        for ours, group in self._entries.items():
+            parts = _flat(group)
+            known = [key for key in parts if key in entries]
+            if not known:
+                continue
+            if absent := sorted(set(parts) - set(known)):
+                raise ValueError(
+                    f"the optimizer has a state for {known[0]} and none for {', '.join(absent)}, "
+                    "which are one parameter here; start with a fresh optimizer"
+                )
+            result[ours] = {
+                field: _entry(field, group, {key: entries[key][field] for key in parts})
+                for field in entries[parts[0]]
+            }
+        return result
 
 
-def is_official(state: State) -> bool:
-    """Whether a state dict has the official keys."""
-    return "id_encoder.weight" in state
+def _flat(group: Joined | list[Joined]) -> list[str]:
+    return list(group) if isinstance(group, tuple) else [key for keys in group for key in keys]
+
+
+def _joined(group: Joined | list[Joined], state: State) -> Tensor:
+    if isinstance(group, list):
+        return torch.stack([_joined(keys, state) for keys in group])
+    return state[group[0]] if len(group) == 1 else torch.cat([state[key] for key in group])
+
+
+def _entry(field: str, group: Joined | list[Joined], values: Mapping[str, Any]) -> Any:
+    first, *others = values.values()
+    if isinstance(first, Tensor) and first.dim() > 0:
+        joined = _joined(group, values)
+        # The two optimizers update their states in place.
+        return joined.clone() if joined is first else joined
+    if any(other != first for other in others):
+        raise ValueError(
+            f"the optimizer's {field} differs between {', '.join(values)}, which are one parameter "
+            "here; start with a fresh optimizer"
+        )
+    return first.clone() if isinstance(first, Tensor) else first

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from odmt_fast.storage import (
+    DamagedFileError,
+    Digest,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
 
 
 @dataclass(frozen=True)
@@ -43,21 +49,27 @@ def export_vectors(directory: Path, name: str, values: Tensor, ids: Sequence[str
     """
     if values.shape[0] != len(ids):
         raise ValueError(f"ids has {len(ids)} names for {values.shape[0]} vectors")
-    directory.mkdir(parents=True, exist_ok=True)
-    target = directory / f"{name}.safetensors"
-    parts = {path: path.with_suffix(path.suffix + ".part") for path in _files(directory, name)}
-    vectors, names = parts.values()
-    save_file({"vectors": values.detach().to("cpu", torch.float32).contiguous()}, vectors)
-    names.write_text(json.dumps(list(ids), ensure_ascii=False), encoding="utf-8")
-    for path, part in parts.items():
-        os.replace(part, path)
-    return target
+    vectors, names = _files(directory, name)
+    text = json.dumps(list(ids), ensure_ascii=False)
+    # The names first: vectors that lie there have names that fit, or are refused for it.
+    write_atomically(names, lambda part: part.write_text(text, encoding="utf-8"))
+    header = {"ids": Digest().add(text).hex}
+    save_tensors(vectors, {"vectors": values.detach().to("cpu", torch.float32)}, header)
+    return vectors
 
 
 def load_vectors(directory: Path, name: str) -> Vectors:
-    """Reads what `export_vectors` wrote."""
+    """Reads what `export_vectors` wrote.
+
+    Raises:
+        DamagedFileError: a file is damaged, or the names belong to other vectors.
+    """
     vectors, names = _files(directory, name)
-    return Vectors(load_file(vectors)["vectors"], tuple(json.loads(names.read_text("utf-8"))))
+    tensors, header = load_tensors(vectors)
+    text = names.read_bytes().decode("utf-8", "surrogateescape")
+    if Digest().add(text).hex != header.get("ids"):
+        raise DamagedFileError(f"{names} is damaged or belongs to other vectors; export again")
+    return Vectors(tensors["vectors"], tuple(json.loads(text)))
 
 
 def _files(directory: Path, name: str) -> tuple[Path, Path]:

@@ -11,65 +11,74 @@ killed at any moment leaves the old one or the new one.
 from __future__ import annotations
 
 import json
-import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from odmt_fast.storage import DamagedFileError, load_tensors, save_tensors
 from odmt_fast.training.errors import CheckpointError
 
 LAST = Path("last", "checkpoint.safetensors")
 BEST = Path("best", "model.safetensors")
 
-_HEADER = "odmt_fast"
 _WEIGHTS = "model/"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Writes `tensors` and the JSON values of `header` to `path`, atomically and durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file(_independent(tensors), part, metadata={_HEADER: json.dumps(header)})
-    replace_durably(part, path)
-
-
-def replace_durably(part: Path, path: Path) -> None:
-    """Renames the finished file `part` to `path`, both its content and its name on disk."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    save_tensors(path, tensors, header)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (on the CPU, in memory of their own) and the header of a checkpoint.
 
+    A file of odmt_fast 0.1 carries no digest: it is read unchecked, with a warning.
+
     Raises:
         CheckpointError: `path` is damaged or was not written by `save`.
     """
     try:
+        return load_tensors(path)
+    except DamagedFileError as error:
+        if (undigested := _load_0_1(path)) is not None:
+            warnings.warn(
+                f"{path} was written by odmt_fast 0.1 without a digest and is read unchecked",
+                stacklevel=2,
+            )
+            return undigested
+        remedy = "put back a copy of it, or train with --fresh to make it anew"
+        if path.name == BEST.name:
+            remedy += "; --checkpoint last takes the weights of the last epoch instead"
+        raise CheckpointError(f"{error}; {remedy}") from error
+
+
+def _load_0_1(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """A checkpoint whose header stands in the metadata as it is; None if `path` is none."""
+    try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; start again without it") from error
-    if _HEADER not in metadata:
-        raise CheckpointError(f"{path} is not a checkpoint of odmt_fast")
-    return tensors, json.loads(metadata[_HEADER])
+            header = json.loads((file.metadata() or {})["odmt_fast"])
+            if not header.keys() >= {"progress", "identity"} and not header.keys() >= {
+                "epoch",
+                "score",
+            }:
+                return None
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, ValueError, KeyError, AttributeError):
+        return None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a model, from wherever a run keeps one.
+    """The state dict of a model, from wherever a run keeps one; see `load_model`."""
+    return load_model(path)[0]
+
+
+def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict of a model and the header beside it, from wherever a run keeps one.
 
     Args:
         path: a run directory (its best epoch), one of its checkpoint directories
@@ -86,7 +95,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds no checkpoint; give a run directory, its checkpoints/best or "
             "checkpoints/last, or a .safetensors file"
         )
-    return weights_of(load(file)[0])
+    tensors, header = load(file)
+    weights = weights_of(tensors)
+    if not weights:
+        raise CheckpointError(f"{file} holds no weights of a model; give a checkpoint of a run")
+    return weights, header
 
 
 def weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,15 +140,9 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _independent(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU copies where needed: the format refuses tensors that share memory."""
-    independent: dict[str, Tensor] = {}
-    seen: set[int] = set()
+def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of the first floating tensor with a NaN or an infinity; None when all are finite."""
     for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        independent[name] = tensor
-    return independent
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return name
+    return None

@@ -12,19 +12,30 @@ class NonFiniteLossError(RuntimeError):
     Attributes:
         epoch: from 1.
         step: steps taken since the beginning of the run, the failing one included.
-        terms: names of the non-finite terms, such as ``ce/text`` or ``kd/id<-ensemble``.
+        terms: names of what is not finite, such as ``ce/text`` or ``model/users.positions``.
         checkpoint: the last checkpoint whose weights were finite; None when there is none.
     """
 
     def __init__(
-        self, epoch: int, step: int, terms: Sequence[str], checkpoint: Path | None
+        self,
+        epoch: int,
+        step: int,
+        terms: Sequence[str],
+        checkpoint: Path | None,
+        learning_rate: float,
     ) -> None:
         self.epoch, self.step, self.terms, self.checkpoint = epoch, step, tuple(terms), checkpoint
-        saved = f"the last good checkpoint is {checkpoint}" if checkpoint else "nothing was saved"
+        way_on = (
+            f"the last good checkpoint is {checkpoint}; to go on from it, train again with "
+            f"--override training.learning_rate={learning_rate / 10:g} (or training.clip_norm=..., "
+            "training.precision=fp32)"
+            if checkpoint
+            else "nothing was saved; a smaller training.learning_rate or training.clip_norm, or "
+            "training.precision=fp32, may help"
+        )
         super().__init__(
             f"{', '.join(terms)} became NaN or infinite at step {step} of the run, in epoch "
-            f"{epoch}; {saved}; a smaller training.learning_rate or training.clip_norm, or "
-            "training.precision=fp32, may help, and the features of the items should be finite"
+            f"{epoch}; {way_on}; the features of the items should be finite too"
         )
 
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from odmt_fast.storage.atomic import naming
+from odmt_fast.training.errors import CheckpointError
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -24,13 +27,24 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = path.open("a", newline="", encoding="utf-8")
-        if os.fstat(self._file.fileno()).st_size > size:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", newline="", encoding="utf-8")
+            found = os.fstat(self._file.fileno()).st_size
+            if found < size:
+                raise CheckpointError(
+                    f"{path} has {found} bytes, the run wrote {size}; put back a copy of it, or "
+                    "train with --fresh"
+                )
             self._file.truncate(size)
-        with path.open(newline="", encoding="utf-8") as existing:
-            self._columns = next(csv.reader(existing), None)
+        try:
+            with path.open(newline="", encoding="utf-8") as existing:
+                self._columns = next(csv.reader(existing), None)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise CheckpointError(
+                f"{path} is damaged: {error}; put back a copy of it, or train with --fresh"
+            ) from error
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def write(self, row: Mapping[str, Value]) -> None:
@@ -48,8 +62,9 @@ class CsvLog:
                 f"{self._path} has the columns {self._columns}, a new row has {columns}; "
                 "validation must return the same metrics in every epoch"
             )
-        self._writer.writerow(row.values())
-        self._file.flush()
+        with naming(self._path):
+            self._writer.writerow(row.values())
+            self._file.flush()
 
     def sync(self) -> int:
         """Makes everything written so far durable; how many bytes that is."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
+from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import NonFiniteLossError
 from odmt_fast.training.logs import RunLogs
@@ -65,6 +66,7 @@ class TrainingLoop:
         self._evaluate, self._reporter, self._clock = evaluate, reporter, clock
         self._device = loader.device
         self._identity = identity
+        self._overrides: list[dict[str, Any]] = []
         self._checkpoints = config.training.output / "checkpoints"
         self._optimizer = adamw(model, config.training)
         self._precision = MixedPrecision(config.training.precision, self._device)
@@ -84,10 +86,15 @@ class TrainingLoop:
         self._precision.restore(header["loss_scale"])
         self._meter.restore(tensors["loss/pending"])
         self._interval_seconds = header["interval_seconds"]
+        self._overrides = list(header.get("overrides", ()))
         self._saved = True
         # Killed between the two files of a validation: the last checkpoint is the best one too.
         if progress.step == 0 and 0 < progress.best_epoch == len(progress.history):
             self._save_best()
+
+    def override(self, changes: list[str]) -> None:
+        """Records that the run goes on with other settings from here."""
+        self._overrides.append({"step": self.progress.total_steps, "changes": changes})
 
     def run(self, logs: RunLogs, stop: StopRequest) -> None:
         """Trains to the last epoch, until patience is spent, or until `stop` is requested."""
@@ -167,6 +174,7 @@ class TrainingLoop:
 
     def _validate(self, logs: RunLogs) -> None:
         progress = self.progress
+        self._check_state()
         self._model.eval()
         with torch.no_grad():
             metrics = dict(self._evaluate(self._model))
@@ -202,6 +210,7 @@ class TrainingLoop:
     def _save(self, logs: RunLogs) -> None:
         pending = self._meter.rows()
         self._check(pending)
+        self._check_state()
         tensors = {
             **checkpoint.model_tensors(self._model),
             **checkpoint.optimizer_tensors(self._model, self._optimizer),
@@ -212,6 +221,8 @@ class TrainingLoop:
             "loss_scale": self._precision.state(),
             "interval_seconds": self._interval_seconds,
             "identity": dict(self._identity),
+            "overrides": self._overrides,
+            "libraries": current().to_json(),
             "threads": torch.get_num_threads(),
             "logs": logs.sync(),
         }
@@ -221,7 +232,13 @@ class TrainingLoop:
 
     def _save_best(self) -> None:
         best = self.progress.history[-1]
-        header = {"epoch": best.epoch, "step": best.step, "score": best.score}
+        header = {
+            "epoch": best.epoch,
+            "step": best.step,
+            "score": best.score,
+            "libraries": current().to_json(),
+            "identity": dict(self._identity),
+        }
         path = self._checkpoints / checkpoint.BEST
         checkpoint.save(path, checkpoint.model_tensors(self._model), header)
 
@@ -236,12 +253,22 @@ class TrainingLoop:
         names = [n for n, b in zip(self._meter.columns, bad[first], strict=True) if b]
         # The terms say which branch it was; the total and the gradient only follow.
         terms = [n for n in names if "/" in n] or names
-        last = self._checkpoints / checkpoint.LAST
-        raise NonFiniteLossError(
+        raise self._diverged(self.progress.total_steps - len(rows) + 1 + first, terms)
+
+    def _check_state(self) -> None:
+        """Raises a NonFiniteLossError if a weight or the optimiser's state is not finite."""
+        state = checkpoint.model_tensors(self._model)
+        state |= checkpoint.optimizer_tensors(self._model, self._optimizer)
+        if (name := checkpoint.first_non_finite(state)) is not None:
+            raise self._diverged(self.progress.total_steps, [name])
+
+    def _diverged(self, step: int, terms: list[str]) -> NonFiniteLossError:
+        return NonFiniteLossError(
             epoch=self.progress.epoch,
-            step=self.progress.total_steps - len(rows) + 1 + first,
+            step=step,
             terms=terms,
-            checkpoint=last if self._saved else None,
+            checkpoint=self._checkpoints / checkpoint.LAST if self._saved else None,
+            learning_rate=self._config.training.learning_rate,
         )
 
     def _report(self, loss: float) -> StepReport:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from odmt_fast.config import Precision
+from odmt_fast.kernels.linear.libraries import current
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,6 +31,19 @@ def training_device(name: str) -> torch.device:
                 f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu'"
             )
     return device
+
+
+def resolve(precision: Precision, device: torch.device) -> Precision:
+    """The precision that ``training.precision`` means on `device`.
+
+    ``auto`` is bf16 where products of bf16 are fast (CUDA from sm_80, CPUs with an instruction for
+    them, as measured), else fp32.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if device.type == "cpu" and current().bf16_is_fast else "fp32"
 
 
 class MixedPrecision:

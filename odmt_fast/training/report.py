@@ -95,8 +95,8 @@ class RichReporter:
 
         self._progress = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True, markup=False, emoji=False, highlight=False),
             transient=True,
         )
         self._task = self._progress.add_task("starting", total=None)
@@ -104,7 +104,7 @@ class RichReporter:
 
     def message(self, text: str) -> None:
         """Prints the text above the line."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text)
 
     def step(self, report: StepReport) -> None:
         """Updates the line."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
-from odmt_fast.config import Config
+from odmt_fast.config import Config, Precision
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.training import checkpoint
-from odmt_fast.training.errors import ResumeError
-from odmt_fast.training.identity import check_same, identity
+from odmt_fast.storage import FolderLock, write_atomically
+from odmt_fast.training import checkpoint, libraries
+from odmt_fast.training.errors import CheckpointError, ResumeError
+from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.meter import loss_columns
-from odmt_fast.training.precision import training_device
+from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
@@ -70,13 +71,18 @@ def train(
     reporter: Reporter | None = None,
     *,
     resume: bool = True,
+    inputs: Mapping[str, str] | None = None,
+    overrides: Collection[str] = (),
 ) -> TrainingResult:
     """Trains `model` in place; on CPU a killed and resumed run ends with the very same weights.
 
     The run lives in ``config.training.output``: ``config.json``, ``checkpoints/last`` and
     ``checkpoints/best`` (see `odmt_fast.training.checkpoint`), ``logs/steps.csv``,
-    ``logs/epochs.csv``, ``logs/tensorboard``. SIGINT and SIGTERM end it after the current step with
-    a checkpoint. On return the model holds the weights of the last step, not of the best epoch.
+    ``logs/epochs.csv``, ``logs/tensorboard``. It belongs to one process at a time. SIGINT and
+    SIGTERM end it after the current step with a checkpoint, and are then delivered as if nobody had
+    waited: Ctrl-C raises KeyboardInterrupt; only where the program's own handler returns, `train`
+    returns "interrupted". On return the model holds the weights of the last step, not of the best
+    epoch.
 
     Args:
         model: an ``nn.Module`` with ``branches`` and ``loss(batch, epoch)``, such as `ODMT`. Its
@@ -91,14 +97,25 @@ def train(
             ``<evaluation.metric>``), where higher is better.
         reporter: is told how the run goes, and closed at the end; None chooses one.
         resume: go on with the run in the output directory if there is one; False replaces it.
+        inputs: digests of what else the run is made of (catalogue, token stores), by name; a run is
+            only gone on with where they are the same.
+        overrides: dotted names among ``training.learning_rate``, ``weight_decay``, ``clip_norm``
+            and ``precision`` with which the run may go on though they were others before.
 
     Raises:
+        FolderInUseError: another process trains there.
         NonFiniteLossError: a loss or the gradient became NaN or infinite.
         ResumeError: the run in the output directory has other settings or data.
+        CheckpointError: its checkpoint is damaged.
+        StorageError: the disk is full, or the folder is read-only.
         ValueError: there is nothing to train on, or a setting does not fit this machine.
     """
+    device = training_device(config.training.device)
+    recorded = _recorded_libraries(config.training.output) if resume else None
+    multiply = libraries.choose(recorded)
+    asked = config.training.precision
+    config = config.updated({"training.precision": resolve(asked, device)})
     settings = config.training
-    device = training_device(settings.device)
     collate = Collator(split.train, config.model.max_seq_len, features)
     if not len(collate.users):
         raise ValueError(
@@ -109,9 +126,16 @@ def train(
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
     _choose_memory(model, recompute=settings.recompute)
     reporter = reporter or default_reporter()
+    unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
+    if unknown:
+        raise ValueError(
+            f"--override {unknown[0]} is not possible; it takes "
+            f"{', '.join(f'training.{name}' for name in OVERRIDABLE)}"
+        )
     try:
         keeps_memory = device.type != "cpu" or keep_freed_memory()
         with (
+            FolderLock(settings.output, "odmt-fast train"),
             BatchLoader(
                 collate,
                 batch_size=settings.batch_size,
@@ -130,13 +154,23 @@ def train(
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 columns=loss_columns(cast(Trainable, model).branches),
                 log_steps=settings.log_steps,
-                identity=(own := identity(config, split.train)),
+                identity=(own := identity(config, split, inputs or {})),
             )
-            saved = _prepare(settings.output, own, resume=resume)
+            saved = _prepare(settings.output, resume=resume)
             if saved is not None:
+                changes = check_same(saved[1]["identity"], own, overrides)
                 loop.restore(*saved)
+                if changes:
+                    loop.override(changes)
+                    step = loop.progress.total_steps
+                    reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
                 _tell_threads(reporter, saved[1].get("threads"), device)
-            _announce(reporter, loop, collate, device)
+            _announce(reporter, loop, collate, device, _in_words(asked, settings.precision))
+            if settings.precision == "bf16" and device.type == "cpu" and not multiply.bf16_is_fast:
+                reporter.message(
+                    "this CPU has no fast products of bf16: they are computed in fp32 and rounded, "
+                    "which saves memory but no time; --precision fp32 is as fast"
+                )
             missing_extension = extension_missing("cpu") if device.type == "cpu" else None
             if missing_extension and not loop.finished:
                 reporter.message(
@@ -187,14 +221,16 @@ def _choose_memory(model: nn.Module, *, recompute: bool) -> None:
         )
 
 
-def _prepare(
-    output: Path, own: dict[str, Any], *, resume: bool
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The checkpoint to go on from, or None after making room for a new run."""
     last = output / "checkpoints" / checkpoint.LAST
     if resume and last.is_file():
         tensors, header = checkpoint.load(last)
-        check_same(header["identity"], own)
+        if not header.keys() >= {"progress", "identity"}:
+            raise CheckpointError(
+                f"{last} is not a checkpoint to go on from; put back a copy of it, or train with "
+                "--fresh to make it anew"
+            )
         if any(name.startswith("random/") for name in tensors):
             raise ResumeError(
                 f"{last} was written by odmt_fast 0.1, which drew the order of the users and the "
@@ -207,8 +243,18 @@ def _prepare(
     return None
 
 
+def _recorded_libraries(output: Path) -> dict[str, Any] | None:
+    """How the run in `output` multiplies, if there is one."""
+    last = output / "checkpoints" / checkpoint.LAST
+    return checkpoint.load(last)[1].get("libraries") if last.is_file() else None
+
+
+def _in_words(asked: Precision, found: Precision) -> str:
+    return f"{found} (training.precision=auto)" if asked == "auto" else found
+
+
 def _announce(
-    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device
+    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device, precision: str
 ) -> None:
     progress = loop.progress
     if loop.finished:
@@ -216,7 +262,7 @@ def _announce(
         return
     start = "starting" if progress.total_steps == 0 else "going on"
     reporter.message(
-        f"{start} on {device} at epoch {progress.epoch}, step {progress.step}: "
+        f"{start} on {device} in {precision} at epoch {progress.epoch}, step {progress.step}: "
         f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
     )
 
@@ -232,9 +278,8 @@ def _tell_threads(reporter: Reporter, before: int | None, device: torch.device) 
 
 
 def _write_config(output: Path, config: Config) -> None:
-    part = output / "config.json.part"
-    part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    checkpoint.replace_durably(part, output / "config.json")
+    text = config.relative_to(output).model_dump_json(indent=2) + "\n"
+    write_atomically(output / "config.json", lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _result(loop: TrainingLoop, config: Config, *, interrupted: bool) -> TrainingResult:

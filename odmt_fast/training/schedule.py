@@ -40,10 +40,12 @@ class CheckpointClock:
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the current step.
+    """Holds the first SIGINT or SIGTERM back until the context ends.
 
-    The second one acts as it would have without us. Only the main thread may handle signals;
-    elsewhere nothing is installed and `signal_name` stays None.
+    Meanwhile it is a request to stop after the current step. On leaving the context it is delivered
+    to whoever handled it before, so that Ctrl-C ends the program as it always does, only later. A
+    second one acts at once. Only the main thread may handle signals; elsewhere nothing is installed
+    and `signal_name` stays None.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,9 @@ class StopRequest:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+        # An error on the way out says more than the signal that may have caused it.
+        if self.signal_name is not None and kind is None:
+            signal.raise_signal(signal.Signals[self.signal_name])
 
     def __bool__(self) -> bool:
         """Whether a stop was requested."""

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "users": {*BEFORE_ITEMS, "block", "noise", "items"},
     "objective": {*BEFORE_ITEMS, "items", "users"},
     "reference": {"config", "objective", "official"},
-    "official": {"config", "features", "batch", "objective", "reference"},
+    "official": {"config", "features", "batch", "objective", "reference", "storage"},
     "model": {*BEFORE_ITEMS, "noise", "items", "users", "objective", "official", "reference"},
     "training": {*BEFORE_ITEMS, "storage", "objective", "model"},
     "evaluation": {*BEFORE_ITEMS, "objective", "model"},

@@ -100,7 +100,7 @@ def test_broken_archive_and_missing_files_are_named(amazon: Path) -> None:
     (path,) = amazon.glob("Arts*")
     if path.suffix == ".gz":
         path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(DataError, match="Arts_5.json.gz: "):
+        with pytest.raises(DataError, match=r"Arts_5\.json\.gz, line \d+: the gzip is damaged"):
             read(amazon)
     lines(amazon / "Other.json", [])
     with pytest.raises(DataError, match="expected one file of reviews"):

@@ -36,6 +36,9 @@ class Drawn:
         noise = np.random.default_rng(self.seed).integers(0, 256, (6, 5, 3), dtype=np.uint8)
         return Image.fromarray(noise).resize(self.size, Image.Resampling.BICUBIC)
 
+    def digest(self) -> str:
+        return f"{self.seed} {self.size}"
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -28,7 +28,7 @@ def plan(**changes: object) -> Plan:
         shard_items=2,
         items=("a", "b", "c", "d", "é"),
         missing=(2,),
-        inputs=None,
+        inputs=("1", None, "3", "4", "5"),
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "index of other items": (_edit_index(items=["a", "b", "c", "d", "z"]), "another store"),
     "shard of other items": (_swap_shards, f"{SHARD} belongs to another store"),
-    "index version": (_edit_index(version=9), "has version 9, this release reads 1"),
+    "index version": (_edit_index(version=9), "has version 9, this release reads 2"),
     "index format": (_edit_index(format="zip"), "does not describe a token store"),
     "index dtype": (_edit_index(dtype="int4"), "has dtype 'int4'"),
     "index offsets": (_edit_index(offsets=[0, 0, 2]), "5 items but 3 offsets"),
@@ -221,7 +221,7 @@ def test_a_flipped_bit_is_found_by_verify_alone(tmp_path: Path) -> None:
     content[first_value] ^= 1
     (tmp_path / SHARD).write_bytes(bytes(content))
     TokenStore.open(tmp_path)
-    with pytest.raises(StoreError, match=f"{SHARD} has checksum"):
+    with pytest.raises(StoreError, match=f"{SHARD} is damaged: its digest"):
         TokenStore.open(tmp_path, verify=True)
 
 

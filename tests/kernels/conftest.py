@@ -105,19 +105,20 @@ def seed() -> Tensor:
     return torch.tensor([-1234567890123456])
 
 
-@pytest.fixture(params=["blas", "onednn", "onednn, few rows at a time"])
+@pytest.fixture(params=["blas", "by fp32", "onednn", "onednn, few rows at a time"])
 def product_route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the products of linear maps through each route they have on a CPU, whatever the size
     and the processor."""
     from odmt_fast.kernels.feed_forward import cpu as feed_forward
-    from odmt_fast.kernels.linear import cpu
+    from odmt_fast.kernels.linear import cpu, libraries
 
-    by_name = request.param != "blas"
-    if by_name and not torch.backends.mkldnn.is_available():
-        pytest.skip("torch is built without oneDNN")
+    by_name = "onednn" in request.param
+    dtype = request.node.callspec.params.get("dtype", torch.float32)
+    if by_name and not libraries.onednn_runs(dtype):
+        pytest.skip(f"oneDNN has no linear map of {dtype} here")
+    choice = libraries.Libraries(by_name, by_name, bf16_is_fast=request.param != "by fp32")
     monkeypatch.setattr(cpu, "_ONEDNN_WORK", 0)
-    monkeypatch.setattr(cpu, "_mkl_is_narrow", lambda: by_name)
-    monkeypatch.setattr(cpu, "_onednn_runs", lambda: by_name)
+    monkeypatch.setattr(libraries, "_chosen", choice)
     if "few" in request.param:
         monkeypatch.setattr(cpu, "_COPIED_ROWS", 16)
         monkeypatch.setattr(feed_forward, "_PART_ROWS", 16)

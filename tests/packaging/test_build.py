@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def project(tmp_path: Path) -> Path:
     ignore = shutil.ignore_patterns("*.so", "__pycache__")
     for name in ("odmt_fast", "kernels"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("setup.py", "pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "README.md").write_text("test\n")
     csrc = tmp_path / "csrc"
@@ -204,6 +205,13 @@ def test_without_the_extension_the_reference_runs(project: Path, tmp_path: Path)
     operators = {path.parent.name for path in (target / "odmt_fast" / "kernels").glob("*/op.py")}
     assert operators == {path.parent.name for path in (ROOT / "kernels").glob("*/op.py")}
     assert python(REFERENCE_RUNS, target) == "True [1, 3] True"
+    assert (target / "odmt_fast" / "py.typed").is_file()
+    (about,) = target.glob("odmt_fast-*.dist-info")
+    assert (about / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    described = Parser().parsestr((about / "METADATA").read_text())
+    assert described["License-Expression"] == "Apache-2.0"
+    assert "the odmt_fast contributors" in described["Author"]
+    assert "Typing :: Typed" in described.get_all("Classifier", [])
 
 
 def test_the_build_never_asks_for_torch() -> None:

@@ -18,10 +18,8 @@ import torch
 from thread_bits import skip_where_products_depend_on_threads
 
 from odmt_fast import ODMT, ModelConfig
-from odmt_fast.cli import main
 from odmt_fast.cli.workflow import train_and_test
 from odmt_fast.config import Config
-from odmt_fast.data.demo import DemoOptions, write_demo
 from odmt_fast.features.store import TokenStore
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.randomness import numpy_generator, stream, torch_generator
@@ -34,6 +32,7 @@ TRAINING = {
     "training.batch_size": 12,
     "training.epochs": 2,
     "training.device": "cpu",
+    "training.precision": "fp32",
     "training.tensorboard": False,
 }
 SETTINGS = tuple(word for key, value in TRAINING.items() for word in ("--set", f"{key}={value}"))
@@ -81,21 +80,6 @@ def bits(run: Path) -> dict[str, bytes]:
 def differing(one: Path, other: Path) -> list[str]:
     a, b = bits(one), bits(other)
     return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The generated shop with features, small."""
-    folder = tmp_path_factory.mktemp("seeds")
-    shop = write_demo(folder / "shop", DemoOptions(users=120, items=80, side=24))
-    dataset = folder / "dataset"
-    for words in (
-        ("prepare", shop, dataset),
-        ("extract", dataset, "--modality", "text", "--width", 64),
-        ("extract", dataset, "--modality", "image", "--width", 64),
-    ):
-        assert main([str(word) for word in words]) == 0
-    return dataset
 
 
 @pytest.fixture(scope="module")

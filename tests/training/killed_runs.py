@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch._dynamo  # noqa: E402, F401 - optimisers import it; here once instead of in every fork
 from training.toy_run import differences, state_of, toy_train  # noqa: E402
 
-from odmt_fast.training import checkpoint  # noqa: E402
+from odmt_fast.storage import tensors  # noqa: E402
 
 
 def session(body: Callable[[], Any]) -> int:
@@ -64,7 +64,7 @@ def die_at(moment: int) -> None:
 
     os.fsync = counted(os.fsync)
     os.replace = counted(os.replace)
-    checkpoint.save_file = counted(checkpoint.save_file)
+    tensors.save_file = counted(tensors.save_file)
 
 
 def compare(name: str, expected: dict[str, Any], output: Path) -> None:

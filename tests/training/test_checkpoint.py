@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from odmt_fast.storage import StorageError
+from odmt_fast.storage import tensors as storage_tensors
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import CheckpointError
 
@@ -48,10 +51,10 @@ def test_a_failed_write_leaves_the_old_file(
 
     def full_disk(tensors: object, part: Path, metadata: object) -> None:
         part.write_bytes(b"half of a")
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(storage_tensors, "save_file", full_disk)
+    with pytest.raises(StorageError, match="file.safetensors cannot be written: no space"):
         checkpoint.save(path, {"x": torch.zeros(2)}, {"n": 2})
     assert checkpoint.load(path)[1] == {"n": 1}
 
@@ -64,8 +67,22 @@ def test_foreign_and_damaged_files_are_named(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(1)}, path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of odmt_fast"):
+    with pytest.raises(CheckpointError, match="was not written by odmt_fast"):
         checkpoint.load(path)
+    # Another file of ours: a shard of a token store.
+    save_file({"values": torch.ones(1)}, path, metadata={"odmt_fast": '{"plan": "x", "shard": 0}'})
+    with pytest.raises(CheckpointError, match="file.safetensors is damaged.*--fresh"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_0_1_is_read_and_said_to_carry_no_digest(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"epoch": 3, "step": 30, "score": 0.5})
+    save_file({"model/x": torch.ones(2)}, path, metadata={"odmt_fast": header})
+    with pytest.warns(UserWarning, match="odmt_fast 0.1 without a digest"):
+        assert checkpoint.load_weights(path)["x"].tolist() == [1, 1]
 
 
 def test_weights_are_found_from_any_place_in_a_run(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_other_data_is_not_continued(tmp_path: Path) -> None:
     items[3] += 1
     other = type(split)(**{**vars(split), "train": type(split.train)(items, split.train.offsets)})
     config = Config.model_validate_json((tmp_path / "config.json").read_text())
-    with pytest.raises(ResumeError, match="checksum of the training data was"):
+    with pytest.raises(ResumeError, match="training sequences differ"):
         train(ToyModel(), other, toy_features(), config, scripted([1.0]), Silent())
 
 
@@ -209,17 +209,37 @@ def test_a_signal_ends_the_run_after_the_step(
             if len(self.steps) == step:
                 os.kill(os.getpid(), number)
 
-    before = signal.getsignal(number)
+    delivered: list[int] = []
+    before = signal.signal(number, lambda number, frame: delivered.append(number))
     reporter = Interrupting()
-    result = toy_train(tmp_path / "parts", reporter=reporter, checkpoint_steps=None)
+    try:
+        result = toy_train(tmp_path / "parts", reporter=reporter, checkpoint_steps=None)
+        assert signal.getsignal(number) not in (before, signal.SIG_DFL)
+    finally:
+        signal.signal(number, before)
+    # Held back until everything was saved, then delivered once to the program's own handler.
+    assert delivered == [number]
     assert (result.status, result.epochs, len(reporter.steps)) == ("interrupted", 0, step)
     assert f"{number.name}: stopped after step {step}" in reporter.messages[-1]
-    assert signal.getsignal(number) is before
     header = load(tmp_path / "parts" / "checkpoints" / LAST)[1]
     assert header["progress"]["total_steps"] == step
     toy_train(tmp_path / "parts")
     toy_train(tmp_path / "whole")
     assert differences(state_of(tmp_path / "whole"), state_of(tmp_path / "parts")) == []
+
+
+def test_ctrl_c_is_not_swallowed_in_a_program(tmp_path: Path) -> None:
+    class Interrupting(Silent):
+        def step(self, report: Any) -> None:
+            super().step(report)
+            if len(self.steps) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    reporter = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        toy_train(tmp_path, reporter=reporter, checkpoint_steps=None)
+    assert load(tmp_path / "checkpoints" / LAST)[1]["progress"]["total_steps"] == 2
+    assert reporter.closed == 1
 
 
 def test_a_second_signal_is_not_held_back(tmp_path: Path) -> None:

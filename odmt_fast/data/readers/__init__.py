@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.filters import Filters, Log, assemble
+from odmt_fast.data.filters import Filters, Log, assemble, without_items
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.readers import amazon, hm, official, table
-from odmt_fast.data.readers.image_files import check_images
+from odmt_fast.data.readers.image_files import (
+    MissingImages,
+    broken_images,
+    check_images,
+    without_images,
+)
 
 Options = official.OfficialOptions | amazon.AmazonOptions | hm.HmOptions | table.TableOptions
 
@@ -78,6 +83,7 @@ def read(
     options: Options | None = None,
     filters: Filters | None = None,
     decode_images: bool = True,
+    missing_images: MissingImages = "refuse",
 ) -> Interactions:
     """Reads and filters a folder of any known layout.
 
@@ -87,6 +93,9 @@ def read(
         options: names of files and columns; None takes the defaults of the kind.
         filters: what to leave out; None is the official behaviour.
         decode_images: decode every picture that is kept once, so that a broken one is found now.
+        missing_images: what becomes of an item whose picture cannot be read: "refuse" names the
+            pictures, "allow" keeps the item without picture, "drop" leaves the item out, before
+            the filters.
 
     Raises:
         DataError: something in the folder cannot be used; names file, line and reason.
@@ -104,7 +113,19 @@ def read(
             f"options must be {reader.options.__name__} for kind {chosen!r}, "
             f"got {type(options).__name__}"
         )
-    interactions = assemble(reader.read(folder, options), filters or Filters())
-    if decode_images:
+    log = reader.read(folder, options)
+    filters = filters or Filters()
+    interactions = assemble(log, filters)
+    if not decode_images:
+        return interactions
+    if missing_images == "refuse":
         check_images(interactions.items)
-    return interactions
+        return interactions
+    broken = broken_images(interactions.items)
+    if not broken:
+        return interactions
+    names = {interactions.items.ids[row] for row in broken}
+    rows = [row for row, item in enumerate(log.items.ids) if item in names]
+    report = replace(log.report, images_broken=len(broken))
+    log = replace(log, items=without_images(log.items, rows), report=report)
+    return assemble(without_items(log, rows) if missing_images == "drop" else log, filters)

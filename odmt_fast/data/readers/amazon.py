@@ -19,8 +19,8 @@ from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Unknown
-from odmt_fast.data.readers.image_files import find_images
-from odmt_fast.data.readers.lines import utf8_lines
+from odmt_fast.data.readers.image_files import match_images
+from odmt_fast.data.readers.lines import require_file, utf8_lines
 from odmt_fast.data.readers.table import images_folder, join_texts
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
@@ -70,13 +70,13 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     reviews = _choose(path, options.reviews, metadata=False)
     metadata = _choose(path, options.metadata, metadata=True)
     ids, texts, repeated = _read_metadata(metadata, options.texts)
-    images, unused = find_images(images_folder(path, options.images), ids)
+    matches = match_images(images_folder(path, options.images), ids)
     users, sequences, n_read, n_unknown = _read_reviews(
         reviews, ids, metadata, options.unknown_items
     )
     return Log(
         users=users,
-        items=ItemTable(ids, texts, images),
+        items=ItemTable(ids, texts, matches.images),
         sequences=sequences,
         report=Report(
             kind="amazon",
@@ -84,7 +84,7 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
             interactions_read=n_read,
             repeated_items=repeated,
             interactions_unknown=n_unknown,
-            images_unused=unused,
+            **matches.counts,
         ),
     )
 
@@ -133,8 +133,7 @@ def _json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
-    if not path.is_file():
-        raise DataError(path, "there is no such file")
+    require_file(path)
     try:
         with pa.input_stream(path, compression="detect") as stream:
             reader = arrow_json.open_json(
@@ -145,6 +144,7 @@ def _json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...
                 ),
             )
             for block in reader:
+                block.validate(full=True)  # the parser lets bytes pass that are not UTF-8
                 if any(block[name].null_count for name in required):
                     raise _explain(path, fields, required, f"a line lacks {' or '.join(required)}")
                 yield block
@@ -164,7 +164,7 @@ def _explain(
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return DataError(path, f"not JSON: {error}", line=number)
             if not isinstance(record, dict):
                 return DataError(path, "not a JSON object", line=number)
@@ -174,7 +174,7 @@ def _explain(
                     return DataError(path, f"field {name!r} is missing", line=number)
                 try:
                     pa.scalar(value, kind)
-                except (pa.ArrowException, TypeError):
+                except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
                     return DataError(
                         path, f"field {name!r} is {value!r}, expected {kind}", line=number
                     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.columns import Unknown
-from odmt_fast.data.readers.image_files import find_images
+from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.table import images_folder, read_interactions, read_items
 from odmt_fast.data.report import Report
 
@@ -45,7 +45,7 @@ def read_hm(path: Path, options: HmOptions) -> Log:
             listed twice; an article is unknown and `options.unknown_items` is "error".
     """
     ids, texts, _ = read_items(path / ARTICLES, "article_id", options.texts)
-    images, unused = find_images(images_folder(path, options.images), ids)
+    matches = match_images(images_folder(path, options.images), ids)
     users, sequences, n_read, n_unknown = read_interactions(
         path / TRANSACTIONS,
         ("customer_id", "article_id", "t_dat"),
@@ -55,13 +55,13 @@ def read_hm(path: Path, options: HmOptions) -> Log:
     )
     return Log(
         users=users,
-        items=ItemTable(ids, texts, images),
+        items=ItemTable(ids, texts, matches.images),
         sequences=sequences,
         report=Report(
             kind="hm",
             source=str(path),
             interactions_read=n_read,
             interactions_unknown=n_unknown,
-            images_unused=unused,
+            **matches.counts,
         ),
     )

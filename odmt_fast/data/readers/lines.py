@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from odmt_fast.data.errors import DataError
+
+LONGEST_LINE = 64 << 20
+"""Bytes of a line, unpacked; a file that packs more into one is refused before it takes memory."""
 
 
 def open_binary(path: Path) -> IO[bytes]:
@@ -18,20 +22,28 @@ def open_binary(path: Path) -> IO[bytes]:
     Raises:
         DataError: there is no such file.
     """
-    try:
-        return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-    except FileNotFoundError:
-        raise DataError(path, "there is no such file") from None
+    require_file(path)
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def require_file(path: Path) -> None:
+    """Raises a DataError unless `path` is a file; a pipe or a device is not opened."""
+    if not path.exists():
+        raise DataError(path, "there is no such file")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise DataError(path, f"this is {kind}, not a file")
 
 
 def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers (from 1) and lines of `path` without their line end or a byte order mark.
 
     Raises:
-        DataError: there is no such file, or a line is not UTF-8.
+        DataError: there is no such file, a line is not UTF-8 or longer than `LONGEST_LINE`, or the
+            gzip is damaged.
     """
     with open_binary(path) as file:
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(_raw_lines(path, file), 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -39,6 +51,24 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                     path, f"not UTF-8 (byte {error.start + 1} of the line)", line=number
                 ) from error
             yield number, line.rstrip("\r\n")
+
+
+def _raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines as bytes, none of them held beyond `LONGEST_LINE`."""
+    number = 1
+    while True:
+        try:
+            raw = file.readline(LONGEST_LINE + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(path, f"the gzip is damaged: {error}", line=number) from error
+        if not raw:
+            return
+        if len(raw) > LONGEST_LINE:
+            raise DataError(
+                path, f"this line has more than {LONGEST_LINE >> 20} MiB; is it one?", line=number
+            )
+        yield raw
+        number += 1
 
 
 def csv_line(path: Path, row: int, delimiter: str = ",") -> int:
@@ -60,14 +90,17 @@ def explain_csv(path: Path, reason: str, delimiter: str = ",") -> DataError:
         return error
     with _open_text(path) as file:
         reader = csv.reader(file, delimiter=delimiter)
-        header = next(reader, [])
-        for record in reader:
-            if record and len(record) != len(header):
-                return DataError(
-                    path,
-                    f"{len(record)} columns where the header has {len(header)}",
-                    line=reader.line_num,
-                )
+        try:
+            header = next(reader, [])
+            for record in reader:
+                if record and len(record) != len(header):
+                    return DataError(
+                        path,
+                        f"{len(record)} columns where the header has {len(header)}",
+                        line=reader.line_num,
+                    )
+        except csv.Error as error:  # a field longer than the module takes; the fast parser's word
+            return DataError(path, f"{reason} ({error})", line=reader.line_num)
     return DataError(path, reason)
 
 

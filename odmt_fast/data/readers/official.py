@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.image_files import find_images
+from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import utf8_lines
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
@@ -85,18 +85,18 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
     if text is None:
         raise DataError(path, f"no item texts here; expected {' or '.join(TEXTS)}")
     ids, texts, blank_texts = _read_texts(text)
-    sources, unused = find_images(images, ids)
+    matches = match_images(images, ids)
     users, sequences, blank_users = _read_behaviors(behaviors, text, ids)
     return Log(
         users=users,
-        items=ItemTable(ids, texts, sources),
+        items=ItemTable(ids, texts, matches.images),
         sequences=sequences,
         report=Report(
             kind="official",
             source=str(path),
             interactions_read=sequences.items.size,
             blank_lines=blank_texts + blank_users,
-            images_unused=unused,
+            **matches.counts,
         ),
     )
 

@@ -10,7 +10,7 @@ from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Unknown
-from odmt_fast.data.readers.image_files import find_images
+from odmt_fast.data.readers.image_files import Matches, match_images
 from odmt_fast.data.readers.tabular import TimeColumn, blocks, line_of_row, names, texts
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
@@ -60,9 +60,9 @@ def read_table(path: Path, options: TableOptions) -> Log:
     items = _find(path, options.items, "items")
     ids, item_texts, pictures = read_items(items, options.item_id, options.texts, options.image)
     if options.image is not None:
-        images, unused = tuple(_picture(items.parent, name) for name in pictures), 0
+        matches = Matches(tuple(_picture(items.parent, name) for name in pictures))
     else:
-        images, unused = find_images(images_folder(path, options.images), ids)
+        matches = match_images(images_folder(path, options.images), ids)
     users, sequences, n_read, n_unknown = read_interactions(
         interactions,
         (options.user, options.item, options.timestamp),
@@ -72,14 +72,14 @@ def read_table(path: Path, options: TableOptions) -> Log:
     )
     return Log(
         users=users,
-        items=ItemTable(ids, item_texts, images),
+        items=ItemTable(ids, item_texts, matches.images),
         sequences=sequences,
         report=Report(
             kind="table",
             source=str(path),
             interactions_read=n_read,
             interactions_unknown=n_unknown,
-            images_unused=unused,
+            **matches.counts,
         ),
     )
 

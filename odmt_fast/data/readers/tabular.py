@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import csv_line, explain_csv
+from odmt_fast.data.readers.lines import csv_line, explain_csv, require_file
 
 BLOCK_BYTES = 16 << 20
 
@@ -29,8 +29,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
     """
     import pyarrow as pa
 
-    if not path.is_file():
-        raise DataError(path, "there is no such file")
+    require_file(path)
     wanted = list(dict.fromkeys(columns))
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -39,7 +38,8 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
             with pq.ParquetFile(path) as file:
                 _require(path, wanted, file.schema_arrow.names)
                 yield from file.iter_batches(columns=wanted)
-        except pa.ArrowException as error:
+        # Thrift faults come as plain OSErrors, without the file's name.
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(path, f"this is not a readable Parquet file: {error}") from error
         return
 
@@ -59,7 +59,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
                 null_values=[""],
             ),
         )
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise explain_csv(path, str(error), delimiter(path)) from error
 
 

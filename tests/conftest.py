@@ -1,0 +1,21 @@
+"""Lower instruction sets on any machine: ``ODMT_TEST_ISA`` limits our own dispatch in the tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from odmt_fast.kernels.backend import extension_missing
+
+
+@pytest.fixture(scope="session", autouse=True)
+def limited_dispatch() -> None:
+    """Runs everything on the instruction set that is asked for; see ``make test-isa``."""
+    name = os.environ.get("ODMT_TEST_ISA")
+    if name is None or extension_missing("cpu") is not None:
+        return
+    from odmt_fast import _C
+
+    if not _C.use_isa(name):
+        pytest.exit(f"ODMT_TEST_ISA={name} is not built, or this CPU does not have it", 1)

@@ -1,0 +1,106 @@
+"""Hostile and broken files: refused at once, in little memory, by name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from odmt_fast.data import DataError, read
+
+# Reads argv[1]; prints [error, peak MB].
+_PROBE = """
+import json, sys
+from odmt_fast.data import DataError, read
+try:
+    read(sys.argv[1], sys.argv[2], decode_images=False)
+    message = "read"
+except DataError as error:
+    message = str(error)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps([message, int(status["VmHWM"].split()[0]) / 1024]))
+"""
+
+
+def write_amazon(folder: Path, reviews: bytes) -> Path:
+    (folder / "Things_5.json").write_bytes(reviews)
+    (folder / "meta_Things.json").write_text('{"asin": "i1", "title": "Tea"}\n')
+    return folder
+
+
+REVIEW = b'{"reviewerID": "u1", "asin": "i1", "unixReviewTime": 16}\n'
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_line_that_unpacks_to_a_gigabyte_is_refused_in_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "text.tsv").write_text("i1\tTea\n")
+    with gzip.open(tmp_path / "behaviors.tsv.gz", "wb", compresslevel=1) as file:
+        for _ in range(1024):
+            file.write(b"x" * 2**20)
+    (tmp_path / "Things_5.json.gz").write_bytes((tmp_path / "behaviors.tsv.gz").read_bytes())
+    (tmp_path / "meta_Things.json").write_text('{"asin": "i1", "title": "Tea"}\n')
+    command = [sys.executable, "-c", _PROBE, str(tmp_path), "amazon"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    message, peak = json.loads(done.stdout)
+    assert "Things_5.json.gz" in message and peak < 500, (message, peak)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("official", "behaviors.tsv"), ("table", "interactions.csv"), ("amazon", "Things_5.json")],
+)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / "text.tsv").write_text("i1\tTea\n")
+    (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
+    (tmp_path / "meta_Things.json").write_text('{"asin": "i1", "title": "Tea"}\n')
+    os.mkfifo(tmp_path / name)
+    # The table reader looks for a file of that name and finds none.
+    with pytest.raises(DataError, match=name.split(".")[0]):
+        read(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    ("bad", "line"),
+    [
+        (b'{"reviewerID": "\\ud800", "asin": "i1", "unixReviewTime": 16}\n', 3),
+        (b'{"reviewerID": "u\xff", "asin": "i1", "unixReviewTime": 16}\n', 3),
+        (b'{"reviewerID": "u1", "asin": "i1", "unixReviewTime": ' + b"[" * 2000 + b"\n", 3),
+        (b'{"reviewerID": "u1", "asin": "i1", "unixReviewTime": 99999999999999999999}\n', 3),
+    ],
+    ids=["lone surrogate", "not UTF-8", "nested", "beyond 64 bits"],
+)
+def test_a_bad_review_is_named_by_its_line(tmp_path: Path, bad: bytes, line: int) -> None:
+    write_amazon(tmp_path, REVIEW * 2 + bad)
+    with pytest.raises(DataError, match=rf"Things_5\.json, line {line}"):
+        read(tmp_path, "amazon")
+
+
+@pytest.mark.parametrize("cut", [20, 60])
+def test_a_truncated_gzip_is_named(tmp_path: Path, cut: int) -> None:
+    write_amazon(tmp_path, b"")
+    (tmp_path / "Things_5.json").unlink()
+    packed = gzip.compress(REVIEW * 200)
+    (tmp_path / "Things_5.json.gz").write_bytes(packed[: min(cut, len(packed) - 4)])
+    with pytest.raises(DataError, match=r"Things_5\.json\.gz"):
+        read(tmp_path, "amazon")
+
+
+@pytest.mark.parametrize("header", [b"us\xffer,item,timestamp", b"\xfeuser,item,timestamp"])
+def test_a_header_that_is_not_utf8_is_named(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "interactions.csv").write_bytes(header + b"\nu1,i1,1\n")
+    (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
+    with pytest.raises(DataError, match=r"interactions\.csv, line 1: not UTF-8"):
+        read(tmp_path, "table")
+
+
+def test_a_field_longer_than_the_csv_module_takes_does_not_hide_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu1,i1\n")
+    (tmp_path / "items.csv").write_text("item,text\ni1," + "x" * 200_000 + "\ni2,a,b\n")
+    with pytest.raises(DataError, match=r"items\.csv"):
+        read(tmp_path, "table")

@@ -1,0 +1,82 @@
+"""The measured choice of matmul libraries is kept by the machine and by the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training.toy_run import Silent, toy_train
+
+from odmt_fast.kernels.linear import libraries as kernel
+from odmt_fast.kernels.linear.libraries import Libraries
+from odmt_fast.training import libraries
+from odmt_fast.training.checkpoint import LAST, load
+from odmt_fast.training.precision import resolve
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An empty cache folder; how often was measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kernel, "_chosen", None)
+    measured: list[int] = []
+
+    def measure() -> Libraries:
+        measured.append(1)
+        return Libraries(False, False, len(measured) == 1, matmul_fp32=float(len(measured)))
+
+    monkeypatch.setattr(kernel, "measure", measure)
+    return measured
+
+
+def test_the_answer_of_a_machine_is_kept(own_cache: list[int]) -> None:
+    first = libraries.choose()
+    kernel.use(None)
+    assert libraries.choose() == first == kernel.current()
+    assert len(own_cache) == 1
+    assert libraries.choose(again=True).matmul_fp32 == 2
+    assert libraries.choose().matmul_fp32 == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
+def test_a_damaged_cache_is_measured_over(own_cache: list[int], content: str) -> None:
+    libraries.cache_file().parent.mkdir(parents=True)
+    libraries.cache_file().write_text(content)
+    libraries.choose()
+    assert libraries.machine_key() in libraries.cache_file().read_text()
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(own_cache: list[int]) -> None:
+    libraries.cache_file().parent.parent.write_text("a file where the folder should be")
+    assert libraries.choose().matmul_fp32 == 1
+
+
+def test_a_resumed_run_multiplies_as_it_began(tmp_path: Path, own_cache: list[int]) -> None:
+    toy_train(tmp_path / "run", epochs=1)
+    recorded = load(tmp_path / "run" / "checkpoints" / LAST)[1]["libraries"]
+    assert recorded["matmul_fp32"] == 1
+    libraries.choose(again=True)
+    toy_train(tmp_path / "run", epochs=2)
+    assert load(tmp_path / "run" / "checkpoints" / LAST)[1]["libraries"] == recorded
+
+
+def test_auto_is_bf16_where_its_products_are_fast(tmp_path: Path) -> None:
+    kernel.use(Libraries(False, False, True))
+    assert resolve("auto", torch.device("cpu")) == "bf16"
+    kernel.use(Libraries(False, False, False))
+    assert resolve("auto", torch.device("cpu")) == "fp32"
+    assert resolve("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_bf16_without_fast_products_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "measure", lambda: Libraries(False, False, False))
+    reporter = Silent()
+    toy_train(tmp_path / "bf16", epochs=1, precision="bf16", reporter=reporter)
+    assert sum("--precision fp32" in message for message in reporter.messages) == 1
+    reporter = Silent()
+    toy_train(tmp_path / "auto", epochs=1, precision="auto", reporter=reporter)
+    assert "in fp32 (training.precision=auto)" in reporter.messages[0]
+    assert '"precision": "fp32"' in (tmp_path / "auto" / "config.json").read_text()
