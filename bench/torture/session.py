@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import odmt_fast.cli.workflow  # noqa: F401 - what commands import late, once for all forks
+import odmt_fast.studies.plots  # noqa: F401
 from odmt_fast.cli import main
 
 
