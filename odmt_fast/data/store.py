@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,24 @@ from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.storage import FolderLock, write_atomically
+from odmt_fast.storage.atomic import naming
 
 MANIFEST = "dataset.json"
 FORMAT = "odmt_fast.interactions"
 VERSION = 1
+_OWN = re.compile(r"(sequences|items)-[0-9a-f]{12}\.parquet")
 
 
 def save(data: Interactions, directory: Path) -> Path:
     """Writes `data` to `directory`; see `Interactions.save`."""
+    with FolderLock(directory, "odmt-fast prepare"):
+        return _save(data, directory)
+
+
+def _save(data: Interactions, directory: Path) -> Path:
     import pyarrow as pa
 
-    directory.mkdir(parents=True, exist_ok=True)
     previous = _stored_files(directory)
     sequences = pa.table(
         {
@@ -67,9 +75,8 @@ def save(data: Interactions, directory: Path) -> Path:
         "files": files,
         "report": asdict(data.report),
     }
-    temporary = directory / f".{MANIFEST}.{os.getpid()}"
-    temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(temporary, directory / MANIFEST)
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(directory / MANIFEST, lambda part: part.write_text(text, "utf-8"))
     for name in previous - {entry["name"] for entry in files.values()}:
         (directory / name).unlink(missing_ok=True)
     return directory
@@ -132,22 +139,31 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 
 def _stored_files(directory: Path) -> set[str]:
-    """Names of the files a valid manifest in `directory` owns, so that they can be replaced."""
+    """Names of the files a valid manifest in `directory` owns, so that they can be replaced.
+
+    Only names that `save` gives: an edited manifest must not name what else lies there.
+    """
     try:
-        return {Path(entry["name"]).name for entry in _manifest(directory)["files"].values()}
-    except (DataError, KeyError, TypeError):
+        names = {str(entry["name"]) for entry in _manifest(directory)["files"].values()}
+    except (DataError, KeyError, TypeError, AttributeError):
         return set()
+    return {name for name in names if _OWN.fullmatch(name)}
 
 
 def _write_parquet(table: Any, directory: Path, stem: str) -> dict[str, str]:
     """Writes `table` under a name made of its checksum; returns name and checksum."""
     import pyarrow.parquet as pq
 
+    # The name is the content's, so it is not known before.
     temporary = directory / f".{stem}.{os.getpid()}.parquet"
-    pq.write_table(table, temporary, compression="zstd")
-    digest = _sha256(temporary)
-    name = f"{stem}-{digest[:12]}.parquet"
-    os.replace(temporary, directory / name)
+    try:
+        with naming(directory):
+            pq.write_table(table, temporary, compression="zstd")
+            digest = _sha256(temporary)
+            name = f"{stem}-{digest[:12]}.parquet"
+            os.replace(temporary, directory / name)
+    finally:
+        temporary.unlink(missing_ok=True)
     return {"name": name, "sha256": digest}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from odmt_fast.data import DataError, Filters, Interactions, read
+from odmt_fast.storage import FolderInUseError, FolderLock
 
 
 def same(a: Interactions, b: Interactions) -> bool:
@@ -22,7 +23,11 @@ def test_saved_and_loaded_is_the_same(official: Path, tmp_path: Path) -> None:
     data = read(official)
     out = data.save(tmp_path / "deep" / "prepared")
     assert same(Interactions.load(out), data)
-    assert sorted(path.suffix for path in out.iterdir()) == [".json", ".parquet", ".parquet"]
+    assert sorted(path.suffix for path in out.iterdir() if path.name != ".lock") == [
+        ".json",
+        ".parquet",
+        ".parquet",
+    ]
 
 
 def test_dataset_moves_with_its_pictures(official: Path, tmp_path: Path) -> None:
@@ -97,3 +102,31 @@ def test_damage_is_named(official: Path, tmp_path: Path) -> None:
     expect("not JSON", manifest)
     manifest.unlink()
     expect("no prepared dataset is here", out)
+
+
+def test_preparing_again_deletes_nothing_it_did_not_write(official: Path, tmp_path: Path) -> None:
+    out = read(official).save(tmp_path / "prepared")
+    manifest = out / "dataset.json"
+    for name in ("precious.txt", "notes.parquet"):
+        (out / name).write_text("mine")
+        facts = json.loads(manifest.read_text())
+        facts["files"]["items"]["name"] = name
+        manifest.write_text(json.dumps(facts))
+        read(official, filters=Filters(min_seq_len=6)).save(out)
+        assert (out / name).read_text() == "mine"
+    outside = tmp_path / "outside.parquet"
+    outside.write_text("mine")
+    facts = json.loads(manifest.read_text())
+    facts["files"]["items"]["name"] = "../outside.parquet"
+    manifest.write_text(json.dumps(facts))
+    read(official).save(out)
+    assert outside.read_text() == "mine"
+
+
+def test_one_process_prepares_a_dataset_at_a_time(official: Path, tmp_path: Path) -> None:
+    data = read(official)
+    with (
+        FolderLock(tmp_path / "prepared", "odmt-fast prepare"),
+        pytest.raises(FolderInUseError, match="odmt-fast prepare"),
+    ):
+        data.save(tmp_path / "prepared")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from odmt_fast.data import DataError, read
+from odmt_fast.data.readers.table import TableOptions
 
 # Reads argv[1]; prints [error, peak MB].
 _PROBE = """
@@ -104,3 +105,14 @@ def test_a_field_longer_than_the_csv_module_takes_does_not_hide_the_fault(tmp_pa
     (tmp_path / "items.csv").write_text("item,text\ni1," + "x" * 200_000 + "\ni2,a,b\n")
     with pytest.raises(DataError, match=r"items\.csv"):
         read(tmp_path, "table")
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../secret.jpg", "a/../../secret.jpg"])
+def test_a_picture_column_does_not_lead_out_of_its_folder(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"")
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "interactions.csv").write_text("user,item,timestamp\nu1,i1,1\n")
+    (folder / "items.csv").write_text(f"item,text,image\ni1,Tea,{path}\n")
+    with pytest.raises(DataError, match="lies outside of this folder"):
+        read(folder, "table", options=TableOptions(image="image"))

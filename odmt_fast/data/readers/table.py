@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -156,8 +157,19 @@ def images_folder(path: Path, name: str | None) -> Path | None:
 
 
 def _picture(folder: Path, name: str | None) -> ImageSource | None:
-    """The picture of a path column; a file that is not there is a missing picture."""
-    return ImageSource(folder / name) if name and (folder / name).is_file() else None
+    """The picture of a path column; a file that is not there is a missing picture.
+
+    Raises:
+        DataError: the path leads out of `folder`: a table names pictures of its own, not any file.
+    """
+    if not name:
+        return None
+    path = Path(os.path.normpath(folder / name))
+    if Path(name).is_absolute() or not path.is_relative_to(os.path.normpath(folder)):
+        raise DataError(
+            folder, f"picture {name[:200]!r} lies outside of this folder; copy it into the folder"
+        )
+    return ImageSource(path) if path.is_file() else None
 
 
 def _find(folder: Path, name: str | None, stem: str) -> Path:
