@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from odmt_fast.storage import file_digest
 from odmt_fast.storage.atomic import naming
 from odmt_fast.training.errors import CheckpointError
 
@@ -24,9 +25,13 @@ class CsvLog:
         path: the file.
         size: bytes of it that belong to the run so far; the rest was written after the checkpoint
             the run goes on from and is dropped. 0 begins anew.
+        digest: of these bytes; None does not look.
+
+    Raises:
+        CheckpointError: the file is not as the run left it.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, digest: str | None = None) -> None:
         self._path = path
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +43,11 @@ class CsvLog:
                     "train with --fresh"
                 )
             self._file.truncate(size)
+            if digest is not None and file_digest(path) != digest:
+                raise CheckpointError(
+                    f"{path} is not as the run left it; put back a copy of it, or train with "
+                    "--fresh"
+                )
         try:
             with path.open(newline="", encoding="utf-8") as existing:
                 self._columns = next(csv.reader(existing), None)
@@ -66,10 +76,10 @@ class CsvLog:
             self._writer.writerow(row.values())
             self._file.flush()
 
-    def sync(self) -> int:
-        """Makes everything written so far durable; how many bytes that is."""
+    def sync(self) -> tuple[int, str]:
+        """Makes everything written so far durable; how many bytes that is, and their digest."""
         os.fsync(self._file.fileno())
-        return os.fstat(self._file.fileno()).st_size
+        return os.fstat(self._file.fileno()).st_size, file_digest(self._path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -81,16 +91,22 @@ class RunLogs:
 
     Args:
         directory: where they lie.
-        sizes: bytes of each CSV file to keep, as `sync` returned them; empty begins anew.
+        kept: bytes of each CSV file to keep and their digest, as `sync` returned them; empty begins
+            anew.
         step: steps of the run so far; TensorBoard hides what it knows of later ones.
         tensorboard: write events too; see `tensorboard_missing`.
     """
 
     def __init__(
-        self, directory: Path, sizes: Mapping[str, int], step: int, *, tensorboard: bool
+        self,
+        directory: Path,
+        kept: Mapping[str, Sequence[Any]],
+        step: int,
+        *,
+        tensorboard: bool,
     ) -> None:
         self._tables = {
-            name: CsvLog(directory / name, sizes.get(name, 0))
+            name: CsvLog(directory / name, *kept.get(name, (0,)))
             for name in ("steps.csv", "epochs.csv")
         }
         self._board = _board(directory / "tensorboard", step) if tensorboard else None
@@ -103,8 +119,8 @@ class RunLogs:
         """Logs an epoch that ended with `step`."""
         self._write("epochs.csv", step, row, "epoch")
 
-    def sync(self) -> dict[str, int]:
-        """Makes the logs durable; the size of each CSV file."""
+    def sync(self) -> dict[str, tuple[int, str]]:
+        """Makes the logs durable; the size of each CSV file and its digest."""
         if self._board is not None:
             self._board.flush()
         return {name: table.sync() for name, table in self._tables.items()}

@@ -140,7 +140,13 @@ def test_one_flipped_bit_of_a_checkpoint_is_found(place: Any, command: Command, 
 
 @pytest.mark.parametrize(
     "damage",
-    ["a shard in its place", "best in its place", "a log cut short", "a log of other bytes"],
+    [
+        "a shard in its place",
+        "best in its place",
+        "a log cut short",
+        "a log of other bytes",
+        "a digit of a log",
+    ],
 )
 def test_a_run_with_foreign_files_names_them(place: Any, command: Command, damage: str) -> None:
     last, log = place.run / "checkpoints" / LAST, place.run / "logs" / "epochs.csv"
@@ -150,6 +156,10 @@ def test_a_run_with_foreign_files_names_them(place: Any, command: Command, damag
         shutil.copy(place.run / "checkpoints" / BEST, last)
     elif damage == "a log cut short":
         log.write_bytes(log.read_bytes()[:10])
+    elif damage == "a digit of a log":
+        content = bytearray(log.read_bytes())
+        content[-5] ^= 1
+        log.write_bytes(content)
     else:
         log.write_bytes(b"\xff" * len(log.read_bytes()))
     named = log if "log" in damage else last

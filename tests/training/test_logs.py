@@ -21,10 +21,10 @@ def test_a_table_is_cut_back_to_what_counts(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "table.csv"
     log = CsvLog(path, 0)
     log.write({"step": 1, "loss": 0.1 + 0.2})
-    size = log.sync()
+    size, digest = log.sync()
     log.write({"step": 2, "loss": 7.0})
     log.close()
-    log = CsvLog(path, size)
+    log = CsvLog(path, size, digest)
     log.write({"step": 2, "loss": 1.5})
     with pytest.raises(ValueError, match=r"has the columns \['step', 'loss'\], a new row has"):
         log.write({"step": 3, "hr@10": 1.5})
