@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +32,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100, help="sessions of each kind to kill")
-    parser.add_argument("--damages", type=int, default=500, help="of every file")
+    parser.add_argument(
+        "--damages", type=int, default=100, help="of every file; 500 take half an hour"
+    )
     parser.add_argument("--lines", type=int, default=200_000, help="damaged lines in all")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=("kills", "damages", "lines"))
@@ -42,7 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         rows = torture(Path(temporary), asked)
     minutes = (time.monotonic() - began) / 60
-    page = report(rows, minutes, asked.seed)
+    page = report(rows, minutes)
     print(page)
     for row in rows:
         for note in row.notes:
@@ -90,16 +93,17 @@ def _make(folder: Path) -> Shop:
     return Shop(folder)
 
 
-def report(rows: list[Tally], minutes: float, seed: int) -> str:
+def report(rows: list[Tally], minutes: float) -> str:
     """The table and what it was made on."""
     body = [
         [row.what, *(f"{getattr(row, n):,}" for n in
          ("tried", "refused", "unchanged", "silent", "unnamed", "crashes"))]
         for row in rows
     ]  # fmt: skip
+    command = " ".join(["python -m bench.torture", *sys.argv[1:]])
     about = machine()
     return (
-        f"{table(_HEAD, body)}\n\n<sub>`make torture`, seed {seed}, {minutes:.1f} minutes on "
+        f"{table(_HEAD, body)}\n\n<sub>`{command}`, {minutes:.1f} minutes on "
         f"{about['cores']} cores, torch {about['torch']}, {about['date']}.</sub>"
     )
 

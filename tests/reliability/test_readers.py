@@ -116,3 +116,26 @@ def test_a_picture_column_does_not_lead_out_of_its_folder(tmp_path: Path, path: 
     (folder / "items.csv").write_text(f"item,text,image\ni1,Tea,{path}\n")
     with pytest.raises(DataError, match="lies outside of this folder"):
         read(folder, "table", options=TableOptions(image="image"))
+
+
+@pytest.mark.parametrize("name", ["interactions.csv", "items.csv"])
+def test_a_quotation_mark_swallows_no_lines(tmp_path: Path, name: str) -> None:
+    rows = [f"u{user},i{item},{item}" for user in range(4) for item in range(4)]
+    items = [f"i{item},Tea" for item in range(4)]
+    if name == "interactions.csv":
+        rows[6] = 'u1,i2,"2'
+    else:
+        items[2] = 'i2,"Tea'
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    (tmp_path / "items.csv").write_text("\n".join(["item,text", *items]) + "\n")
+    line = 8 if name == "interactions.csv" else 4
+    with pytest.raises(DataError, match=rf"{name}, line {line}: a quoted field begins here"):
+        read(tmp_path, "table")
+
+
+@pytest.mark.parametrize("content", [b"user,item,timestamp", gzip.compress(b"u" * 999)[:-6]])
+def test_a_gzip_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "interactions.csv.gz").write_bytes(content)
+    (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
+    with pytest.raises(DataError, match=r"interactions\.csv\.gz: the gzip is damaged"):
+        read(tmp_path, "table")

@@ -71,6 +71,33 @@ def _raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         number += 1
 
 
+def check_quotes(path: Path, *, spanning: bool) -> None:
+    """Makes sure that no quoted field of a CSV swallows the lines after it.
+
+    Args:
+        path: the file.
+        spanning: whether a field may go on over line ends; then it must end somewhere.
+
+    Raises:
+        DataError: names the line on which a field begins that does not end.
+    """
+    with open_binary(path) as file:
+        try:
+            if not any(b'"' in block for block in iter(lambda: file.read(16 << 20), b"")):
+                return
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(path, f"the gzip is damaged: {error}") from error
+    opened = None
+    with open_binary(path) as file:
+        for number, raw in enumerate(_raw_lines(path, file), 1):
+            if raw.count(b'"') % 2:
+                opened = None if opened else number
+                if not spanning:
+                    break
+    if opened:
+        raise DataError(path, "a quoted field begins here and does not end", line=opened)
+
+
 def csv_line(path: Path, row: int, delimiter: str = ",") -> int:
     """Line at which data row `row` (from 0, header and blank lines not counted) of a CSV ends."""
     with _open_text(path) as file:

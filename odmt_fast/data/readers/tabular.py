@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import csv_line, explain_csv, require_file
+from odmt_fast.data.readers.lines import check_quotes, csv_line, explain_csv, require_file
 
 BLOCK_BYTES = 16 << 20
 
@@ -47,6 +47,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
 
     parse = csv.ParseOptions(delimiter=delimiter(path), newlines_in_values=quoted_newlines)
     try:
+        check_quotes(path, spanning=quoted_newlines)
         _require(path, wanted, csv.open_csv(path, parse_options=parse).schema.names)
         yield from csv.open_csv(
             path,
