@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from odmt_fast.cli.options import Json
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.settings import pairs
+
+if TYPE_CHECKING:
+    from odmt_fast.data.filters import Repeats
+    from odmt_fast.data.readers.image_files import MissingImages
 
 
 def prepare(
@@ -35,6 +39,20 @@ def prepare(
         int | None,
         typer.Option(help="Keep so many last items of a user; officially max_seq_len + 3."),
     ] = None,
+    repeats: Annotated[
+        str,
+        typer.Option(
+            help="keep all, drop rows that repeat user, item and time, or collapse runs of one "
+            "item. All are counted."
+        ),
+    ] = "keep",
+    missing_images: Annotated[
+        str,
+        typer.Option(
+            help="Pictures that cannot be read: refuse, allow (items without picture), or drop the "
+            "items."
+        ),
+    ] = "refuse",
     check_images: Annotated[
         bool, typer.Option(help="Decode every picture once, to find broken ones now.")
     ] = True,
@@ -50,8 +68,14 @@ def prepare(
         source,
         chosen,
         options=reader_options(chosen, option or ()),
-        filters=Filters(min_seq_len=min_length, k_core=k_core, keep_last=keep_last),
+        filters=Filters(
+            min_seq_len=min_length,
+            k_core=k_core,
+            keep_last=keep_last,
+            repeats=cast("Repeats", repeats),
+        ),
         decode_images=check_images,
+        missing_images=cast("MissingImages", missing_images),
     )
     data.save(out)
     output.result(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
+
+Repeats = Literal["keep", "drop", "collapse"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Filters:
         keep_last: cut every sequence to its last this many items, and drop the items that then
             occur nowhere; None keeps whole sequences. ``max_seq_len + 3`` gives the catalogue and
             the item numbers of the official code.
+        repeats: "keep", "drop" or "collapse"; see `settle_repeats`. Before everything else.
 
     Raises:
         ValueError: a value is out of range.
@@ -36,6 +39,7 @@ class Filters:
     min_seq_len: int = 5
     k_core: int = 1
     keep_last: int | None = None
+    repeats: Repeats = "keep"
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -45,6 +49,10 @@ class Filters:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.repeats not in get_args(Repeats):
+            raise ValueError(
+                f"--repeats {self.repeats} does not exist; use {', '.join(get_args(Repeats))}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +64,38 @@ class Log:
         items: the whole catalogue, in the order of the item table.
         sequences: per user the items (1 + row of `items`), in time order; may be empty.
         report: counts of the reading.
+        repeated: bool [N], of the entries of ``sequences.items``: exact repeats of an earlier row;
+            None where the source has no times to tell.
     """
 
     users: tuple[str, ...]
     items: ItemTable
     sequences: Sequences
     report: Report
+    repeated: NDArray[np.bool_] | None = None
+
+
+def settle_repeats(log: Log, how: Repeats) -> Log:
+    """`log` with what `how` leaves out of its repeats; all of them are counted.
+
+    Args:
+        log: what a reader handed over.
+        how: "keep" leaves everything, "drop" leaves out exact repeats of a row (same user, item and
+            time), "collapse" makes runs of one item one interaction, whatever their times.
+    """
+    sequences = log.sequences
+    running = np.zeros(sequences.items.size, bool)
+    running[1:] = sequences.items[1:] == sequences.items[:-1]
+    starts = sequences.offsets[:-1]
+    running[starts[starts < running.size]] = False
+    exact = np.zeros(running.size, bool) if log.repeated is None else log.repeated
+    left_out = {"keep": np.zeros(running.size, bool), "drop": exact, "collapse": running}[how]
+    report = replace(
+        log.report, runs_repeated=int(running.sum()), repeats_dropped=int(left_out.sum())
+    )
+    kept = np.bincount(sequences.user_of_item()[~left_out], minlength=len(sequences))
+    settled = Sequences.from_lengths(sequences.items[~left_out], kept)
+    return replace(log, sequences=settled, repeated=None, report=report)
 
 
 def assemble(log: Log, filters: Filters) -> Interactions:

@@ -191,7 +191,7 @@ def test_names_keep_their_codes_when_blocks_are_merged(monkeypatch: pytest.Monke
     codes, names = column.finish()
     assert [names[int(code)].as_py() for code in codes] == words
     assert names.to_pylist() == list(dict.fromkeys(words))
-    nobody, nothing, unknown = InteractionColumns().finish(
+    nothing = InteractionColumns().finish(
         ("a",), path=Path("x"), table=Path("y"), unknown="error", line_of=int
     )
-    assert (nobody, len(nothing), unknown) == ((), 0, 0)
+    assert (nothing.users, len(nothing.sequences), nothing.unknown) == ((), 0, 0)

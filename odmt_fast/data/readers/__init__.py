@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.filters import Filters, Log, assemble, without_items
+from odmt_fast.data.filters import Filters, Log, assemble, settle_repeats, without_items
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.readers import amazon, hm, official, table
 from odmt_fast.data.readers.image_files import (
@@ -113,8 +113,13 @@ def read(
             f"options must be {reader.options.__name__} for kind {chosen!r}, "
             f"got {type(options).__name__}"
         )
-    log = reader.read(folder, options)
+    if missing_images not in get_args(MissingImages):
+        raise ValueError(
+            f"--missing-images {missing_images} does not exist; use "
+            f"{', '.join(get_args(MissingImages))}"
+        )
     filters = filters or Filters()
+    log = settle_repeats(reader.read(folder, options), filters.repeats)
     interactions = assemble(log, filters)
     if not decode_images:
         return interactions

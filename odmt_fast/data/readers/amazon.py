@@ -18,12 +18,11 @@ import numpy as np
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import InteractionColumns, Unknown
+from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import require_file, utf8_lines
 from odmt_fast.data.readers.table import images_folder, join_texts
 from odmt_fast.data.report import Report
-from odmt_fast.data.sequences import Sequences
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
 LISTS = ("category", "description", "feature")
@@ -71,19 +70,18 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     metadata = _choose(path, options.metadata, metadata=True)
     ids, texts, repeated = _read_metadata(metadata, options.texts)
     matches = match_images(images_folder(path, options.images), ids)
-    users, sequences, n_read, n_unknown = _read_reviews(
-        reviews, ids, metadata, options.unknown_items
-    )
+    ordered, n_read = _read_reviews(reviews, ids, metadata, options.unknown_items)
     return Log(
-        users=users,
+        users=ordered.users,
         items=ItemTable(ids, texts, matches.images),
-        sequences=sequences,
+        sequences=ordered.sequences,
+        repeated=ordered.repeated,
         report=Report(
             kind="amazon",
             source=str(path),
             interactions_read=n_read,
             repeated_items=repeated,
-            interactions_unknown=n_unknown,
+            **ordered.counts(),
             **matches.counts,
         ),
     )
@@ -91,7 +89,7 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
 
 def _read_reviews(
     path: Path, ids: tuple[str, ...], metadata: Path, unknown: Unknown
-) -> tuple[tuple[str, ...], Sequences, int, int]:
+) -> tuple[Ordered, int]:
     import pyarrow as pa
 
     fields = {"reviewerID": pa.string(), "asin": pa.string(), "unixReviewTime": pa.int64()}
@@ -100,10 +98,10 @@ def _read_reviews(
         times = block["unixReviewTime"].to_numpy()
         gathered.add(block["reviewerID"], block["asin"], times.astype(np.int64))
         n_read += block.num_rows
-    users, sequences, n_unknown = gathered.finish(
+    ordered = gathered.finish(
         ids, path=path, table=metadata, unknown=unknown, line_of=partial(_line_of_record, path)
     )
-    return users, sequences, n_read, n_unknown
+    return ordered, n_read
 
 
 def _read_metadata(

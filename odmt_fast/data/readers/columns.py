@@ -54,6 +54,35 @@ class NameColumn:
         return pa.DictionaryArray.from_arrays(codes, chunks[-1].dictionary)
 
 
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """Interactions by user and time.
+
+    Attributes:
+        users: names, in order of first appearance.
+        sequences: items of each user in time order, equal times in the order of the source.
+        unknown: interactions left out because their item is not in the catalogue.
+        repeated: bool [N], of the entries of ``sequences.items``: an earlier row has the same user,
+            item and time.
+        equal_times: interactions at the time of another of their user, exact repeats apart: the
+            order of the source decides between them.
+    """
+
+    users: tuple[str, ...]
+    sequences: Sequences
+    unknown: int
+    repeated: NDArray[np.bool_]
+    equal_times: int
+
+    def counts(self) -> dict[str, int]:
+        """As the fields of a report."""
+        return {
+            "interactions_unknown": self.unknown,
+            "interactions_repeated": int(self.repeated.sum()),
+            "times_equal": self.equal_times,
+        }
+
+
 @dataclass
 class InteractionColumns:
     """The columns user, item and time of all interactions, in the order of the source."""
@@ -76,11 +105,8 @@ class InteractionColumns:
         table: Path,
         unknown: Unknown,
         line_of: Callable[[int], int],
-    ) -> tuple[tuple[str, ...], Sequences, int]:
-        """Users, their items in time order, and how many interactions had an unknown item.
-
-        Interactions at the same time keep the order of the source; users come in order of first
-        appearance.
+    ) -> Ordered:
+        """The interactions by user and time.
 
         Args:
             catalogue: item names; an item gets 1 + its place here.
@@ -110,6 +136,32 @@ class InteractionColumns:
         if n_unknown:
             user, dense, time = user[known], dense[known], time[known]
         order = np.lexsort((time, user))  # stable: equal keys keep the order of the source
+        user, dense, time = user[order], dense[order], time[order]
+        tied = np.zeros(user.size, bool)
+        tied[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+        repeated = _repeats(tied, dense)
         lengths = np.bincount(user, minlength=len(user_names))
-        sequences = Sequences.from_lengths(dense[order], lengths)
-        return tuple(user_names.to_pylist()), sequences, n_unknown
+        return Ordered(
+            users=tuple(user_names.to_pylist()),
+            sequences=Sequences.from_lengths(dense, lengths),
+            unknown=n_unknown,
+            repeated=repeated,
+            equal_times=int((tied & ~repeated).sum()),
+        )
+
+
+def _repeats(tied: NDArray[np.bool_], items: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which rows have the item of an earlier row of their group.
+
+    Args:
+        tied: bool [N], whether a row belongs to the group (user and time) of the one before.
+        items: int32 [N].
+    """
+    repeated = np.zeros(tied.size, bool)
+    if not tied.any():
+        return repeated
+    group = np.cumsum(~tied)
+    order = np.lexsort((items, group))  # stable: the earliest row of equal ones comes first
+    same = (group[order][1:] == group[order][:-1]) & (items[order][1:] == items[order][:-1])
+    repeated[order[1:][same]] = True
+    return repeated

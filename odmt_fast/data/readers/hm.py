@@ -46,7 +46,7 @@ def read_hm(path: Path, options: HmOptions) -> Log:
     """
     ids, texts, _ = read_items(path / ARTICLES, "article_id", options.texts)
     matches = match_images(images_folder(path, options.images), ids)
-    users, sequences, n_read, n_unknown = read_interactions(
+    ordered, n_read = read_interactions(
         path / TRANSACTIONS,
         ("customer_id", "article_id", "t_dat"),
         ids,
@@ -54,14 +54,15 @@ def read_hm(path: Path, options: HmOptions) -> Log:
         unknown=options.unknown_items,
     )
     return Log(
-        users=users,
+        users=ordered.users,
         items=ItemTable(ids, texts, matches.images),
-        sequences=sequences,
+        sequences=ordered.sequences,
+        repeated=ordered.repeated,
         report=Report(
             kind="hm",
             source=str(path),
             interactions_read=n_read,
-            interactions_unknown=n_unknown,
+            **ordered.counts(),
             **matches.counts,
         ),
     )

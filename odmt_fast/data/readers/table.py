@@ -10,11 +10,10 @@ from pathlib import Path
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ImageSource, ItemTable
-from odmt_fast.data.readers.columns import InteractionColumns, Unknown
+from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import Matches, match_images
 from odmt_fast.data.readers.tabular import TimeColumn, blocks, line_of_row, names, texts
 from odmt_fast.data.report import Report
-from odmt_fast.data.sequences import Sequences
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
@@ -64,7 +63,7 @@ def read_table(path: Path, options: TableOptions) -> Log:
         matches = Matches(tuple(_picture(items.parent, name) for name in pictures))
     else:
         matches = match_images(images_folder(path, options.images), ids)
-    users, sequences, n_read, n_unknown = read_interactions(
+    ordered, n_read = read_interactions(
         interactions,
         (options.user, options.item, options.timestamp),
         ids,
@@ -72,14 +71,15 @@ def read_table(path: Path, options: TableOptions) -> Log:
         unknown=options.unknown_items,
     )
     return Log(
-        users=users,
+        users=ordered.users,
         items=ItemTable(ids, item_texts, matches.images),
-        sequences=sequences,
+        sequences=ordered.sequences,
+        repeated=ordered.repeated,
         report=Report(
             kind="table",
             source=str(path),
             interactions_read=n_read,
-            interactions_unknown=n_unknown,
+            **ordered.counts(),
             **matches.counts,
         ),
     )
@@ -92,12 +92,11 @@ def read_interactions(
     *,
     table: Path,
     unknown: Unknown,
-) -> tuple[tuple[str, ...], Sequences, int, int]:
+) -> tuple[Ordered, int]:
     """Streams the columns user, item and time of `path`.
 
     Returns:
-        Users, their items in time order (1 + place in `ids`), interactions read, interactions
-        dropped because their item is not in `ids`.
+        The interactions by user and time (items as 1 + place in `ids`), and how many were read.
 
     Raises:
         DataError: see `read_table`.
@@ -111,10 +110,10 @@ def read_interactions(
             times.numbers(block[time], n_read),
         )
         n_read += block.num_rows
-    users, sequences, n_unknown = gathered.finish(
+    ordered = gathered.finish(
         ids, path=path, table=table, unknown=unknown, line_of=partial(line_of_row, path)
     )
-    return users, sequences, n_read, n_unknown
+    return ordered, n_read
 
 
 def read_items(
