@@ -22,6 +22,7 @@ from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import require_file, utf8_lines
 from odmt_fast.data.readers.table import images_folder, join_texts
+from odmt_fast.data.readers.tabular import nearest
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
@@ -112,13 +113,22 @@ def _read_metadata(
 
     kinds = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in columns}
     texts: dict[str, str | None] = {}
-    n_read = 0
+    n_read, absent = 0, list(columns)
     for block in _json_blocks(path, {"asin": pa.string(), **kinds}, required=("asin",)):
         n_read += block.num_rows
+        absent = [name for name in absent if block[name].null_count == block.num_rows]
         parts = [_flat_texts(block[name].to_pylist()) for name in columns]
         rows = zip(*parts, strict=True) if parts else ((),) * block.num_rows
         for item, values in zip(block["asin"].to_pylist(), rows, strict=True):
             texts.setdefault(item, join_texts(values))
+    if absent and n_read:
+        _, first = next(line for line in utf8_lines(path) if line[1].strip())
+        present = list(json.loads(first))
+        raise DataError(
+            path,
+            f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
+            f"{nearest(absent[0], present)} (--option texts=...)",
+        )
     return tuple(texts), tuple(texts.values()), n_read - len(texts)
 
 

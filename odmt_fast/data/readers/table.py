@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import Matches, match_images
-from odmt_fast.data.readers.tabular import TimeColumn, blocks, line_of_row, names, texts
+from odmt_fast.data.readers.tabular import MISSING, TimeColumn, blocks, line_of_row, names, texts
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -143,8 +144,12 @@ def read_items(
 
 
 def join_texts(parts: tuple[str | None, ...]) -> str | None:
-    """The parts that say something, blanks collapsed, joined by ". "; None where none does."""
-    cleaned = (" ".join(part.split()) for part in parts if part)
+    """The parts that say something, joined by ". "; None where none does.
+
+    Blanks are collapsed and HTML entities decoded; what programs write for a missing value is none.
+    """
+    said = (part for part in parts if part and part.strip() not in MISSING)
+    cleaned = (" ".join(html.unescape(part).split()) for part in said)
     return ". ".join(part for part in cleaned if part) or None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.lines import check_quotes, csv_line, explain_csv, require_file
 
 BLOCK_BYTES = 16 << 20
+MISSING = ("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NaT", "N/A", "n/a")
+"""What programs write for a value that is not there; no text and no name."""
 
 
 def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = False) -> Iterator[Any]:
@@ -84,12 +87,20 @@ def names(column: Any, path: Path, title: str, start: int) -> Any:
         start: row of the file (from 0) the column begins at, for errors.
 
     Raises:
-        DataError: a value is missing, or the column holds something else.
+        DataError: a value is missing, blank or one of `MISSING` (two people called "nan" are not
+            one), or the column holds something else.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     array = texts(column, path, title)
-    if array.null_count:
-        at = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(path, f"column {title!r} is empty", line=line_of_row(path, start + at))
+    blank = pc.equal(pc.utf8_trim_whitespace(array), "")
+    bad = pc.fill_null(pc.or_(blank, pc.is_in(array, value_set=pa.array(MISSING))), True)
+    if pc.any(bad).as_py():
+        at = int(np.flatnonzero(bad.to_numpy(zero_copy_only=False))[0])
+        value = array[at].as_py()
+        what = "empty" if value is None or not value.strip() else f"{value!r}, a missing value"
+        raise DataError(path, f"column {title!r} is {what}", line=line_of_row(path, start + at))
     return array
 
 
@@ -103,8 +114,13 @@ def texts(column: Any, path: Path, title: str) -> Any:
     import pyarrow.compute as pc
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_null(kind):
+        return pa.nulls(len(column), pa.string())
     if not (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_integer(kind)
     ):
         raise DataError(path, f"column {title!r} is of type {kind}; write it as text or integers")
     array = pc.cast(column, pa.string())
@@ -202,5 +218,13 @@ def _require(path: Path, wanted: list[str], present: list[str]) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
         raise DataError(
-            path, f"column {', '.join(map(repr, missing))} is missing; it has {', '.join(present)}"
+            path,
+            f"column {', '.join(map(repr, missing))} is missing; it has {', '.join(present)}"
+            f"{nearest(missing[0], present)}",
         )
+
+
+def nearest(name: str, present: Iterable[str]) -> str:
+    """A question after the name that is most alike, or nothing."""
+    found = difflib.get_close_matches(name, list(present), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,74 @@
+"""Missing values are no texts and no names; entities are decoded; misspelt fields are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from odmt_fast.data import DataError, Filters, read
+from odmt_fast.data.readers.amazon import AmazonOptions
+from odmt_fast.data.readers.table import TableOptions
+from odmt_fast.data.readers.tabular import MISSING
+
+FILTERS = Filters(min_seq_len=3)
+
+
+def shop(folder: Path, texts: list[str], users: tuple[str, ...] = ("u",)) -> Path:
+    rows = [f"{user},i{n},{n}" for user in users for n in range(len(texts))]
+    (folder / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    items = [f"i{n},{text}" for n, text in enumerate(texts)]
+    (folder / "items.csv").write_text("\n".join(["item,text", *items]) + "\n")
+    return folder
+
+
+def test_missing_values_are_no_texts(tmp_path: Path) -> None:
+    data = read(shop(tmp_path, [*MISSING, " nan ", "Tea"]), filters=FILTERS)
+    assert data.items.texts == (*(None,) * (len(MISSING) + 1), "Tea")
+    assert data.report.items_without_text == len(MISSING) + 1
+
+
+def test_entities_are_decoded(tmp_path: Path) -> None:
+    data = read(
+        shop(tmp_path, ["Tea &amp; cup", "&quot;Pot&quot;", "a &lt; b", "R&D"]), filters=FILTERS
+    )
+    assert data.items.texts == ("Tea & cup", '"Pot"', "a < b", "R&D")
+
+
+@pytest.mark.parametrize("name", [*MISSING, "", "  ", "\u00a0"])
+def test_a_missing_name_is_refused_by_its_line(tmp_path: Path, name: str) -> None:
+    shop(tmp_path, ["Tea", "Cup", "Pot"], users=("u", name))
+    with pytest.raises(DataError, match=r"interactions\.csv, line 5: column 'user' is"):
+        read(tmp_path, filters=FILTERS)
+
+
+def test_misspelt_fields_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    shop(tmp_path, ["Tea", "Cup", "Pot"])
+    with pytest.raises(
+        DataError, match="column 'txt' is missing; it has item, text; did you mean 'text'"
+    ):
+        read(tmp_path, options=TableOptions(texts=("txt",)))
+    folder = tmp_path / "amazon"
+    folder.mkdir()
+    review = json.dumps({"reviewerID": "u", "asin": "i", "unixReviewTime": 1})
+    (folder / "Things_5.json").write_text(review + "\n")
+    (folder / "meta_Things.json").write_text(json.dumps({"asin": "i", "title": "Tea"}) + "\n")
+    with pytest.raises(DataError, match="no line has the field 'titel'.*did you mean 'title'"):
+        read(folder, options=AmazonOptions(texts=("titel",)))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_every_text_type_of_arrow_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    names = pa.array(["i0", "i1", "i2"]).cast(kind)
+    interactions = {"user": ["u"] * 3, "item": names, "timestamp": [1, 2, 3]}
+    pq.write_table(pa.table(interactions), tmp_path / "interactions.parquet")
+    items = {"item": names, "text": pa.nulls(3)}
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    data = read(tmp_path, filters=FILTERS)
+    assert data.items.ids == ("i0", "i1", "i2")
+    assert data.items.texts == (None, None, None)
