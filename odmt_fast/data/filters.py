@@ -133,6 +133,15 @@ def assemble(log: Log, filters: Filters) -> Interactions:
 
     used = sequences.counts(n_items) > 0
     counts["items_unused"] = n_items - int(used.sum()) - counts["items_below_core"]
+    unknown = report.interactions_unknown
+    if not log.users or (unknown and not log.sequences.items.size):
+        raise DataError(
+            report.source,
+            f"all {unknown:,} interactions name items that are not in the item table; compare the "
+            "item ids of the two files"
+            if unknown
+            else "there is no interaction: the file has no rows",
+        )
     if not users.size:
         raise DataError(
             report.source,

@@ -38,7 +38,7 @@ class Reader:
 
 
 def _fits_table(folder: Path) -> bool:
-    return any((folder / f"interactions{suffix}").is_file() for suffix in table.SUFFIXES)
+    return any((folder / f"interactions{suffix}").exists() for suffix in table.SUFFIXES)
 
 
 READERS: dict[str, Reader] = {

@@ -6,6 +6,7 @@ the distinct names.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,11 @@ class InteractionColumns:
         if n_unknown and unknown == "error":
             at = int(np.flatnonzero(~known)[0])
             name = item_names[int(item[at])].as_py()
-            raise DataError(path, f"item {name!r} is not in {table.name}", line=line_of(at))
+            raise DataError(
+                path,
+                f"item {name!r} is not in {table.name}{_alike(name, catalogue)}",
+                line=line_of(at),
+            )
         if n_unknown:
             user, dense, time = user[known], dense[known], time[known]
         order = np.lexsort((time, user))  # stable: equal keys keep the order of the source
@@ -148,6 +153,20 @@ class InteractionColumns:
             repeated=repeated,
             equal_times=int((tied & ~repeated).sum()),
         )
+
+
+def _alike(name: str, catalogue: tuple[str, ...]) -> str:
+    """A hint at the item that differs from `name` only in how it is written."""
+    bare = _bare(name)
+    found = next((item for item in catalogue if _bare(item) == bare), None)
+    return f"; {found!r} is, which differs only in how it is written" if found else ""
+
+
+def _bare(name: str) -> str:
+    """`name` without case, blanks, invisible letters, forms of Unicode, leading zeros and ".0"."""
+    composed = unicodedata.normalize("NFKC", name).casefold()
+    seen = "".join(c for c in composed if unicodedata.category(c) not in ("Cf", "Zs", "Cc"))
+    return seen.removesuffix(".0").lstrip("0")
 
 
 def _repeats(tied: NDArray[np.bool_], items: NDArray[np.int32]) -> NDArray[np.bool_]:

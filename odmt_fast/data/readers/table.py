@@ -180,6 +180,6 @@ def _find(folder: Path, name: str | None, stem: str) -> Path:
     if name is not None:
         return folder / name
     for suffix in SUFFIXES:
-        if (folder / f"{stem}{suffix}").is_file():
+        if (folder / f"{stem}{suffix}").exists():
             return folder / f"{stem}{suffix}"
     raise DataError(folder, f"no {stem} here; expected {stem}.parquet, .csv or .tsv")

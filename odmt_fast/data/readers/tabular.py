@@ -23,7 +23,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
     """Arrow record batches of the named columns; every column of a CSV comes as text.
 
     Args:
-        path: a .parquet file, or a CSV (.csv, .tsv; .gz on top) with a header.
+        path: a .parquet file or folder of such, or a CSV (.csv, .tsv; .gz on top) with a header.
         columns: names of the columns.
         quoted_newlines: a CSV may have line ends inside quotes (slower).
 
@@ -32,8 +32,11 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
     """
     import pyarrow as pa
 
-    require_file(path)
     wanted = list(dict.fromkeys(columns))
+    if path.suffix == ".parquet" and path.is_dir():
+        yield from _parts(path, wanted)
+        return
+    require_file(path)
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
@@ -65,6 +68,15 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
         )
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise explain_csv(path, str(error), delimiter(path)) from error
+
+
+def _parts(path: Path, wanted: list[str]) -> Iterator[Any]:
+    """Arrow record batches of a folder of Parquet files, as Spark and Dask write one table."""
+    parts = sorted(part for part in path.rglob("*.parquet") if part.name[0] not in "._")
+    if not parts:
+        raise DataError(path, "this folder holds no .parquet file")
+    for part in parts:
+        yield from blocks(part, tuple(wanted))
 
 
 def delimiter(path: Path) -> str:

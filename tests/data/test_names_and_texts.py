@@ -72,3 +72,36 @@ def test_every_text_type_of_arrow_is_read(tmp_path: Path, kind: pa.DataType) -> 
     data = read(tmp_path, filters=FILTERS)
     assert data.items.ids == ("i0", "i1", "i2")
     assert data.items.texts == (None, None, None)
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
+    for part in range(2):
+        folder = tmp_path / "interactions.parquet"
+        folder.mkdir(exist_ok=True)
+        rows = {"user": ["u"] * 2, "item": ["i0", f"i{part}"], "timestamp": [part, 5 + part]}
+        pq.write_table(pa.table(rows), folder / f"part-{part:05d}.snappy.parquet")
+        (folder / "_SUCCESS").touch()
+    (tmp_path / "items.csv").write_text("item,text\ni0,Tea\ni1,Cup\n")
+    data = read(tmp_path, filters=FILTERS)
+    assert [data.items.ids[i - 1] for i in data.sequences[0].tolist()] == ["i0", "i0", "i0", "i1"]
+    (tmp_path / "empty.parquet").mkdir()
+    with pytest.raises(DataError, match="this folder holds no .parquet file"):
+        read(tmp_path, options=TableOptions(interactions="empty.parquet"))
+
+
+@pytest.mark.parametrize("name", [" i4 ", "I4", "i4\u200b", "i4.0", "\uff494", "0i4"])
+def test_an_item_written_in_another_way_is_hinted_at(tmp_path: Path, name: str) -> None:
+    (tmp_path / "interactions.csv").write_text(f"user,item,timestamp\nu,{name},1\n")
+    (tmp_path / "items.csv").write_text("item,text\ni4,Tea\n")
+    with pytest.raises(DataError, match="'i4' is, which differs only in how it is written"):
+        read(tmp_path)
+
+
+def test_a_table_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\n")
+    (tmp_path / "items.csv").write_text("item,text\ni4,Tea\n")
+    with pytest.raises(DataError, match="the file has no rows"):
+        read(tmp_path)
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,x,1\nu,y,2\n")
+    with pytest.raises(DataError, match="all 2 interactions name items that are not in the item"):
+        read(tmp_path, options=TableOptions(unknown_items="drop"))
