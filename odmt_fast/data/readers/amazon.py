@@ -1,13 +1,13 @@
-"""Amazon Reviews 2018: reviews and metadata as JSON lines (usually .gz), the user's own pictures.
+"""Amazon Reviews 2014, 2018 and 2023: reviews and metadata as lines, the user's own pictures.
 
-Reviews have reviewerID, asin, unixReviewTime; metadata has asin, title and more. The published
-metadata lists some items twice and lacks others, so repeated rows (the first is kept) and reviews
+Lines are JSON, or Python literals (metadata of 2014). The fields tell the edition: reviewerID,
+asin, unixReviewTime (2014, 2018), or user_id, parent_asin, timestamp (2023). The published metadata
+lists some items twice and lacks others, so repeated rows (the first is kept) and reviews
 of unlisted items (dropped) are counted rather than refused.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,36 @@ from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import match_images
-from odmt_fast.data.readers.lines import require_file, utf8_lines
+from odmt_fast.data.readers.records import first_record, json_blocks, line_of_record
 from odmt_fast.data.readers.table import images_folder, join_texts
 from odmt_fast.data.readers.tabular import nearest
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
-LISTS = ("category", "description", "feature")
-BLOCK_BYTES = 32 << 20  # a line must fit; metadata lines reach several MB
+LISTS = ("category", "categories", "description", "feature", "features")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names of the fields in one edition of the collection.
+
+    Attributes:
+        edition: as reports show it.
+        user: field of a review.
+        item: field of a review and of the metadata.
+        timestamp: field of a review: integers of one unit.
+    """
+
+    edition: str
+    user: str
+    item: str
+    timestamp: str
+
+
+LAYOUTS = (
+    Layout("2014/2018", "reviewerID", "asin", "unixReviewTime"),
+    Layout("2023", "user_id", "parent_asin", "timestamp"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +59,8 @@ class AmazonOptions:
     Attributes:
         reviews: the file of reviews; None takes the one JSON file that is not the metadata.
         metadata: the file of metadata; None takes the one JSON file named ``meta_*``.
-        texts: metadata fields whose texts are joined by ". "; lists (category, description,
-            feature) are joined likewise.
+        texts: metadata fields whose texts are joined by ". "; lists (category,
+            categories, description, feature, features) are joined likewise.
         images: a folder of <asin>.jpg or an LMDB; None takes ``images/`` if it is there.
         unknown_items: "drop" leaves out reviews of items the metadata lacks and counts them,
             "error" refuses them.
@@ -69,16 +91,17 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     """
     reviews = _choose(path, options.reviews, metadata=False)
     metadata = _choose(path, options.metadata, metadata=True)
-    ids, texts, repeated = _read_metadata(metadata, options.texts)
+    layout = _layout(reviews)
+    ids, texts, repeated = _read_metadata(metadata, layout.item, options.texts)
     matches = match_images(images_folder(path, options.images), ids)
-    ordered, n_read = _read_reviews(reviews, ids, metadata, options.unknown_items)
+    ordered, n_read = _read_reviews(reviews, layout, ids, metadata, options.unknown_items)
     return Log(
         users=ordered.users,
         items=ItemTable(ids, texts, matches.images),
         sequences=ordered.sequences,
         repeated=ordered.repeated,
         report=Report(
-            kind="amazon",
+            kind=f"amazon {layout.edition}",
             source=str(path),
             interactions_read=n_read,
             repeated_items=repeated,
@@ -88,25 +111,32 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     )
 
 
+def _layout(path: Path) -> Layout:
+    """The edition whose fields the first review has; the older one where that says nothing."""
+    record = first_record(path)
+    found = [layout for layout in LAYOUTS if layout.user in record and layout.item in record]
+    return found[0] if found else LAYOUTS[0]
+
+
 def _read_reviews(
-    path: Path, ids: tuple[str, ...], metadata: Path, unknown: Unknown
+    path: Path, layout: Layout, ids: tuple[str, ...], metadata: Path, unknown: Unknown
 ) -> tuple[Ordered, int]:
     import pyarrow as pa
 
-    fields = {"reviewerID": pa.string(), "asin": pa.string(), "unixReviewTime": pa.int64()}
+    fields = {layout.user: pa.string(), layout.item: pa.string(), layout.timestamp: pa.int64()}
     gathered, n_read = InteractionColumns(), 0
-    for block in _json_blocks(path, fields, required=tuple(fields)):
-        times = block["unixReviewTime"].to_numpy()
-        gathered.add(block["reviewerID"], block["asin"], times.astype(np.int64))
+    for block in json_blocks(path, fields, required=tuple(fields)):
+        times = block[layout.timestamp].to_numpy()
+        gathered.add(block[layout.user], block[layout.item], times.astype(np.int64))
         n_read += block.num_rows
     ordered = gathered.finish(
-        ids, path=path, table=metadata, unknown=unknown, line_of=partial(_line_of_record, path)
+        ids, path=path, table=metadata, unknown=unknown, line_of=partial(line_of_record, path)
     )
     return ordered, n_read
 
 
 def _read_metadata(
-    path: Path, columns: tuple[str, ...]
+    path: Path, item_id: str, columns: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str | None, ...], int]:
     """Item names, their joined texts, and how many rows repeat an item."""
     import pyarrow as pa
@@ -114,16 +144,15 @@ def _read_metadata(
     kinds = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in columns}
     texts: dict[str, str | None] = {}
     n_read, absent = 0, list(columns)
-    for block in _json_blocks(path, {"asin": pa.string(), **kinds}, required=("asin",)):
+    for block in json_blocks(path, {item_id: pa.string(), **kinds}, required=(item_id,)):
         n_read += block.num_rows
         absent = [name for name in absent if block[name].null_count == block.num_rows]
         parts = [_flat_texts(block[name].to_pylist()) for name in columns]
         rows = zip(*parts, strict=True) if parts else ((),) * block.num_rows
-        for item, values in zip(block["asin"].to_pylist(), rows, strict=True):
+        for item, values in zip(block[item_id].to_pylist(), rows, strict=True):
             texts.setdefault(item, join_texts(values))
     if absent and n_read:
-        _, first = next(line for line in utf8_lines(path) if line[1].strip())
-        present = list(json.loads(first))
+        present = list(first_record(path))
         raise DataError(
             path,
             f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
@@ -134,68 +163,6 @@ def _read_metadata(
 
 def _flat_texts(values: list[Any]) -> list[str | None]:
     return [join_texts(tuple(v)) if isinstance(v, list) else v for v in values]
-
-
-def _json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...]) -> Any:
-    """Arrow record batches of the named fields of JSON lines; other fields are ignored."""
-    import pyarrow as pa
-    from pyarrow import json as arrow_json
-
-    require_file(path)
-    try:
-        with pa.input_stream(path, compression="detect") as stream:
-            reader = arrow_json.open_json(
-                stream,
-                read_options=arrow_json.ReadOptions(block_size=BLOCK_BYTES),
-                parse_options=arrow_json.ParseOptions(
-                    explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore"
-                ),
-            )
-            for block in reader:
-                block.validate(full=True)  # the parser lets bytes pass that are not UTF-8
-                if any(block[name].null_count for name in required):
-                    raise _explain(path, fields, required, f"a line lacks {' or '.join(required)}")
-                yield block
-    except (pa.ArrowException, OSError) as error:
-        raise _explain(path, fields, required, str(error)) from error
-
-
-def _explain(
-    path: Path, fields: dict[str, Any], required: tuple[str, ...], reason: str
-) -> DataError:
-    """The error for a file the fast parser refused: the first bad line, else `reason`."""
-    import pyarrow as pa
-
-    try:
-        for number, line in utf8_lines(path):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                return DataError(path, f"not JSON: {error}", line=number)
-            if not isinstance(record, dict):
-                return DataError(path, "not a JSON object", line=number)
-            for name, kind in fields.items():
-                value = record.get(name)
-                if value is None and name in required:
-                    return DataError(path, f"field {name!r} is missing", line=number)
-                try:
-                    pa.scalar(value, kind)
-                except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
-                    return DataError(
-                        path, f"field {name!r} is {value!r}, expected {kind}", line=number
-                    )
-    except DataError as error:
-        return error
-    except (OSError, EOFError) as error:
-        return DataError(path, str(error))
-    return DataError(path, reason)
-
-
-def _line_of_record(path: Path, record: int) -> int:
-    filled = (number for number, line in utf8_lines(path) if line.strip())
-    return next(number for at, number in enumerate(filled) if at == record)
 
 
 def _choose(folder: Path, name: str | None, *, metadata: bool) -> Path:
