@@ -105,3 +105,21 @@ def test_a_table_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,x,1\nu,y,2\n")
     with pytest.raises(DataError, match="all 2 interactions name items that are not in the item"):
         read(tmp_path, options=TableOptions(unknown_items="drop"))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("user;item;timestamp", "separated by ';', not by ','"),
+        ("user::item::timestamp", "separated by '::'"),
+        ("user\titem\ttimestamp", r"separated by '\\t'.*name it \.tsv"),
+        ("user|item|timestamp", r"separated by '\|'"),
+        ("196,242,881250949", "taken for the header and looks like data"),
+        ("user,itm,timestamp", "did you mean 'itm'"),
+    ],
+)
+def test_a_wrong_header_is_explained(tmp_path: Path, header: str, words: str) -> None:
+    (tmp_path / "interactions.csv").write_text(header + "\n")
+    (tmp_path / "items.csv").write_text("item,text\ni4,Tea\n")
+    with pytest.raises(DataError, match=words):
+        read(tmp_path)

@@ -130,3 +130,22 @@ def test_missing_and_ambiguous_files_are_named(official: Path) -> None:
     assert read(official, options=OfficialOptions(text="y_text.tsv")).n_items == 3
     with pytest.raises(DataError, match="no user sequences here"):
         read(official / "images", "official")
+
+
+def test_quoted_titles_and_unknown_items(tmp_path: Path) -> None:
+    (tmp_path / "x_pairs.tsv").write_text("u\ti0 i9 i1 i2\nv\ti9\n")
+    (tmp_path / "x_title.csv").write_text(
+        'i0,"Tea, cup"\ni1,"He said ""hi"""\ni2,Pot, large &amp; blue\n'
+    )
+    with pytest.raises(
+        DataError, match=r"'i9' is not in x_title\.csv.*--option unknown_items=drop"
+    ):
+        read(tmp_path)
+    options = OfficialOptions(unknown_items="drop")
+    data = read(tmp_path, options=options, filters=Filters(min_seq_len=3))
+    assert data.items.texts == ("Tea, cup", 'He said "hi"', "Pot, large & blue")
+    assert data.report.interactions_unknown == 2
+    assert (data.report.interactions_read, data.report.users_empty) == (5, 1)
+    (tmp_path / "x_title.csv").write_text('i0,"Tea\ncup"\n')
+    with pytest.raises(DataError, match=r"x_title\.csv, line 1: the quoted text is damaged"):
+        read(tmp_path)

@@ -137,5 +137,5 @@ def test_a_quotation_mark_swallows_no_lines(tmp_path: Path, name: str) -> None:
 def test_a_gzip_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "interactions.csv.gz").write_bytes(content)
     (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
-    with pytest.raises(DataError, match=r"interactions\.csv\.gz: the gzip is damaged"):
+    with pytest.raises(DataError, match=r"interactions\.csv\.gz, line 1: the gzip is damaged"):
         read(tmp_path, "table")

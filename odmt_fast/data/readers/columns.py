@@ -135,7 +135,7 @@ class InteractionColumns:
             name = item_names[int(item[at])].as_py()
             raise DataError(
                 path,
-                f"item {name!r} is not in {table.name}{_alike(name, catalogue)}",
+                f"item {name!r} is not in {table.name}{alike(name, catalogue)}",
                 line=line_of(at),
             )
         if n_unknown:
@@ -155,7 +155,7 @@ class InteractionColumns:
         )
 
 
-def _alike(name: str, catalogue: tuple[str, ...]) -> str:
+def alike(name: str, catalogue: tuple[str, ...]) -> str:
     """A hint at the item that differs from `name` only in how it is written."""
     bare = _bare(name)
     found = next((item for item in catalogue if _bare(item) == bare), None)

@@ -10,6 +10,7 @@ Source: official utils/load_data.py, utils/dataset_config.py.
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
+from odmt_fast.data.readers.columns import Unknown, alike
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import utf8_lines
+from odmt_fast.data.readers.table import join_texts
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
 
@@ -47,11 +50,14 @@ class OfficialOptions:
         behaviors: the file of user sequences.
         text: the file of item texts.
         images: the image folder or LMDB.
+        unknown_items: "error" refuses a sequence with an item that the text file lacks, "drop"
+            leaves the item out of it and counts it.
     """
 
     behaviors: str | None = None
     text: str | None = None
     images: str | None = None
+    unknown_items: Unknown = "error"
 
 
 def find_one(folder: Path, patterns: tuple[str, ...]) -> Path | None:
@@ -86,7 +92,9 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
         raise DataError(path, f"no item texts here; expected {' or '.join(TEXTS)}")
     ids, texts, blank_texts = _read_texts(text)
     matches = match_images(images, ids)
-    users, sequences, blank_users = _read_behaviors(behaviors, text, ids)
+    users, sequences, blank_users, unknown = _read_behaviors(
+        behaviors, text, ids, options.unknown_items
+    )
     return Log(
         users=users,
         items=ItemTable(ids, texts, matches.images),
@@ -94,7 +102,8 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
         report=Report(
             kind="official",
             source=str(path),
-            interactions_read=sequences.items.size,
+            interactions_read=sequences.items.size + unknown,
+            interactions_unknown=unknown,
             blank_lines=blank_texts + blank_users,
             **matches.counts,
         ),
@@ -116,13 +125,24 @@ def _read_texts(path: Path) -> tuple[tuple[str, ...], tuple[str | None, ...], in
             raise DataError(path, f"{item!r} is not an item name (no spaces)", line=number)
         if item in texts:
             raise DataError(path, f"item {item!r} is listed twice", line=number)
-        texts[item] = " ".join(text.split()) or None
+        if path.suffix == ".csv" and text.startswith('"'):
+            text = _unquoted(path, number, text)
+        texts[item] = join_texts((text,))
     return tuple(texts), tuple(texts.values()), blank
 
 
+def _unquoted(path: Path, number: int, text: str) -> str:
+    """What a quoted field of a CSV says."""
+    try:
+        return ",".join(next(csv.reader([text], strict=True)))
+    except csv.Error as error:
+        raise DataError(path, f"the quoted text is damaged: {error}", line=number) from error
+
+
 def _read_behaviors(
-    path: Path, items_path: Path, ids: tuple[str, ...]
-) -> tuple[tuple[str, ...], Sequences, int]:
+    path: Path, items_path: Path, ids: tuple[str, ...], unknown: Unknown
+) -> tuple[tuple[str, ...], Sequences, int, int]:
+    """Users, their items, blank lines, and how many items were left out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -130,7 +150,7 @@ def _read_behaviors(
     users: dict[str, None] = {}
     items: list[NDArray[np.int32]] = []
     lengths: list[NDArray[np.int64]] = []
-    blank = 0
+    blank, left_out = 0, 0
     source = utf8_lines(path)
     while block := list(islice(source, USERS_A_BLOCK)):
         numbers: list[int] = []
@@ -149,17 +169,25 @@ def _read_behaviors(
             tails.append(tail)
         names, counts = _split_words(tails)
         codes = pc.index_in(names, value_set=known)
-        if codes.null_count:
+        if codes.null_count and unknown == "error":
             at = int(np.flatnonzero(codes.is_null().to_numpy(zero_copy_only=False))[0])
             line_at = numbers[int(np.searchsorted(np.cumsum(counts), at, side="right"))]
+            name = names[at].as_py()
             raise DataError(
-                path, f"item {names[at].as_py()!r} is not in {items_path.name}", line=line_at
+                path,
+                f"item {name!r} is not in {items_path.name}{alike(name, ids)} "
+                "(--option unknown_items=drop goes on without it)",
+                line=line_at,
             )
-        items.append(codes.to_numpy() + np.int32(1))
-        lengths.append(counts)
+        dense = codes.fill_null(-1).to_numpy() + np.int32(1)
+        known_here = dense > 0
+        left_out += int(dense.size - known_here.sum())
+        owner = np.repeat(np.arange(counts.size), counts)[known_here]
+        items.append(dense[known_here])
+        lengths.append(np.bincount(owner, minlength=counts.size).astype(np.int64))
     flat = np.concatenate(items) if items else np.empty(0, np.int32)
     per_user = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
-    return tuple(users), Sequences.from_lengths(flat, per_user), blank
+    return tuple(users), Sequences.from_lengths(flat, per_user), blank, left_out
 
 
 def _split_words(lines: list[str]) -> tuple[Any, NDArray[np.int64]]:

@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import check_quotes, csv_line, explain_csv, require_file
+from odmt_fast.data.readers.lines import (
+    check_quotes,
+    csv_line,
+    explain_csv,
+    require_file,
+    utf8_lines,
+)
 
 BLOCK_BYTES = 16 << 20
 MISSING = ("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NaT", "N/A", "n/a")
@@ -53,6 +59,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
 
     parse = csv.ParseOptions(delimiter=delimiter(path), newlines_in_values=quoted_newlines)
     try:
+        _check_separator(path)
         check_quotes(path, spanning=quoted_newlines)
         _require(path, wanted, csv.open_csv(path, parse_options=parse).schema.names)
         yield from csv.open_csv(
@@ -80,8 +87,8 @@ def _parts(path: Path, wanted: list[str]) -> Iterator[Any]:
 
 
 def delimiter(path: Path) -> str:
-    """The character between the columns of a CSV: a TAB where the name says .tsv."""
-    return "\t" if ".tsv" in path.suffixes else ","
+    """The character between the columns of a CSV: a TAB where the name says .tsv or RecBole's."""
+    return "\t" if {".tsv", ".inter", ".item"} & set(path.suffixes) else ","
 
 
 def line_of_row(path: Path, row: int) -> int:
@@ -232,8 +239,33 @@ def _require(path: Path, wanted: list[str], present: list[str]) -> None:
         raise DataError(
             path,
             f"column {', '.join(map(repr, missing))} is missing; it has {', '.join(present)}"
-            f"{nearest(missing[0], present)}",
+            f"{_look_of_header(path, present) or nearest(missing[0], present)}",
         )
+
+
+def _check_separator(path: Path) -> None:
+    """Raises a DataError where the header shows that its columns are separated otherwise."""
+    _, header = next(utf8_lines(path), (1, ""))
+    used = delimiter(path)
+    others = [mark for mark in ("::", "\t", ";", "|", ",") if mark != used]
+    found = next((mark for mark in others if mark in header), None)
+    if used in header or found is None:
+        return
+    remedy = "name it .tsv" if found == "\t" else f"write it with {used!r}, or as Parquet"
+    raise DataError(
+        path,
+        f"the columns seem to be separated by {found!r}, not by {used!r}: {remedy}",
+        line=1,
+    )
+
+
+def _look_of_header(path: Path, present: list[str]) -> str:
+    """A word on a header that looks like data; nothing where it looks right."""
+    if path.suffix == ".parquet":
+        return ""
+    if any(name.strip().lstrip("-").replace(".", "", 1).isdigit() for name in present):
+        return "; the first line is taken for the header and looks like data: put one above it"
+    return ""
 
 
 def nearest(name: str, present: Iterable[str]) -> str:
