@@ -71,8 +71,20 @@ def detect(path: str | PathLike[str]) -> str:
         return kinds[0]
     if kinds:
         raise DataError(folder, f"this fits several layouts ({', '.join(kinds)}); name the kind")
+    found = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    parts = [name for name in found if {"train", "valid", "test"} & set(name.split("."))]
+    if len(parts) > 1:
+        raise DataError(
+            folder,
+            f"this is a split already made ({', '.join(parts)}), but the split is always "
+            "leave-one-out: join the files into one, or read one of them with --kind table "
+            "--option interactions=...",
+        )
+    shown = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
     raise DataError(
-        folder, f"this fits none of the layouts {', '.join(READERS)}; name the kind and the files"
+        folder,
+        f"this fits none of the layouts {', '.join(READERS)}; it holds {shown or 'nothing'}; name "
+        "the layout with --kind and the files with --option",
     )
 
 
