@@ -34,6 +34,8 @@ SETTINGS = {
     "model.user_layers": 2,
     # A constant, light distillation: the branches stay different, which is what the ensemble needs.
     "model.alpha": 0.02,
+    # At this width products are too small for bf16 to pay.
+    "training.precision": "fp32",
     "training.batch_size": 64,
     "training.epochs": 20,
     "training.learning_rate": 1e-3,
