@@ -87,6 +87,4 @@ const Kernels& kernels();
 // Forces an instruction set (the tests compare them); false when it is not built or cannot run.
 bool use_isa(const char* name);
 
-// Whether Intel made this CPU: MKL keeps AVX-512 for those.
-
 }  // namespace odmt_fast

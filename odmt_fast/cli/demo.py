@@ -30,15 +30,16 @@ SETTINGS = {
     "model.width": 64,
     "model.max_seq_len": 20,
     "model.dropout": 0.0,
-    "model.imt_layers": 2,
+    # One layer reads the tokens once and learns nearly as much here, in a third of the time.
+    "model.imt_layers": 1,
     "model.user_layers": 2,
     # A constant, light distillation: the branches stay different, which is what the ensemble needs.
     "model.alpha": 0.02,
     # At this width products are too small for bf16 to pay.
     "training.precision": "fp32",
     "training.batch_size": 64,
-    "training.epochs": 20,
-    "training.learning_rate": 1e-3,
+    "training.epochs": 8,
+    "training.learning_rate": 1.5e-3,
     "training.patience": 5,
 }
 _METRICS = ("hr@10", "ndcg@10")
@@ -186,11 +187,13 @@ def _example_table(example: Example) -> Table:
     made = Table(title=example.user, title_justify="left", title_style="bold")
     add_text_column(made, "bought, the latest last")
     add_text_column(made, "recommended, the best first")
-    made.add_column("")
+    hit = example.bought in example.recommended
+    if hit:
+        made.add_column("")
     for past, item in zip(shown, example.recommended, strict=False):
-        found = "<- bought next" if item == example.bought else ""
-        made.add_row(one_line(past), one_line(item), found)
-    if example.bought not in example.recommended:
+        found = ["<- bought next" if item == example.bought else ""] if hit else []
+        made.add_row(one_line(past), one_line(item), *found)
+    if not hit:
         made.caption = f"bought next: {one_line(example.bought)}"
     made.caption_justify = "left"
     return made

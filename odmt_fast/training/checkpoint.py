@@ -72,6 +72,19 @@ def _load_0_1(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
 
 
+def peek(path: Path) -> dict[str, Any]:
+    """The header of a checkpoint without its tensors, unverified; empty where there is none.
+
+    For what must be known before `load`, which refuses a damaged file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(json.loads((file.metadata() or {})["odmt_fast"])["header"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of a model, from wherever a run keeps one; see `load_model`."""
     return load_model(path)[0]

@@ -6,15 +6,18 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from odmt_fast.kernels.linear import libraries
 from odmt_fast.kernels.linear.libraries import Libraries
-from odmt_fast.storage import StorageError, write_atomically
+from odmt_fast.storage import write_atomically
 
 # What a person may have limited the libraries by, for another choice than that of the processor.
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
@@ -38,29 +41,67 @@ def machine_key() -> str:
     return ", ".join([*parts, f"{torch.get_num_threads()} threads", *limits])
 
 
-def choose(recorded: Mapping[str, Any] | None = None, *, again: bool = False) -> Libraries:
+def choose(
+    recorded: Mapping[str, Any] | None = None,
+    *,
+    again: bool = False,
+    say: Callable[[str], None] = warnings.warn,
+) -> Libraries:
     """Makes this process multiply as the run did, or as this machine did before, or measures.
 
     Args:
-        recorded: what a run's checkpoint says, which goes before the machine's answer.
+        recorded: what a run's checkpoint says, which goes before the machine's answer, except that
+            products of bf16 that are slow here are computed in fp32.
         again: measure though there is an answer.
+        say: is told what the user should know.
     """
-    file, key = cache_file(), machine_key()
-    known = _read(file)
-    chosen = None
-    for values in (recorded, None if again else known.get(key)):
-        try:
-            chosen = chosen or (Libraries.from_json(values) if values else None)
-        except TypeError:  # of another version
-            continue
-    if chosen is None:
-        chosen = libraries.measure()
-        text = json.dumps({**known, key: chosen.to_json()}, indent=1) + "\n"
-        # Where nothing can be kept, a run's own record still decides for the run.
-        with contextlib.suppress(StorageError):
-            write_atomically(file, lambda part: part.write_text(text, "utf-8"))
+    machine = _of_machine(again=again, say=say)
+    chosen = machine
+    if recorded:
+        # A record of another version says nothing.
+        with contextlib.suppress(TypeError):
+            chosen = Libraries.from_json(recorded)
+        if chosen.bf16_is_fast and not machine.bf16_is_fast:
+            chosen = replace(chosen, bf16_is_fast=False)
+            say(
+                "the run multiplied bf16 by instructions that are slow or absent here; it goes on "
+                "in fp32 products rounded to bf16, which give other last bits"
+            )
+        if chosen.fp32_by_onednn != machine.fp32_by_onednn:
+            library = "oneDNN" if chosen.fp32_by_onednn else "torch's BLAS"
+            say(f"fp32 products go to {library}, as in the run so far; here the other is preferred")
     libraries.use(chosen)
     return chosen
+
+
+def _of_machine(*, again: bool, say: Callable[[str], None]) -> Libraries:
+    """This machine's answer, measured by one process at a time and kept."""
+    file, key = cache_file(), machine_key()
+    if not again and (kept := _kept(file, key)) is not None:
+        return kept
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not again and (kept := _kept(file, key)) is not None:
+                return kept
+            measured = libraries.measure()
+            text = json.dumps({**_read(file), key: measured.to_json()}, indent=1) + "\n"
+            write_atomically(file, lambda part: part.write_text(text, "utf-8"))
+            return measured
+    except OSError as error:
+        # Two measurements may differ; what cannot be kept must not depend on one.
+        say(
+            f"{file} cannot be written ({error.strerror or error}), so fp32 products go to torch's "
+            "BLAS instead of the faster library; set XDG_CACHE_HOME to a folder that can"
+        )
+        return replace(libraries.measure(), fp32_by_onednn=False)
+
+
+def _kept(file: Path, key: str) -> Libraries | None:
+    values = _read(file).get(key)
+    with contextlib.suppress(TypeError):
+        return Libraries.from_json(values) if values else None
+    return None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -111,10 +111,15 @@ def train(
         ValueError: there is nothing to train on, or a setting does not fit this machine.
     """
     device = training_device(config.training.device)
-    recorded = _recorded_libraries(config.training.output) if resume else None
-    multiply = libraries.choose(recorded)
+    before = checkpoint.peek(config.training.output / "checkpoints" / checkpoint.LAST)
+    before = before if resume else {}
+    told: list[str] = []
+    multiply = libraries.choose(before.get("libraries"), say=told.append)
     asked = config.training.precision
-    config = config.updated({"training.precision": resolve(asked, device)})
+    found = resolve(asked, device)
+    if asked == "auto":  # a run goes on in what it found when it began
+        found = before.get("identity", {}).get("training.precision", found)
+    config = config.updated({"training.precision": found})
     settings = config.training
     collate = Collator(split.train, config.model.max_seq_len, features)
     if not len(collate.users):
@@ -166,6 +171,8 @@ def train(
                     reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
                 _tell_threads(reporter, saved[1].get("threads"), device)
             _announce(reporter, loop, collate, device, _in_words(asked, settings.precision))
+            for message in told:
+                reporter.message(message)
             if settings.precision == "bf16" and device.type == "cpu" and not multiply.bf16_is_fast:
                 reporter.message(
                     "this CPU has no fast products of bf16: they are computed in fp32 and rounded, "
@@ -241,12 +248,6 @@ def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str
     last.unlink(missing_ok=True)
     (output / "checkpoints" / checkpoint.BEST).unlink(missing_ok=True)
     return None
-
-
-def _recorded_libraries(output: Path) -> dict[str, Any] | None:
-    """How the run in `output` multiplies, if there is one."""
-    last = output / "checkpoints" / checkpoint.LAST
-    return checkpoint.load(last)[1].get("libraries") if last.is_file() else None
 
 
 def _in_words(asked: Precision, found: Precision) -> str:

@@ -24,7 +24,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def measure() -> Libraries:
         measured.append(1)
-        return Libraries(False, False, len(measured) == 1, matmul_fp32=float(len(measured)))
+        return Libraries(False, False, True, matmul_fp32=float(len(measured)))
 
     monkeypatch.setattr(kernel, "measure", measure)
     return measured
@@ -47,9 +47,29 @@ def test_a_damaged_cache_is_measured_over(own_cache: list[int], content: str) ->
     assert libraries.machine_key() in libraries.cache_file().read_text()
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(own_cache: list[int]) -> None:
+def test_a_cache_that_cannot_be_written_gives_a_fixed_answer_and_is_said(
+    own_cache: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "measure", lambda: Libraries(True, False, True))
     libraries.cache_file().parent.parent.write_text("a file where the folder should be")
-    assert libraries.choose().matmul_fp32 == 1
+    said: list[str] = []
+    assert libraries.choose(say=said.append) == Libraries(False, False, True)
+    assert "XDG_CACHE_HOME" in said[0]
+
+
+def test_slow_bf16_is_no_trap_on_resuming(
+    tmp_path: Path, own_cache: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_train(tmp_path / "run", epochs=1)
+    monkeypatch.setattr(kernel, "measure", lambda: Libraries(False, False, False))
+    libraries.choose(again=True)
+    reporter = Silent()
+    toy_train(tmp_path / "run", epochs=2, reporter=reporter)
+    assert any("other last bits" in message for message in reporter.messages)
+    # Found automatically when it began, bf16 stays the run's precision.
+    assert (
+        load(tmp_path / "run" / "checkpoints" / LAST)[1]["identity"]["training.precision"] == "bf16"
+    )
 
 
 def test_a_resumed_run_multiplies_as_it_began(tmp_path: Path, own_cache: list[int]) -> None:
