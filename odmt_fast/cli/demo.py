@@ -38,7 +38,7 @@ SETTINGS = {
     # At this width products are too small for bf16 to pay.
     "training.precision": "fp32",
     "training.batch_size": 64,
-    "training.epochs": 8,
+    "training.epochs": 11,
     "training.learning_rate": 1.5e-3,
     "training.patience": 5,
 }
