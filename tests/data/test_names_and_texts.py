@@ -123,3 +123,42 @@ def test_a_wrong_header_is_explained(tmp_path: Path, header: str, words: str) ->
     (tmp_path / "items.csv").write_text("item,text\ni4,Tea\n")
     with pytest.raises(DataError, match=words):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("user", [*MISSING, "", "  "])
+@pytest.mark.parametrize("field", ["reviewerID", "asin"])
+def test_a_missing_name_in_reviews_is_refused_by_its_line(
+    tmp_path: Path, field: str, user: str
+) -> None:
+    good = {"reviewerID": "u", "asin": "i", "unixReviewTime": 1}
+    lines = [json.dumps(good), "", json.dumps({**good, field: user})]
+    (tmp_path / "Things_5.json").write_text("\n".join(lines) + "\n")
+    (tmp_path / "meta_Things.json").write_text(json.dumps({"asin": "i", "title": "Tea"}) + "\n")
+    with pytest.raises(DataError, match=rf"Things_5\.json, line 3: column '{field}' is"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("row", [",Tea", "i1,Cup"])
+def test_a_bad_row_after_a_long_text_is_named(tmp_path: Path, row: str) -> None:
+    shop(tmp_path, ["Tea", "Cup", "Pot"])
+    with (tmp_path / "items.csv").open("a") as file:
+        file.write("i3," + "x" * 200_000 + '\n\ni4,"two\nlines, ""quoted"""\n' + row + "\n")
+    with pytest.raises(DataError, match=r"items\.csv, line 9: "):
+        read(tmp_path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    shop(tmp_path, ["Tea", "Cup", "Pot"])
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp,item\nu,i0,1,i1\n")
+    with pytest.raises(DataError, match="several columns are named 'item'"):
+        read(tmp_path)
+
+
+def test_unknown_items_are_listed_together(tmp_path: Path) -> None:
+    rows = "".join(f"u,x{n % 12},{n}\n" for n in range(30))
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i0,0\n" + rows)
+    (tmp_path / "items.csv").write_text("item,text\ni0,Tea\n")
+    with pytest.raises(DataError, match="line 3: item 'x0' is not") as caught:
+        read(tmp_path)
+    listed = ", ".join(f"'x{n}'" for n in range(10))
+    assert f"unknown items of 30 interactions: {listed} and 2 more (--option" in str(caught.value)

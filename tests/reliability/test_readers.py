@@ -139,3 +139,26 @@ def test_a_gzip_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
     with pytest.raises(DataError, match=r"interactions\.csv\.gz, line 1: the gzip is damaged"):
         read(tmp_path, "table")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "words"),
+    [
+        (".csv", gzip.compress(b"user,item,timestamp\n"), "but gzip: add .gz to its name"),
+        (".csv.gz", gzip.compress(gzip.compress(b"user")), "but gzip in gzip: unpack it once"),
+        (".csv", "user,item,timestamp\n".encode("utf-16"), "but UTF-16, as Excel writes it"),
+    ],
+    ids=["gzip", "gzip twice", "UTF-16"],
+)
+def test_a_file_in_disguise_is_called_what_it_is(
+    tmp_path: Path, suffix: str, content: bytes, words: str
+) -> None:
+    (tmp_path / f"interactions{suffix}").write_bytes(content)
+    (tmp_path / "items.csv").write_text("item,text\ni1,Tea\n")
+    with pytest.raises(DataError, match=rf"interactions{suffix}, line 1: not UTF-8 {words}"):
+        read(tmp_path, "table")
+    (tmp_path / "meta_Things.json").write_text('{"asin": "i1", "title": "Tea"}\n')
+    name = f"Things_5{suffix.replace('csv', 'json')}"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}, line 1: not UTF-8 {words}"):
+        read(tmp_path, "amazon")

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
@@ -22,7 +20,7 @@ from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.records import first_record, json_blocks, line_of_record
 from odmt_fast.data.readers.table import images_folder, join_texts
-from odmt_fast.data.readers.tabular import nearest
+from odmt_fast.data.readers.tabular import TimeColumn, names, nearest
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
@@ -124,14 +122,16 @@ def _read_reviews(
     import pyarrow as pa
 
     fields = {layout.user: pa.string(), layout.item: pa.string(), layout.timestamp: pa.int64()}
-    gathered, n_read = InteractionColumns(), 0
+    line_of = partial(line_of_record, path)
+    gathered, times, n_read = InteractionColumns(), TimeColumn(path, layout.timestamp, line_of), 0
     for block in json_blocks(path, fields, required=tuple(fields)):
-        times = block[layout.timestamp].to_numpy()
-        gathered.add(block[layout.user], block[layout.item], times.astype(np.int64))
+        gathered.add(
+            names(block[layout.user], path, layout.user, n_read, line_of),
+            names(block[layout.item], path, layout.item, n_read, line_of),
+            times.numbers(block[layout.timestamp], n_read),
+        )
         n_read += block.num_rows
-    ordered = gathered.finish(
-        ids, path=path, table=metadata, unknown=unknown, line_of=partial(line_of_record, path)
-    )
+    ordered = gathered.finish(ids, path=path, table=metadata, unknown=unknown, line_of=line_of)
     return ordered, n_read
 
 

@@ -135,7 +135,8 @@ class InteractionColumns:
             name = item_names[int(item[at])].as_py()
             raise DataError(
                 path,
-                f"item {name!r} is not in {table.name}{alike(name, catalogue)}",
+                f"item {name!r} is not in {table.name}{alike(name, catalogue)}; "
+                f"{_unknown(item_names.filter(rows.is_null()), n_unknown)}",
                 line=line_of(at),
             )
         if n_unknown:
@@ -153,6 +154,16 @@ class InteractionColumns:
             repeated=repeated,
             equal_times=int((tied & ~repeated).sum()),
         )
+
+
+def _unknown(names: Any, rows: int) -> str:
+    """All the unknown items in one message: how many, the first ten, and the way on."""
+    shown = ", ".join(repr(name)[:80] for name in names[:10].to_pylist())
+    rest = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return (
+        f"unknown items of {rows:,} interactions: {shown}{rest} "
+        "(--option unknown_items=drop leaves them out)"
+    )
 
 
 def alike(name: str, catalogue: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -47,9 +48,10 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(
-                    path, f"not UTF-8 (byte {error.start + 1} of the line)", line=number
-                ) from error
+                found = f"(byte {error.start + 1} of the line)"
+                if number == 1:
+                    found = _disguise(path, raw) or found
+                raise DataError(path, f"not UTF-8 {found}", line=number) from error
             yield number, line.rstrip("\r\n")
 
 
@@ -69,6 +71,16 @@ def _raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
             )
         yield raw
         number += 1
+
+
+def _disguise(path: Path, raw: bytes) -> str:
+    """What the first bytes of a file show it to be, and the remedy; nothing where they do not."""
+    if raw.startswith(b"\x1f\x8b"):
+        twice = path.suffix == ".gz"
+        return "but gzip in gzip: unpack it once" if twice else "but gzip: add .gz to its name"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "but UTF-16, as Excel writes it: save it as UTF-8"
+    return ""
 
 
 def check_quotes(path: Path, *, spanning: bool) -> None:
@@ -98,14 +110,18 @@ def check_quotes(path: Path, *, spanning: bool) -> None:
         raise DataError(path, "a quoted field begins here and does not end", line=opened)
 
 
-def csv_line(path: Path, row: int, delimiter: str = ",") -> int:
+def csv_line(path: Path, row: int) -> int:
     """Line at which data row `row` (from 0, header and blank lines not counted) of a CSV ends."""
-    with _open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        rows = (record for record in reader if record)
-        for _ in range(row + 2):
-            next(rows, None)
-        return reader.line_num
+    left, number, quoted, filled = row + 2, 0, False, False
+    with _open_text(path) as file:  # not the csv module: it refuses long fields
+        for number, line in enumerate(file, 1):
+            filled |= bool(line.strip("\r\n"))
+            quoted ^= bool(line.count('"') % 2)
+            if filled and not quoted:
+                left, filled = left - 1, False
+            if not left:
+                return number
+    return number
 
 
 def explain_csv(path: Path, reason: str, delimiter: str = ",") -> DataError:

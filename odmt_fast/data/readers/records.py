@@ -148,8 +148,9 @@ def _explain(
                 try:
                     pa.scalar(value, kind)
                 except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+                    shown = repr(value)[:200]
                     return DataError(
-                        path, f"field {name!r} is {value!r}, expected {kind}", line=number
+                        path, f"field {name!r} is {shown}, expected {kind}", line=number
                     )
     except DataError as error:
         return error

@@ -103,17 +103,16 @@ def read_interactions(
         DataError: see `read_table`.
     """
     user, item, time = columns
-    gathered, times, n_read = InteractionColumns(), TimeColumn(path, time), 0
+    line_of = partial(line_of_row, path)
+    gathered, times, n_read = InteractionColumns(), TimeColumn(path, time, line_of), 0
     for block in blocks(path, columns):
         gathered.add(
-            names(block[user], path, user, n_read),
-            names(block[item], path, item, n_read),
+            names(block[user], path, user, n_read, line_of),
+            names(block[item], path, item, n_read, line_of),
             times.numbers(block[time], n_read),
         )
         n_read += block.num_rows
-    ordered = gathered.finish(
-        ids, path=path, table=table, unknown=unknown, line_of=partial(line_of_row, path)
-    )
+    ordered = gathered.finish(ids, path=path, table=table, unknown=unknown, line_of=line_of)
     return ordered, n_read
 
 
@@ -129,12 +128,13 @@ def read_items(
     joined: list[str | None] = []
     pictures: list[str | None] = []
     wanted = (item_id, *columns, *([image] if image else []))
+    line_of = partial(line_of_row, path)
     for block in blocks(path, wanted, quoted_newlines=True):
         start = len(ids)
-        for row, item in enumerate(names(block[item_id], path, item_id, start).to_pylist(), start):
+        found = names(block[item_id], path, item_id, start, line_of)
+        for row, item in enumerate(found.to_pylist(), start):
             if item in ids:
-                line = line_of_row(path, row)
-                raise DataError(path, f"item {item!r} is listed twice", line=line)
+                raise DataError(path, f"item {item!r} is listed twice", line=line_of(row))
             ids[item] = None
         parts = [texts(block[name], path, name).to_pylist() for name in columns]
         joined += [join_texts(values) for values in zip(*parts, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,13 @@ from odmt_fast.data.readers.lines import (
 BLOCK_BYTES = 16 << 20
 MISSING = ("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NaT", "N/A", "n/a")
 """What programs write for a value that is not there; no text and no name."""
+UNITS = {
+    "seconds": (10**8, 10**10),
+    "milliseconds": (10**11, 10**13),
+    "microseconds": (10**14, 10**16),
+    "nanoseconds": (10**17, 2**63),
+}
+"""Numbers that are a time of 1973 to 2286 in that unit since 1970; the ranges do not touch."""
 
 
 def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = False) -> Iterator[Any]:
@@ -93,10 +100,10 @@ def delimiter(path: Path) -> str:
 
 def line_of_row(path: Path, row: int) -> int:
     """Line of data row `row` (from 0) of a CSV; its number (from 1) in a Parquet file."""
-    return row + 1 if path.suffix == ".parquet" else csv_line(path, row, delimiter(path))
+    return row + 1 if path.suffix == ".parquet" else csv_line(path, row)
 
 
-def names(column: Any, path: Path, title: str, start: int) -> Any:
+def names(column: Any, path: Path, title: str, start: int, line_of: Callable[[int], int]) -> Any:
     """A column of names as an Arrow string array.
 
     Args:
@@ -104,6 +111,7 @@ def names(column: Any, path: Path, title: str, start: int) -> Any:
         path: the file, for errors.
         title: name of the column, for errors.
         start: row of the file (from 0) the column begins at, for errors.
+        line_of: line of a row (from 0).
 
     Raises:
         DataError: a value is missing, blank or one of `MISSING` (two people called "nan" are not
@@ -119,7 +127,7 @@ def names(column: Any, path: Path, title: str, start: int) -> Any:
         at = int(np.flatnonzero(bad.to_numpy(zero_copy_only=False))[0])
         value = array[at].as_py()
         what = "empty" if value is None or not value.strip() else f"{value!r}, a missing value"
-        raise DataError(path, f"column {title!r} is {what}", line=line_of_row(path, start + at))
+        raise DataError(path, f"column {title!r} is {what}", line=line_of(start + at))
     return array
 
 
@@ -153,29 +161,41 @@ class TimeColumn:
     Attributes:
         path: the file, for errors.
         title: name of the column, for errors.
+        line_of: line of a row (from 0).
         kind: the Arrow type the first block of texts was read as.
+        first: the Arrow type of the first block, texts parsed.
+        unit: the one of `UNITS` that the first numbers of any are in.
     """
 
     path: Path
     title: str
+    line_of: Callable[[int], int]
     kind: Any = None
+    first: Any = None
+    unit: str | None = None
 
     def numbers(self, column: Any, start: int) -> NDArray[Any]:
         """int64 or float64 values that sort by time.
 
         Raises:
-            DataError: a value is missing, NaN or not a time; `start` (the row the block begins at,
-                from 0) gives its line.
+            DataError: a value is missing, NaN, not a time or in another unit than those before;
+                `start` (the row the block begins at, from 0) gives its line.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         types = pa.types
+        if not len(column):
+            return np.empty(0, np.int64)
+        if types.is_string_view(column.type):
+            column = pc.cast(column, pa.string())
         if types.is_string(column.type) or types.is_large_string(column.type):
             column = self._parsed(column, start)
         if types.is_date(column.type):
             column = pc.cast(column, pa.timestamp("ms"))
-        if types.is_timestamp(column.type):
+        dated = types.is_timestamp(column.type)
+        column = self._like_the_first(column)
+        if dated:
             column = pc.cast(column, pa.int64())
         elif not (types.is_integer(column.type) or types.is_floating(column.type)):
             raise DataError(
@@ -185,10 +205,56 @@ class TimeColumn:
         if missing.any():
             at = start + int(np.flatnonzero(missing)[0])
             raise DataError(
-                self.path, f"column {self.title!r} is empty or NaN", line=line_of_row(self.path, at)
+                self.path, f"column {self.title!r} is empty or NaN", line=self.line_of(at)
             )
         values = column.to_numpy(zero_copy_only=False)
+        if not dated:
+            self._check_unit(values, start)
         return np.asarray(values, np.int64 if values.dtype.kind in "iu" else np.float64)
+
+    def _like_the_first(self, column: Any) -> Any:
+        """`column` in the unit of the first block: the parts of a table may differ in it.
+
+        Raises:
+            DataError: it is of a kind that does not compare with the first block, or finer.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self.first = first = self.first or column.type
+        stamps = [pa.types.is_timestamp(kind) for kind in (first, column.type)]
+        if not any(stamps):
+            return column
+        try:
+            if all(stamps) and (first.tz is None) == (column.type.tz is None):
+                return pc.cast(column, first)
+        except pa.ArrowInvalid:  # it would lose digits
+            pass
+        raise DataError(
+            self.path,
+            f"column {self.title!r} is of type {column.type} after rows of type {first}; write all "
+            "parts alike",
+        )
+
+    def _check_unit(self, values: NDArray[Any], start: int) -> None:
+        """Raises a DataError where seconds, milliseconds ... since 1970 stand in one column."""
+        low, high = values.min(), values.max()
+        if self.unit and UNITS[self.unit][0] <= low and high < UNITS[self.unit][1]:
+            return
+        found = {}
+        for unit, (least, end) in UNITS.items():
+            inside = (values >= least) & (values < end)
+            if inside.any():
+                found[unit] = int(np.argmax(inside))
+        for unit, at in sorted(found.items(), key=lambda entry: entry[1]):
+            self.unit = self.unit or unit
+            if unit != self.unit:
+                raise DataError(
+                    self.path,
+                    f"column {self.title!r} has {values[at]}, which seems to be {unit} where times "
+                    f"before are {self.unit}; write all in one unit",
+                    line=self.line_of(start + at),
+                )
 
     def _parsed(self, column: Any, start: int) -> Any:
         """A column of texts as numbers or timestamps, all blocks alike."""
@@ -210,7 +276,7 @@ class TimeColumn:
         raise DataError(
             self.path,
             f"column {self.title!r} has {text!r}, which is not a time like the ones before",
-            line=line_of_row(self.path, start + at),
+            line=self.line_of(start + at),
         )
 
     @staticmethod
@@ -241,6 +307,9 @@ def _require(path: Path, wanted: list[str], present: list[str]) -> None:
             f"column {', '.join(map(repr, missing))} is missing; it has {', '.join(present)}"
             f"{_look_of_header(path, present) or nearest(missing[0], present)}",
         )
+    twice = [name for name in wanted if present.count(name) > 1]
+    if twice:
+        raise DataError(path, f"several columns are named {twice[0]!r}; rename all but one")
 
 
 def _check_separator(path: Path) -> None:
