@@ -8,7 +8,7 @@ export PYTHONSAFEPATH := 1
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 ODMT_TEST_ISA=avx2
 ISA_TESTS := tests/kernels/linear tests/kernels/feed_forward tests/kernels/distilled_softmax \
 	tests/kernels/packed_attention tests/kernels/readout_attention tests/kernels/residual_norm \
-	tests/model/test_golden.py tests/training/test_odmt.py
+	tests/official/test_golden.py tests/training/test_odmt.py
 
 .PHONY: demo test test-interpret test-isa check bench report torture clean
 
@@ -17,12 +17,12 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/models tests/official -m interpreter
 	$(AVX2) $(BIN)/pytest $(ISA_TESTS)
 	ODMT_TEST_ISA=baseline $(BIN)/pytest $(ISA_TESTS)
 
 test-interpret: $(VENV)/test.stamp
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/models tests/official -m interpreter
 
 # Operators, the model and whole runs on lesser CPUs: AVX2 in torch, oneDNN and our own code, then
 # our own code compiled for any x86-64.

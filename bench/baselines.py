@@ -6,14 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from odmt_fast.objective import ramp_up
-from odmt_fast.official.names import prefix
-from odmt_fast.reference import (
-    MASKED_LOGIT,
-    Model,
-    MultiHeadAttention,
-    distillation,
-)
+from odmt_fast.models.losses.distilled import ramp_up
+from odmt_fast.official.modules import MASKED_LOGIT, MultiHeadAttention
+from odmt_fast.official.reference import Model, distillation
+from odmt_fast.official.state import prefix
 
 
 class FusedAttention(MultiHeadAttention):

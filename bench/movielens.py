@@ -149,7 +149,9 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     record = Record(head_of(study, workspace), fresh=fresh)
 
     def baselines(settings: Config, *names: str) -> dict[str, Any]:
-        found = run_baselines(workspace.split, workspace.data.n_items, settings, names, print)
+        found = run_baselines(
+            workspace.split, workspace.data.n_items, settings, names, print, resume=not fresh
+        )
         return {"metrics": {name: _metrics(result)[name] for name, result in found.items()}}
 
     def odmt(settings: Config) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     record.make("counted", None, lambda: baselines(config, *COUNTED))
     for seed in range(1, seeds + 1):
         own = config.updated({"training.seed": seed, "training.output": work / f"seed-{seed}"})
-        longer = own.updated(dict(study.long))
+        longer = own.updated({**study.long, "training.output": work / f"seed-{seed}-long"})
         record.make("odmt", seed, lambda own=own: odmt(own))
         record.make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
         record.make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))

@@ -38,7 +38,6 @@ def section(results: Mapping[str, Any]) -> str:
     ]
     best = ", ".join(f"{row['best_epoch']} of {row['epochs']}" for row in runs)
     scores = _cell([row["validation"] for row in runs])
-    seconds = _cell([row["training_seconds"] / row["epochs"] for row in runs], "{:.1f}")
     metric = results["config"]["evaluation"]["metric"].upper()
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     return "\n".join(
@@ -50,7 +49,7 @@ def section(results: Mapping[str, Any]) -> str:
             table(["ranking by", *(column.upper() for column in COLUMNS)], body),
             "",
             f"Test figures of the best epoch ({best}), chosen by validation {metric} of the "
-            f"ensemble, which was {scores} there. An epoch took {seconds} s without validation.",
+            f"ensemble, which was {scores} there.",
             "",
             f"<sub>{machine}</sub>",
         ]
@@ -64,8 +63,8 @@ def _values(rows: Sequence[Mapping[str, Any]], model: str, ranking: str) -> Iter
         yield [metrics[column] for metrics in mine]
 
 
-def _cell(values: Sequence[float], form: str = "{:.4f}") -> str:
+def _cell(values: Sequence[float]) -> str:
     if len(values) == 1:
-        return form.format(values[0])
+        return f"{values[0]:.4f}"
     estimate = Estimate.of(values)
-    return f"{form.format(estimate.mean)} ± {form.format(estimate.error)}"
+    return f"{estimate.mean:.4f} ± {estimate.error:.4f}"

@@ -34,14 +34,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.results import FOLDER, load, save
-from odmt_fast import ODMT, Config, ModelConfig, official, reference
+from odmt_fast import ODMT, Config, ModelConfig, official
 from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.batch.batch import Batch
 from odmt_fast.data import Interactions, Split, leave_one_out, read
 from odmt_fast.data.demo import DemoOptions, write_demo
 from odmt_fast.evaluation import evaluate
 from odmt_fast.features.extract import extract
-from odmt_fast.features.tokens import TokenTable
+from odmt_fast.features.tokens import TokenSource, TokenTable
+from odmt_fast.official.reference import Model
 from odmt_fast.randomness import stream, torch_generator
 from odmt_fast.studies.baselines import run_baselines
 from odmt_fast.training import keep_freed_memory
@@ -239,7 +240,7 @@ def train(run: Run, setting: Setting, data: Data) -> dict[str, float]:
     model: nn.Module = engine
     if run.implementation == "reference":
         wide = {name: padded(table, data.n_items) for name, table in data.tables.items()}
-        model = plain = reference.Model(
+        model = plain = Model(
             config,
             torch.from_numpy(data.split.popularity.copy()),
             data.n_items,
@@ -257,10 +258,10 @@ def train(run: Run, setting: Setting, data: Data) -> dict[str, float]:
     else:
 
         def loss(batch: Batch, epoch: int) -> Tensor:
-            return engine.loss(batch, epoch).total
+            return engine(batch, epoch)["loss"]
 
     last = []
-    for epoch in _epochs(model, loss, data.split, setting, run):
+    for epoch in _epochs(model, loss, data.split, setting, run, engine.sources):
         if epoch > setting.epochs - setting.averaged:
             if model is not engine:
                 engine.load_state_dict(model.state_dict())
@@ -275,9 +276,10 @@ def _epochs(
     split: Split,
     setting: Setting,
     run: Run,
+    sources: Sequence[TokenSource],
 ) -> Iterator[int]:
     """Trains an epoch and yields its number, from 1."""
-    collate = Collator(split.train, setting.steps)
+    collate = Collator(split.train, setting.steps, sources)
     loader = BatchLoader(collate, batch_size=setting.batch, seed=run.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=setting.learning_rate, weight_decay=0.1, fused=True

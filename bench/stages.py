@@ -13,8 +13,7 @@ import torch
 from bench.workload import EPOCH, Workload
 from odmt_fast.batch.batch import Batch
 from odmt_fast.kernels.batch_index import batch_index
-from odmt_fast.objective import objective, ramp_up
-from odmt_fast.users import Steps
+from odmt_fast.models.noise import Noise
 
 STAGES = ("batch", "items", "users", "loss", "optimizer")
 
@@ -48,30 +47,20 @@ def stage_seconds(workload: Workload, dtype: torch.dtype, steps: int) -> list[St
             **batch_index(torch.cat(workload.sequences), lengths, workload.steps)._asdict()
         )
         features = tuple(source.gather(batch.items) for source in engine.features.values())
+        noise = Noise(engine.dropout, None, engine.log_p.device)
         clock.stop("batch")
         with _saved_bytes(saved, "items"):
-            items = engine.items(batch.items, features, dtype)
+            items = engine.items(batch.items, features, dtype, noise)
         clock.stop("items")
         item_input = items.detach().requires_grad_()
         with _saved_bytes(saved, "users"):
-            states = engine.users(
-                item_input,
-                Steps(batch.row_input, batch.positions, batch.row_offsets, batch.max_rows),
-            )
+            states = engine.users(item_input, batch, noise)
         clock.stop("users")
         state_input = states.detach().requires_grad_()
         item_columns = items.detach().requires_grad_()
         with _saved_bytes(saved, "loss"):
-            terms = objective(
-                state_input,
-                item_columns,
-                batch,
-                engine.log_p[batch.items],
-                tau=engine.config.tau,
-                weight=ramp_up(EPOCH, engine.config.alpha),
-                detach_teacher=False,
-            )
-        terms.total.backward()
+            terms = engine.loss(state_input, item_columns, batch, engine.log_p[batch.items], EPOCH)
+        terms["loss"].backward()
         clock.stop("loss")
         states.backward(state_input.grad)
         clock.stop("users")

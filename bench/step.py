@@ -40,7 +40,7 @@ def build(
             batches = cycle([workload.batch_without(user) for user in range(workload.users)])
         else:
             batches = cycle([workload.packed_batch])
-        return engine, lambda: engine.loss(next(batches), EPOCH).total
+        return engine, lambda: engine(next(batches), EPOCH)["loss"]
     model: nn.Module = workload.reference()
     if name in ("tuned", "compiled"):
         model = Tuned(model, compiled=name == "compiled")

@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from odmt_fast import ODMT, ModelConfig, reference
+from odmt_fast import ODMT, ModelConfig
 from odmt_fast.batch.batch import Batch
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels.batch_index import batch_index
+from odmt_fast.official.reference import Model
 
 EPOCH = 5
 """The epoch of the benches: a ramp-up weight that is neither 0 nor 1."""
@@ -71,12 +72,12 @@ class Workload:
 
     @cached_property
     def batch(self) -> Batch:
-        """The batch, its features left to the model."""
+        """The batch's index arrays; `packed_batch` has the tokens too."""
         return self._batch_of(self.sequences)
 
     def batch_without(self, user: int) -> Batch:
         """The batch of all users but one: other items, another number of rows and tokens."""
-        return self._batch_of([s for u, s in enumerate(self.sequences) if u != user])
+        return self._packed(self._batch_of([s for u, s in enumerate(self.sequences) if u != user]))
 
     def _batch_of(self, sequences: list[Tensor]) -> Batch:
         lengths = torch.tensor([len(sequence) for sequence in sequences])
@@ -85,9 +86,16 @@ class Workload:
     @cached_property
     def packed_batch(self) -> Batch:
         """The batch with the tokens of its items."""
+        return self._packed(self.batch)
+
+    @cached_property
+    def sources(self) -> tuple[TokenTable, TokenTable]:
+        """Packed text and image tokens of all items."""
         text, mask, image = self.features
-        sources = (TokenTable.from_padded(text, mask), TokenTable.from_padded(image))
-        return self.batch.with_features(tuple(s.gather(self.batch.items) for s in sources))
+        return TokenTable.from_padded(text, mask), TokenTable.from_padded(image)
+
+    def _packed(self, batch: Batch) -> Batch:
+        return batch.with_features(tuple(s.gather(batch.items) for s in self.sources))
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor]:
@@ -125,11 +133,11 @@ class Workload:
         share = torch.arange(1, self.used_items + 1, dtype=torch.float64) ** -0.85
         return torch.cat([torch.ones(1, dtype=torch.float64), share / share.sum()])
 
-    def reference(self) -> reference.Model:
+    def reference(self) -> Model:
         """The padded model, in training mode."""
         text, mask, image = self.features
         torch.manual_seed(self.seed)
-        return reference.Model(
+        return Model(
             self.config,
             self.popularity,
             self.used_items,
@@ -139,12 +147,5 @@ class Workload:
 
     def engine(self) -> ODMT:
         """Ours, with the features of the batch's items packed, in training mode."""
-        text, mask, image = self.features
         torch.manual_seed(self.seed)
-        return ODMT(
-            self.config,
-            self.popularity,
-            self.used_items,
-            TokenTable.from_padded(text, mask),
-            TokenTable.from_padded(image),
-        )
+        return ODMT(self.config, self.popularity, self.used_items, *self.sources)

@@ -47,9 +47,11 @@ class FeatureConfig(Section):
 class ModelConfig(Section):
     """The architecture and the objective (paper sections 3.2 to 3.4)."""
 
+    name: str = Field("odmt", description="odmt, id, ef, lf, ...: see models/zoo.py")
+    backbone: str = Field("sasrec", description="user encoder: sasrec, gru4rec")
     width: PositiveInt = Field(64, description="d, official embedding_dim")
     id_width: PositiveInt | None = Field(None, description="official id_embedding_dim; None = d")
-    # The bounds of max_seq_len and tau are those of the operators (tests/model/test_limits.py).
+    # The bounds of max_seq_len and tau are those of the operators (tests/models/test_limits.py).
     max_seq_len: PositiveInt = Field(20, le=512, description="S, input steps of a user")
     imt_layers: PositiveInt = Field(2, description="official merged_att_layers")
     imt_heads: PositiveInt | None = Field(None, description="None = imt_layers, as officially")

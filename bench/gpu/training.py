@@ -141,7 +141,7 @@ def _time(
 def engine_step(workload: Workload, device: torch.device, precision: str) -> Step:
     """Ours, by the classes that train: batch to the device, tokens gathered there, one update."""
     model = workload.engine().to(device)
-    model.features = {name: tokens.to(device) for name, tokens in model.features.items()}
+    sources = [tokens.to(device) for tokens in workload.sources]
     config = TrainingConfig(learning_rate=1e-4)
     step = TrainingStep(
         model,
@@ -152,8 +152,10 @@ def engine_step(workload: Workload, device: torch.device, precision: str) -> Ste
     batch = workload.batch.pin_memory() if device.type == "cuda" else workload.batch
 
     def run() -> Tensor:
-        terms, _ = step(batch.to(device, non_blocking=True), EPOCH)
-        return terms.total.detach()
+        moved = batch.to(device, non_blocking=True)
+        features = tuple(tokens.gather(moved.items) for tokens in sources)
+        terms, _ = step(moved.with_features(features), EPOCH)
+        return terms["loss"].detach()
 
     return run
 

@@ -16,9 +16,9 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
     rows = max(n - users, 0)
     items, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64)
     offsets = torch.empty(users + 1, dtype=torch.int64)
-    row_input, row_target, positions = (torch.empty(rows, dtype=torch.int64) for _ in range(3))
+    inputs, targets, positions = (torch.empty(rows, dtype=torch.int64) for _ in range(3))
     counts, history = torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=torch.int32)
-    row_offsets = torch.empty(users + 1, dtype=torch.int32)
+    cu_seqlens = torch.empty(users + 1, dtype=torch.int32)
     history_offsets = torch.empty(users + 1, dtype=torch.int32)
     row_user = torch.empty(rows, dtype=torch.int32)
     arrays = (
@@ -26,15 +26,15 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
         counts,
         occurrences,
         offsets,
-        row_offsets,
-        row_input,
-        row_target,
+        cu_seqlens,
+        inputs,
+        targets,
         row_user,
         positions,
         history_offsets,
         history,
     )
-    distinct, entries, max_rows = _C.batch_index(
+    distinct, entries, max_seqlen = _C.batch_index(
         item_ids.data_ptr(),
         item_ids.dtype == torch.int64,
         n,
@@ -44,7 +44,7 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
         max_seq_len,
         [array.data_ptr() for array in arrays],
     )
-    index = BatchIndex(*arrays, max_rows)
+    index = BatchIndex(*arrays, max_seqlen)
     return index._replace(
         items=items[:distinct], counts=counts[:distinct], history=history[:entries]
     )

@@ -16,31 +16,31 @@ class BatchIndex(NamedTuple):
         counts: int32 [U], occurrences of each.
         occurrences: int64 [N], column (index into `items`) of each occurrence, user-major.
         offsets: int64 [B + 1], cu_seqlens of the occurrences.
-        row_offsets: int32 [B + 1], cu_seqlens of the rows; a user with n items has n - 1.
-        row_input: int64 [M], column of the row's input item.
-        row_target: int64 [M], column of its target, the next item.
+        cu_seqlens: int32 [B + 1], cu_seqlens of the rows; a user with n items has n - 1.
+        inputs: int64 [M], column of the row's input item.
+        targets: int64 [M], column of its target, the next item.
         row_user: int32 [M], user of the row.
         positions: int64 [M], right-aligned step max_seq_len - (n - 1) + t.
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user.
-        max_rows: the most rows a user has.
+        max_seqlen: the most rows a user has.
     """
 
     items: Tensor
     counts: Tensor
     occurrences: Tensor
     offsets: Tensor
-    row_offsets: Tensor
-    row_input: Tensor
-    row_target: Tensor
+    cu_seqlens: Tensor
+    inputs: Tensor
+    targets: Tensor
     row_user: Tensor
     positions: Tensor
     history_offsets: Tensor
     history: Tensor
-    max_rows: int
+    max_seqlen: int
 
 
-def cu_seqlens(lengths: Tensor) -> Tensor:
+def offsets_of(lengths: Tensor) -> Tensor:
     """int64 [B + 1] offsets of segments of `lengths`."""
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
@@ -52,9 +52,9 @@ def batch_index_reference(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -
     items, occurrences, counts = torch.unique(
         item_ids, sorted=True, return_inverse=True, return_counts=True
     )
-    offsets = cu_seqlens(lengths)
+    offsets = offsets_of(lengths)
     rows = lengths - 1
-    row_offsets = cu_seqlens(rows)
+    row_offsets = offsets_of(rows)
     row_user = torch.repeat_interleave(users, rows)
     # Row r of user u is step t; its input is occurrence offsets[u] + t.
     step = torch.arange(row_user.shape[0]) - row_offsets[row_user]
@@ -68,14 +68,14 @@ def batch_index_reference(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -
         counts=counts.to(torch.int32),
         occurrences=occurrences,
         offsets=offsets,
-        row_offsets=row_offsets.to(torch.int32),
-        row_input=occurrences[occurrence],
-        row_target=occurrences[occurrence + 1],
+        cu_seqlens=row_offsets.to(torch.int32),
+        inputs=occurrences[occurrence],
+        targets=occurrences[occurrence + 1],
         row_user=row_user.to(torch.int32),
         positions=max_seq_len - rows[row_user] + step,
-        history_offsets=cu_seqlens(torch.bincount(history_user, minlength=lengths.shape[0])).to(
+        history_offsets=offsets_of(torch.bincount(history_user, minlength=lengths.shape[0])).to(
             torch.int32
         ),
         history=history.to(torch.int32),
-        max_rows=int(rows.max()) if rows.numel() else 0,
+        max_seqlen=int(rows.max()) if rows.numel() else 0,
     )

@@ -24,15 +24,15 @@ class Batch:
         counts: int32 [U], occurrences of each.
         occurrences: int64 [N], column of each occurrence, user-major, oldest first.
         offsets: int64 [B + 1], cu_seqlens of `occurrences`.
-        row_offsets: int32 [B + 1], cu_seqlens of the rows.
-        row_input: int64 [M], column of the row's input item.
-        row_target: int64 [M], column of the row's target item.
+        cu_seqlens: int32 [B + 1], cu_seqlens of the rows.
+        inputs: int64 [M], column of the row's input item.
+        targets: int64 [M], column of the row's target item.
         row_user: int32 [M], user of the row.
         positions: int64 [M], right-aligned step of the row in 0..S-1.
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
-        max_rows: the most rows a user has.
-        features: tokens of `items`, one entry per modality; empty when the model gathers them.
+        max_seqlen: the most rows a user has.
+        features: tokens of `items`, one entry per modality of the model.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
     """
@@ -41,14 +41,14 @@ class Batch:
     counts: Tensor
     occurrences: Tensor
     offsets: Tensor
-    row_offsets: Tensor
-    row_input: Tensor
-    row_target: Tensor
+    cu_seqlens: Tensor
+    inputs: Tensor
+    targets: Tensor
     row_user: Tensor
     positions: Tensor
     history_offsets: Tensor
     history: Tensor
-    max_rows: int
+    max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
     noise: Tensor | None = None
 
@@ -60,7 +60,7 @@ class Batch:
     @property
     def n_rows(self) -> int:
         """M."""
-        return self.row_target.shape[0]
+        return self.targets.shape[0]
 
     def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
         """The same batch carrying the tokens of its items."""

@@ -31,7 +31,7 @@ class Collator:
         sequences: items of each user, oldest first (``Split.train``).
         max_seq_len: S, input steps of a user.
         sources: where the tokens of the batch's items are gathered from, one per modality in the
-            model's order; empty when the model holds its own tables.
+            model's order (`SequentialModel.sources`).
     """
 
     def __init__(

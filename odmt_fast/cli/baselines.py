@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set
+from odmt_fast.cli.options import ConfigFile, Data, Device, Json, OutputDir, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import load_config
+from odmt_fast.cli.settings import load_config, named_stores
 
 
 def baselines(
@@ -16,35 +16,45 @@ def baselines(
     preset: Preset = None,
     assignments: Set = None,
     data: Data = None,
+    store: Store = None,
+    output_dir: OutputDir = None,
     device: Device = None,
     names: Annotated[
         str, typer.Option(help="Which, separated by commas.")
     ] = "popularity,co-occurrence,markov,sasrec",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again what was trained.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Rank the test targets by popularity, co-occurrence, a Markov chain and a plain SASRec.
+    """Rank the test targets by what a model has to beat.
 
-    Give the settings of the run to compare with: SASRec takes its width, layers,
-    batches and epochs from them.
+    Popularity, co-occurrence and a Markov chain count; sasrec, gru4rec, ef and lf
+    are trained with the settings of the run to compare with, which you give.
     """
-    from odmt_fast.cli.workspace import Workspace
-    from odmt_fast.studies import run_baselines
+    from odmt_fast.cli.workspace import Workspace, with_default_stores
+    from odmt_fast.studies import FUSING, run_baselines
 
     output = Output(json_output)
-    workspace = Workspace.open(
-        load_config(
-            config_file,
-            preset,
-            assignments or (),
-            {"data.path": data, "training.device": device},
-        )
+    config = load_config(
+        config_file,
+        preset,
+        assignments or (),
+        {
+            "data.path": data,
+            "features.stores": named_stores(store),
+            "training.output": output_dir,
+            "training.device": device,
+        },
     )
+    workspace = Workspace.open(with_default_stores(config))
+    wanted = names.split(",")
     results = run_baselines(
         workspace.split,
         workspace.data.n_items,
         workspace.config,
-        names.split(","),
+        wanted,
         output.note,
+        sources=workspace.stores() if FUSING & set(wanted) else None,
+        resume=not fresh,
     )
     header = next(iter(results.values())).table()[0]
     rows = [row for result in results.values() for row in result.table()[1]]

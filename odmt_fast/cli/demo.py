@@ -22,7 +22,7 @@ from odmt_fast.config import Config
 if TYPE_CHECKING:
     from odmt_fast.cli.workspace import Workspace
     from odmt_fast.data.demo import DemoOptions
-    from odmt_fast.model import ODMT
+    from odmt_fast.models import SequentialModel
 
 # What the demo trains with; --set and flags override it. At this width and with so few users the
 # official dropout of 0.1 holds the branches on the plateau of popularity for hundreds of steps.
@@ -158,7 +158,7 @@ def _prepare(output: Output, shop: Path, dataset: Path, options: DemoOptions) ->
     return stores
 
 
-def _examples(workspace: Workspace, model: ODMT) -> list[Example]:
+def _examples(workspace: Workspace, model: SequentialModel) -> list[Example]:
     """The first users of the dataset, asked for their last purchase."""
     from odmt_fast.data import Sequences
 

@@ -41,6 +41,9 @@ OtherFeatures = Annotated[
         show_default=False,
     ),
 ]
+OutputDir = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run directory (training.output).")
+]
 Run = Annotated[Path, typer.Argument(help="Directory of a training run.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Checkpoint = Annotated[str, typer.Option(help="best, last, or the path of a checkpoint.")]

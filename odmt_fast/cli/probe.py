@@ -16,7 +16,7 @@ from odmt_fast.data import Sequences, leave_one_out
 from odmt_fast.evaluation import evaluate
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels import backend
-from odmt_fast.model import ODMT
+from odmt_fast.models.zoo import build
 from odmt_fast.randomness import numpy_generator, torch_generator
 
 
@@ -58,10 +58,10 @@ def _step(device: torch.device) -> None:
     split = leave_one_out(Sequences.from_lists([user.tolist() for user in users]), 40, 6)
     text, image = (TokenTable.from_padded(torch.randn(41, 3, 8, generator=draws)) for _ in range(2))
     config = ModelConfig(width=16, max_seq_len=6)
-    popularity = split.popularity.tolist()
-    model = ODMT(config, popularity, 40, text, image, generator=draws).to(device)
+    sources = {"text": text, "image": image}
+    model = build(config, split.popularity, sources, generator=draws).to(device)
     batch = Collator(split.train, 6, (text, image))(np.arange(len(users))).to(device)
-    torch.autograd.backward(model.loss(batch, 1).total)
+    torch.autograd.backward(model(batch, 1)["loss"])
     evaluate(model, split.test, split.test_history)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set, Store
+from odmt_fast.cli.options import ConfigFile, Data, Device, Json, OutputDir, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.settings import load_config, named_stores, pairs
 
@@ -18,9 +17,7 @@ def train(
     assignments: Set = None,
     data: Data = None,
     store: Store = None,
-    output_dir: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run directory (training.output).")
-    ] = None,
+    output_dir: OutputDir = None,
     epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
     batch_size: Annotated[int | None, typer.Option(help="training.batch_size")] = None,
     learning_rate: Annotated[

@@ -9,7 +9,7 @@ from odmt_fast.cli.progress import EpochLines
 from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
-from odmt_fast.model import ODMT
+from odmt_fast.models import SequentialModel
 from odmt_fast.training.run import TrainingResult, train
 
 
@@ -26,7 +26,7 @@ class Trained:
 
     workspace: Workspace
     training: TrainingResult
-    best: ODMT | None
+    best: SequentialModel | None
     test: EvaluationResult | None
 
 
@@ -34,10 +34,11 @@ def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] =
     """Trains as `config` says and ranks the test targets with the best epoch."""
     workspace = Workspace.open(config)
     stores = workspace.stores()
+    model = workspace.model(stores)
     result = train(
-        workspace.model(stores),
+        model,
         workspace.split,
-        tuple(stores.values()),
+        model.sources,
         config,
         workspace.validate,
         EpochLines(config.evaluation.metric),

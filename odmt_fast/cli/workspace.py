@@ -15,7 +15,8 @@ from odmt_fast.evaluation import EvaluationResult, evaluate
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
 from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
-from odmt_fast.model import ODMT
+from odmt_fast.models import SequentialModel
+from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import Recommender
 from odmt_fast.storage import Digest
@@ -94,19 +95,10 @@ class Workspace:
             store.check_items(self.data.items.ids)
         return opened
 
-    def model(self, stores: Mapping[str, TokenStore]) -> ODMT:
+    def model(self, stores: Mapping[str, TokenStore]) -> SequentialModel:
         """A fresh model over `stores`."""
-        text, image, *_ = stores.values()
-        others = {name: store for name, store in stores.items() if name not in MODALITIES}
-        return ODMT(
-            self.config,
-            self.split.popularity.tolist(),
-            self.data.n_items,
-            text,
-            image,
-            others,
-            generator=torch_generator(self.config.training.seed, "initial values"),
-        )
+        generator = torch_generator(self.config.training.seed, "initial values")
+        return build(self.config, self.split.popularity, stores, generator=generator)
 
     def inputs(self, stores: Mapping[str, TokenStore]) -> dict[str, str]:
         """Digests of what a run is made of beside its split, as `training.train` records them."""
@@ -127,8 +119,8 @@ class Workspace:
 
     def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
         """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""
-        if not isinstance(model, ODMT):
-            raise TypeError(f"model must be an ODMT, got {type(model).__name__}")
+        if not isinstance(model, SequentialModel):
+            raise TypeError(f"model must be a SequentialModel, got {type(model).__name__}")
         parts = {
             "valid": (self.split.valid, self.split.valid_history),
             "test": (self.split.test, self.split.test_history),
@@ -139,7 +131,7 @@ class Workspace:
             model, *parts[part], self.config.evaluation, popularity=self.split.popularity
         )
 
-    def recommender(self, model: ODMT) -> Recommender:
+    def recommender(self, model: SequentialModel) -> Recommender:
         """Top-k over the catalogue."""
         return Recommender(model, self.data.items, self.config.model.max_seq_len)
 
@@ -165,7 +157,7 @@ def weights_of(run: Path, checkpoint: str) -> Path:
 
 def trained_model(
     workspace: Workspace, weights: Path, *, allow_other_features: bool = False
-) -> ODMT:
+) -> SequentialModel:
     """The model with the weights found at `weights`, in eval mode on the configured device.
 
     Args:

@@ -159,3 +159,16 @@ class TokenTable:
         offsets = torch.zeros(features.shape[0] + 1, dtype=torch.int64, device=features.device)
         offsets[1:] = lengths.cumsum(0)
         return cls(features[keep], offsets)
+
+
+def first_tokens(source: TokenSource) -> Tensor:
+    """[n_items + 1, d_f] first token of every item; row 0 (padding) is 0."""
+    tokens = source.gather(torch.arange(1, source.n_items + 1))
+    starts = tokens.lengths.cumsum(0) - tokens.lengths
+    return torch.nn.functional.pad(tokens.values[starts], (0, 0, 1, 0))
+
+
+def device_of(source: TokenSource) -> torch.device:
+    """Where a source wants the ids it gathers: beside its values, else (a store) on the CPU."""
+    values = getattr(source, "values", None)
+    return values.device if isinstance(values, Tensor) else torch.device("cpu")

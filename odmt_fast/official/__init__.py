@@ -6,19 +6,8 @@ and shapes, `save` writes them, `optimizer_state` translates what an official op
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from odmt_fast.official.checkpoint import optimizer_state, save
+from odmt_fast.official.facade import state_dict
+from odmt_fast.official.state import model_state
 
-_HOME = {
-    "model_state": "checkpoint",
-    "optimizer_state": "checkpoint",
-    "save": "checkpoint",
-    "state_dict": "interface",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the reference needs `official.names` before the interface, which needs the reference.
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["model_state", "optimizer_state", "save", "state_dict"]

@@ -5,54 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from odmt_fast import reference
+from odmt_fast.official.facade import ODMT
+from odmt_fast.official.reference import Parameters
+from odmt_fast.official.state import listed
 from odmt_fast.storage import write_atomically
 
-if TYPE_CHECKING:
-    from odmt_fast.official.interface import OfficialInterface
-
-_MODEL_KEYS = ("model_state_dict", "state_dict", "model")
 _OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict")
-_WRAPPERS = frozenset({"module", "_orig_mod"})  # DistributedDataParallel, torch.compile
-
-
-def model_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of the model in `checkpoint`, without the names of wrappers.
-
-    Args:
-        checkpoint: a state dict, or a dict that holds one as ``model_state_dict``, ``state_dict``
-            or ``model``; ``module.`` and ``_orig_mod.`` may stand anywhere in its keys.
-
-    Raises:
-        ValueError: no state dict is found, or two keys differ by wrappers only.
-    """
-    found: Mapping[str, Any] = checkpoint
-    for key in _MODEL_KEYS:
-        if isinstance(found.get(key), Mapping):
-            found = found[key]
-            break
-    foreign = [key for key, value in found.items() if not isinstance(value, Tensor)]
-    if foreign:
-        raise ValueError(
-            f"no model is found in a checkpoint with {_listed(found)}; pass a state dict, or one "
-            f"under {', '.join(_MODEL_KEYS)}"
-        )
-    state: dict[str, Tensor] = {}
-    for key, value in found.items():
-        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
-        if bare in state:
-            raise ValueError(f"the state dict has {bare} twice, once as {key}; keep one of the two")
-        state[bare] = value
-    return state
 
 
 def optimizer_state(
-    model: OfficialInterface,
+    model: ODMT,
     optimizer: torch.optim.Optimizer,
     checkpoint: Mapping[str, Any],
     parameter_names: Sequence[str] | None = None,
@@ -117,7 +84,7 @@ def optimizer_state(
 
 def save(
     path: str | os.PathLike[str],
-    model: OfficialInterface,
+    model: ODMT,
     **others: Any,
 ) -> None:
     """Writes ``{"model_state_dict": ...}`` with official keys, for the official code to load.
@@ -138,16 +105,16 @@ def _optimizer_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(found, Mapping) and {"state", "param_groups"} <= found.keys():
             return found
     raise ValueError(
-        f"no optimizer is found in a checkpoint with {_listed(checkpoint)}; pass the optimizer's "
+        f"no optimizer is found in a checkpoint with {listed(checkpoint)}; pass the optimizer's "
         f"state_dict(), or one under {' or '.join(_OPTIMIZER_KEYS)}"
     )
 
 
-def _official_order(model: OfficialInterface) -> list[str]:
+def _official_order(model: ODMT) -> list[str]:
     """Official names in the order of the official ``parameters()``; no value is drawn."""
     dims = {name: tokens.dim for name, tokens in model.features.items()}
     with torch.device("meta"):
-        made = reference.Parameters(model.config, model.item_num, dims)
+        made = Parameters(model.config, model.item_num, dims)
     return [name for name, _ in made.named_parameters()]
 
 
@@ -167,8 +134,3 @@ def _options(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _per_element(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0
-
-
-def _listed(keys: Mapping[str, Any]) -> str:
-    names = [str(key) for key in keys]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

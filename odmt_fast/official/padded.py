@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from odmt_fast.features.tokens import PackedTokens, TokenSource
+from odmt_fast.features.tokens import PackedTokens
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,3 @@ def _writable(array: NDArray[Any]) -> NDArray[Any]:
             array.filename, array.dtype, "c", offset=array.offset, shape=array.shape, order=order
         )
     return array.copy()
-
-
-def first_tokens(source: TokenSource) -> Tensor:
-    """[n_items + 1, d_f] first token of every item; row 0 (padding) as the source has it, or 0."""
-    if isinstance(source, PaddedTokens):
-        return source.values[:, 0]
-    tokens = source.gather(torch.arange(1, source.n_items + 1))
-    starts = tokens.lengths.cumsum(0) - tokens.lengths
-    return torch.nn.functional.pad(tokens.values[starts], (0, 0, 1, 0))
-
-
-def device_of(source: TokenSource) -> torch.device:
-    """Where a source wants the ids it gathers: beside its values, else (a store) on the CPU."""
-    values = getattr(source, "values", None)
-    return values.device if isinstance(values, Tensor) else torch.device("cpu")

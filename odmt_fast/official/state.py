@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.official.names import prefix
-
 State = Mapping[str, Tensor]
+# A further modality is its own prefix.
+_PREFIXES = {"id": "id", "text": "t", "image": "v"}
+_MODEL_KEYS = ("model_state_dict", "state_dict", "model")
+_WRAPPERS = frozenset({"module", "_orig_mod"})  # DistributedDataParallel, torch.compile
 Joined = tuple[str, ...]
 """Official keys whose values are concatenated along the first dimension."""
 
@@ -31,8 +33,19 @@ _BLOCK = {
     "norm.weight": ("feed_forward.layer_norm.weight",),
     "norm.bias": ("feed_forward.layer_norm.bias",),
 }
-# Parameters the official IMT owns and never uses.
-UNUSED = ("IMT.token_type_embeddings.weight", "IMT.layer_norm.weight", "IMT.layer_norm.bias")
+
+
+def prefix(branch: str) -> str:
+    """``t`` for "text": the official start of ``t_user_encoder`` and ``t_dnns``."""
+    return _PREFIXES.get(branch, branch)
+
+
+# Ours -> what the official IMT owns and never uses.
+DEAD = {
+    "unused.token_type_embeddings_weight": "IMT.token_type_embeddings.weight",
+    "unused.layer_norm_weight": "IMT.layer_norm.weight",
+    "unused.layer_norm_bias": "IMT.layer_norm.bias",
+}
 
 
 def _entries(
@@ -62,8 +75,8 @@ def _entries(
                     for e in encoders
                 ],
             )
-    for key in UNUSED:
-        yield f"unused.{key.removeprefix('IMT.').replace('.', '_')}", (key,)
+    for ours, theirs_dead in DEAD.items():
+        yield ours, (theirs_dead,)
 
 
 class Keys:
@@ -87,9 +100,14 @@ class Keys:
         return not state.keys().isdisjoint(self.official())
 
     def to_official(self, state: State) -> dict[str, Tensor]:
-        """Official keys and shapes; every value is a view of ours, with its gradient history."""
+        """Official keys and shapes; every value is a view of ours, with its gradient history.
+
+        Parameters and gradients come without the dead keys.
+        """
         result: dict[str, Tensor] = {}
         for ours, group in self._entries.items():
+            if ours in DEAD and ours not in state:
+                continue
             if isinstance(group, tuple):
                 result.update(zip(group, state[ours].chunk(len(group)), strict=True))
             else:
@@ -164,3 +182,39 @@ def _entry(field: str, group: Joined | list[Joined], values: Mapping[str, Any]) 
             "here; start with a fresh optimizer"
         )
     return first.clone() if isinstance(first, Tensor) else first
+
+
+def model_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of the model in `checkpoint`, without the names of wrappers.
+
+    Args:
+        checkpoint: a state dict, or a dict that holds one as ``model_state_dict``, ``state_dict``
+            or ``model``; ``module.`` and ``_orig_mod.`` may stand anywhere in its keys.
+
+    Raises:
+        ValueError: no state dict is found, or two keys differ by wrappers only.
+    """
+    found: Mapping[str, Any] = checkpoint
+    for key in _MODEL_KEYS:
+        if isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    foreign = [key for key, value in found.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise ValueError(
+            f"no model is found in a checkpoint with {listed(found)}; pass a state dict, or one "
+            f"under {', '.join(_MODEL_KEYS)}"
+        )
+    state: dict[str, Tensor] = {}
+    for key, value in found.items():
+        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if bare in state:
+            raise ValueError(f"the state dict has {bare} twice, once as {key}; keep one of the two")
+        state[bare] = value
+    return state
+
+
+def listed(keys: Mapping[str, Any]) -> str:
+    """The first keys of a checkpoint, for a message."""
+    names = [str(key) for key in keys]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

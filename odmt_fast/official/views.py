@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from odmt_fast import reference
 from odmt_fast.config import ModelConfig
+from odmt_fast.official.modules import ItemTransformer
 
 
 class View:
@@ -47,7 +47,7 @@ class ItemTransformerView(View):
     def __init__(
         self, config: ModelConfig, parameters: Callable[[], dict[str, Tensor]], training: bool
     ) -> None:
-        super().__init__(lambda: reference.ItemTransformer(config), parameters, training)
+        super().__init__(lambda: ItemTransformer(config), parameters, training)
 
     def __call__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from odmt_fast.studies.baselines import BASELINES, run_baselines
-from odmt_fast.studies.sasrec import SASRec, train_sasrec
+from odmt_fast.studies.baselines import BASELINES, FUSING, run_baselines
 
-__all__ = ["BASELINES", "SASRec", "run_baselines", "train_sasrec"]
+__all__ = ["BASELINES", "FUSING", "run_baselines"]

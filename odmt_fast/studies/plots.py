@@ -53,22 +53,23 @@ def plot_losses(steps: Path, out: Path) -> Path:
         ValueError: the log is absent or empty.
     """
     log = read_log(steps)
-    branches = _suffixes(log, "ce/")
-    edges = _suffixes(log, "kd/")
-    figure = _figure(height=6.4 if edges else 3.8)
+    terms = {term: _with_term(log, term) for term in ("ce", "kd")}
+    # A single loss has no further name.
+    branches = terms["ce"] or {"": log["loss"]}
+    students = terms["kd"]
+    figure = _figure(height=6.4 if students else 3.8)
     # Sharing the axis of steps lines the panels up.
-    top = figure.add_subplot(2, 1, 1) if edges else figure.add_subplot()
-    for index, name in enumerate(branches):
-        _curve(top, log["step"], log[f"ce/{name}"], index, name)
+    top = figure.add_subplot(2, 1, 1) if students else figure.add_subplot()
+    for index, (name, values) in enumerate(branches.items()):
+        _curve(top, log["step"], values, index, name or "loss")
     _dress(top, "Cross entropy of each branch", "nats per target")
     _legend(top)
-    if edges:
+    if students:
         bottom = figure.add_subplot(2, 1, 2, sharex=top)
-        for name in edges:
-            student, _, teacher = name.partition("_from_")
-            index = branches.index(student) if student in branches else len(branches)
-            _curve(bottom, log["step"], log[f"kd/{name}"], index, f"{student} from {teacher}")
-        _dress(bottom, "Distillation, before the ramp-up weight", "nats per target")
+        for name, values in students.items():
+            index = [*branches].index(name) if name in branches else len(branches)
+            _curve(bottom, log["step"], values, index, name)
+        _dress(bottom, "Distillation of each student, before the ramp-up weight", "nats per target")
         _legend(bottom)
     figure.axes[-1].set_xlabel("training step")
     return _save(figure, out)
@@ -149,8 +150,10 @@ def read_log(path: Path) -> Columns:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def _suffixes(log: Columns, prefix: str) -> list[str]:
-    return [name.removeprefix(prefix) for name in log if name.startswith(prefix)]
+def _with_term(log: Columns, term: str) -> Columns:
+    """``<name>/<term>`` columns by name."""
+    suffix = f"/{term}"
+    return {name.removesuffix(suffix): log[name] for name in log if name.endswith(suffix)}
 
 
 def _curve(

@@ -116,8 +116,12 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's state dict among the tensors of a checkpoint."""
-    return _under(tensors, _WEIGHTS)
+    """The model's state dict among the tensors of a checkpoint.
+
+    Earlier versions trained models with the dead parameters of the official one; they are left out.
+    """
+    state = _under(tensors, _WEIGHTS)
+    return {key: value for key, value in state.items() if not key.startswith("unused.")}
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

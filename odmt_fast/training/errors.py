@@ -12,7 +12,7 @@ class NonFiniteLossError(RuntimeError):
     Attributes:
         epoch: from 1.
         step: steps taken since the beginning of the run, the failing one included.
-        terms: names of what is not finite, such as ``ce/text`` or ``model/users.positions``.
+        terms: names of what is not finite, such as ``text/ce`` or ``model/users.positions``.
         checkpoint: the last checkpoint whose weights were finite; None when there is none.
     """
 

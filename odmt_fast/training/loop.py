@@ -42,7 +42,6 @@ class TrainingLoop:
         evaluate: validates the model; see `odmt_fast.training.train`.
         reporter: is told how the run goes.
         clock: when checkpoints are due between validations.
-        columns: names of the loss terms.
         log_steps: steps per row of ``steps.csv``; on a GPU also the steps between two looks at the
             losses.
         identity: what a later session must share to go on with this run.
@@ -57,7 +56,6 @@ class TrainingLoop:
         reporter: Reporter,
         clock: CheckpointClock,
         *,
-        columns: tuple[str, ...],
         log_steps: int,
         identity: Mapping[str, Any],
     ) -> None:
@@ -73,7 +71,7 @@ class TrainingLoop:
         self._step = TrainingStep(
             model, self._optimizer, self._precision, config.training.clip_norm
         )
-        self._meter = LossMeter(columns, log_steps, self._device)
+        self._meter = LossMeter(log_steps, self._device)
         self._interval_seconds = 0.0
         self._pace = Pace()
         self._saved = False
@@ -84,7 +82,7 @@ class TrainingLoop:
         self._model.load_state_dict(checkpoint.weights_of(tensors))
         checkpoint.restore_optimizer(self._model, self._optimizer, tensors)
         self._precision.restore(header["loss_scale"])
-        self._meter.restore(tensors["loss/pending"])
+        self._meter.restore(header["terms"], tensors["loss/pending"])
         self._interval_seconds = header["interval_seconds"]
         self._overrides = list(header.get("overrides", ()))
         self._saved = True
@@ -132,7 +130,6 @@ class TrainingLoop:
                 self._meter.add(terms, norm)
                 progress.step += 1
                 progress.total_steps += 1
-                progress.kd_weight = terms.weight
                 last = progress.step == self._loader.steps
                 logged = self._meter.full or last
                 rows = None
@@ -165,7 +162,6 @@ class TrainingLoop:
             "step": progress.total_steps,
             "epoch": progress.epoch,
             **means,
-            "kd_weight": progress.kd_weight,
             "seconds": round(self._interval_seconds, 4),
         }
         logs.step(progress.total_steps, row)
@@ -183,7 +179,6 @@ class TrainingLoop:
             epoch=progress.epoch,
             step=progress.total_steps,
             losses=dict(zip(self._meter.columns, losses, strict=True)),
-            kd_weight=progress.kd_weight,
             score=score_of(metrics, self._config.evaluation.metric),
             metrics=metrics,
             seconds=round(progress.seconds, 4),
@@ -193,7 +188,6 @@ class TrainingLoop:
             "epoch": record.epoch,
             "step": record.step,
             **record.losses,
-            "kd_weight": record.kd_weight,
             "score": record.score,
             **metrics,
             "seconds": record.seconds,
@@ -218,6 +212,7 @@ class TrainingLoop:
         }
         header = {
             "progress": self.progress.to_json(),
+            "terms": self._meter.columns,
             "loss_scale": self._precision.state(),
             "interval_seconds": self._interval_seconds,
             "identity": dict(self._identity),

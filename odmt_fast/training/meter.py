@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE
-from odmt_fast.objective import LossTerms, edges
-
 GRADIENT_NORM = "gradient_norm"
 
 
-def loss_columns(branches: Sequence[str]) -> tuple[str, ...]:
-    """Names of what a step yields: the total, each CE, each KD, the norm of the gradient."""
-    teachers = {**dict(enumerate(branches)), ENSEMBLE: "ensemble"}
-    pairs = edges(len(branches))
-    return (
-        "loss",
-        *(f"ce/{branch}" for branch in branches),
-        *(f"kd/{branches[student]}_from_{teachers[teacher]}" for student, teacher in pairs),
-        GRADIENT_NORM,
-    )
-
-
 class LossMeter:
-    """A buffer of the last steps, one row each.
+    """A buffer of the last steps, one row each; its columns are what the model names.
 
     Reading a loss makes the host wait for the device, so on a GPU it is done once per interval; on
     the CPU reading costs nothing.
 
     Args:
-        columns: names of a row's entries, from `loss_columns`.
         capacity: steps of an interval.
         device: where the losses are.
+
+    Attributes:
+        columns: names of a row's entries, the norm of the gradient last; known from the first step.
     """
 
-    def __init__(self, columns: Sequence[str], capacity: int, device: torch.device) -> None:
-        self.columns = tuple(columns)
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self.columns: tuple[str, ...] = ()
         self._capacity = capacity
-        self._rows = torch.zeros(capacity, len(self.columns), dtype=torch.float64, device=device)
+        self._rows = torch.zeros(0, 0, dtype=torch.float64, device=device)
         self._count = 0
 
     @property
@@ -50,11 +37,12 @@ class LossMeter:
         """Whether the interval is complete."""
         return self._count >= self._capacity
 
-    def add(self, terms: LossTerms, gradient_norm: Tensor) -> None:
+    def add(self, terms: Mapping[str, Tensor], gradient_norm: Tensor) -> None:
         """Appends the losses of a step, without waiting for them."""
-        row = self._rows[self._count]
-        values = (terms.total.view(1), terms.ce, terms.kd, gradient_norm.view(1))
-        torch.cat([value.detach() for value in values], out=row)
+        if not self.columns:
+            self._begin((*terms, GRADIENT_NORM))
+        values = [value.detach().view(1) for value in (*terms.values(), gradient_norm)]
+        torch.cat(values, out=self._rows[self._count])
         self._count += 1
 
     def rows(self, last: int | None = None) -> NDArray[np.float64]:
@@ -67,7 +55,13 @@ class LossMeter:
         """Begins a new interval."""
         self._count = 0
 
-    def restore(self, rows: Tensor) -> None:
+    def restore(self, columns: Sequence[str], rows: Tensor) -> None:
         """Goes on with the interval whose steps so far are `rows`, be they beyond the capacity."""
-        self._rows = torch.cat([rows.to(self._rows), self._rows])
-        self._count = len(rows)
+        if columns:
+            self._begin(tuple(columns))
+            self._rows = torch.cat([rows.to(self._rows), self._rows])
+            self._count = len(rows)
+
+    def _begin(self, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self._rows = self._rows.new_zeros(self._capacity, len(columns))

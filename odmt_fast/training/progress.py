@@ -16,7 +16,6 @@ class EpochRecord:
         epoch: from 1.
         step: steps of the run so far.
         losses: mean over the epoch's steps of every loss column, by name.
-        kd_weight: ramp-up weight of the distillation.
         score: the validation score that chooses the best epoch.
         metrics: everything the validation returned.
         seconds: spent on training steps in this epoch.
@@ -26,7 +25,6 @@ class EpochRecord:
     epoch: int
     step: int
     losses: dict[str, float]
-    kd_weight: float
     score: float
     metrics: dict[str, float]
     seconds: float
@@ -41,7 +39,6 @@ class Progress:
         epoch: the epoch in work, from 1.
         step: steps done in it.
         total_steps: steps done in the run.
-        kd_weight: of the step done last.
         seconds: spent on the steps of this epoch.
         loss_sums: sums of the loss columns over the steps of this epoch already logged.
         best_epoch: epoch of the best validation score, 0 before the first one.
@@ -52,7 +49,6 @@ class Progress:
     epoch: int = 1
     step: int = 0
     total_steps: int = 0
-    kd_weight: float = 0.0
     seconds: float = 0.0
     loss_sums: list[float] = field(default_factory=list)
     best_epoch: int = 0
@@ -86,16 +82,18 @@ class Progress:
 
 
 def score_of(metrics: Mapping[str, float], metric: str) -> float:
-    """The score that chooses the best epoch: `metric` of the ensemble.
+    """The score that chooses the best epoch: `metric` of the ensemble, or of the only branch.
 
     Args:
-        metrics: as validation returned them; ``ensemble/<metric>``, or ``<metric>`` by itself.
+        metrics: as validation returned them; ``ensemble/<metric>``, ``<metric>`` by itself, or
+            ``<branch>/<metric>``, of which the first counts.
         metric: ``evaluation.metric``.
 
     Raises:
         ValueError: the metric is absent or not finite.
     """
-    for name in (f"ensemble/{metric}", metric):
+    branches = [name for name in metrics if name.endswith(f"/{metric}")]
+    for name in (f"ensemble/{metric}", metric, *branches):
         if name in metrics:
             score = float(metrics[name])
             if not math.isfinite(score):

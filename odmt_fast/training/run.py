@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,12 +23,10 @@ from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
-from odmt_fast.training.meter import loss_columns
 from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
-from odmt_fast.training.step import Trainable
 
 if TYPE_CHECKING:
     from odmt_fast.data.split import Split
@@ -85,12 +83,12 @@ def train(
     epoch.
 
     Args:
-        model: an ``nn.Module`` with ``branches`` and ``loss(batch, epoch)``, such as `ODMT`. Its
-            weights are where training starts; give them a generator of their own (see
-            `odmt_fast.randomness`), and draw nothing in ``loss`` but from ``batch.noise``.
+        model: an ``nn.Module`` whose ``forward(batch, epoch)`` returns named scalars, ``"loss"``
+            among them, such as a `SequentialModel`; all are logged under their names. Its weights
+            are where training starts; give them a generator of their own (see
+            `odmt_fast.randomness`), and draw nothing in a step but from ``batch.noise``.
         split: its `train` sequences are trained on.
-        features: token sources of the modalities in the model's order, gathered by the loader;
-            empty when the model gathers from its own tables.
+        features: token sources that the loader gathers into the batches, in the model's order.
         config: of the run.
         evaluate: called after every epoch with the model in eval mode and gradients off; returns
             the same metrics each time, among them ``ensemble/<evaluation.metric>`` (or
@@ -157,7 +155,6 @@ def train(
                 evaluate,
                 reporter,
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
-                columns=loss_columns(cast(Trainable, model).branches),
                 log_steps=settings.log_steps,
                 identity=(own := identity(config, split, inputs or {})),
             )
@@ -243,6 +240,12 @@ def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str
                 f"{last} was written by odmt_fast 0.1, which drew the order of the users and the "
                 "dropout from other random numbers; go on with that version, or train with "
                 "--fresh to replace the run (odmt-fast evaluate and recommend read it as it is)"
+            )
+        if "terms" not in header:
+            raise ResumeError(
+                f"{last} was written before the model named its losses, and its logs have other "
+                "columns; train with --fresh to replace the run (odmt-fast evaluate and recommend "
+                "read it as it is)"
             )
         return tensors, header
     last.unlink(missing_ok=True)

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
 import torch
 from torch import Tensor, nn
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
-from odmt_fast.objective import LossTerms
 from odmt_fast.training.precision import MixedPrecision
-
-
-class Trainable(Protocol):
-    """What training asks of a model, besides being an ``nn.Module``."""
-
-    branches: tuple[str, ...]
-
-    def loss(self, batch: Batch, epoch: int) -> LossTerms:
-        """The loss of a batch in epoch `epoch`, counted from 1."""
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
@@ -42,7 +30,7 @@ class TrainingStep:
     """Updates the weights of `model` by one batch.
 
     Args:
-        model: an ``nn.Module`` that is `Trainable`.
+        model: called with a batch and the epoch it gives named terms, ``"loss"`` to minimise.
         optimizer: over the model's parameters.
         precision: autocast and loss scaling.
         clip_norm: limit of the 2-norm of all gradients together.
@@ -55,18 +43,18 @@ class TrainingStep:
         precision: MixedPrecision,
         clip_norm: float,
     ) -> None:
-        self._model = cast(Trainable, model)
+        self._model = model
         self._optimizer = optimizer
         self._precision = precision
         self._clip_norm = clip_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def __call__(self, batch: Batch, epoch: int) -> tuple[LossTerms, Tensor]:
+    def __call__(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms and the gradient norm before clipping; waits for no device."""
         self._optimizer.zero_grad(set_to_none=True)
         with self._precision.autocast():
-            terms = self._model.loss(batch, epoch)
-        self._precision.backward(terms.total, self._optimizer)
+            terms: dict[str, Tensor] = self._model(batch, epoch)
+        self._precision.backward(terms["loss"], self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._precision.step(self._optimizer)
         return terms, norm

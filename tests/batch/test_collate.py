@@ -41,8 +41,8 @@ def test_batch_holds_the_last_items_of_each_user_in_order() -> None:
         list(
             zip(
                 batch.row_user.tolist(),
-                batch.items[batch.row_input].tolist(),
-                batch.items[batch.row_target].tolist(),
+                batch.items[batch.inputs].tolist(),
+                batch.items[batch.targets].tolist(),
                 strict=True,
             )
         )
@@ -50,7 +50,7 @@ def test_batch_holds_the_last_items_of_each_user_in_order() -> None:
     )
     steps = [S - (len(items) - 1) + t for items in kept for t in range(len(items) - 1)]
     assert batch.positions.tolist() == steps
-    assert batch.max_rows == S
+    assert batch.max_seqlen == S
     for b, items in enumerate(kept):
         columns = batch.history[batch.history_offsets[b] : batch.history_offsets[b + 1]]
         assert batch.items[columns.long()].tolist() == sorted(set(items))

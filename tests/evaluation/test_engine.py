@@ -6,12 +6,12 @@ import pytest
 import torch
 from golden_cases import NAMES, load
 
+from odmt_fast import ODMT
 from odmt_fast.config import EvaluationConfig
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.data.split import leave_one_out
 from odmt_fast.evaluation import evaluate
 from odmt_fast.features.tokens import TokenTable
-from odmt_fast.model import ODMT
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,8 +11,8 @@ from odmt_fast.config import EvaluationConfig, ModelConfig
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.data.split import leave_one_out
 from odmt_fast.evaluation import EvaluationResult, evaluate
-from odmt_fast.official.names import prefix
-from odmt_fast.reference import Model
+from odmt_fast.official.reference import Model
+from odmt_fast.official.state import prefix
 
 OFFICIAL = EvaluationConfig(compat="official", batch_size=17)
 LINES = {"te": "text", "im": "image", "id": "id", "fu": "ensemble"}

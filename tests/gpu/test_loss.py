@@ -16,7 +16,7 @@ from odmt_fast.kernels.debiased_logits.reference import debiased_logits as logit
 from odmt_fast.kernels.distilled_softmax import Columns, distilled_softmax
 from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as loss_reference
-from odmt_fast.objective.loss import edges
+from odmt_fast.models.losses.distilled import edges
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("poisoned_empty")]
 

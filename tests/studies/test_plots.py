@@ -14,7 +14,7 @@ from odmt_fast.studies.plots import _running_mean, plot_metric, plot_run, read_l
 def write_run(run: Path, steps: int = 5, epochs: int = 3) -> Path:
     logs = run / "logs"
     logs.mkdir(parents=True)
-    names = ["ce/id", "ce/text", "kd/text_from_id", "kd/id_from_ensemble"]
+    names = ["id/ce", "text/ce", "text/kd", "id/kd"]
     lines = [",".join(["step", "epoch", "loss", *names])]
     lines += [f"{s * 20},1,3.0,2.0,{2 + 1 / s},0.5,0.25" for s in range(1, steps + 1)]
     (logs / "steps.csv").write_text("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import PlainReporter, RichReporter, StepReport, default_reporter
 
 REPORT = StepReport(2, 40, 310, 1204, 6.81234, 812.4, 4335.2, 0.0412)
-RECORD = EpochRecord(2, 2408, {"loss": 6.5}, 0.01, 0.0412, {"ensemble/hr@10": 0.08}, 9.0, 812.4)
+RECORD = EpochRecord(2, 2408, {"loss": 6.5}, 0.0412, {"ensemble/hr@10": 0.08}, 9.0, 812.4)
 
 
 def test_a_table_is_cut_back_to_what_counts(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from odmt_fast.config import TrainingConfig
-from odmt_fast.objective import LossTerms
-from odmt_fast.training.meter import LossMeter, loss_columns
+from odmt_fast.training.meter import LossMeter
 from odmt_fast.training.precision import MixedPrecision, training_device
 from odmt_fast.training.step import TrainingStep, adamw
 
@@ -22,8 +21,6 @@ CPU = torch.device("cpu")
 class Quadratic(nn.Module):
     """A loss with known gradients: 30 x."""
 
-    branches = ("id",)
-
     def __init__(self) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.tensor([3.0, -4.0]))
@@ -31,11 +28,10 @@ class Quadratic(nn.Module):
         self.epochs: list[int] = []
         self.dtypes: list[torch.dtype] = []
 
-    def loss(self, batch: Any, epoch: int) -> LossTerms:
+    def forward(self, batch: Any, epoch: int) -> dict[str, Tensor]:
         self.epochs.append(epoch)
         self.dtypes.append((self.x[None] @ self.x[:, None]).dtype)
-        total = 15.0 * self.x.square().sum()
-        return LossTerms(total, total[None], total[None] * 0, 0.5)
+        return {"loss": 15.0 * self.x.square().sum()}
 
 
 def test_a_step_clips_and_then_applies_adamw() -> None:
@@ -52,7 +48,9 @@ def test_a_step_clips_and_then_applies_adamw() -> None:
         terms, norm = step(SimpleNamespace(), epoch=t)  # type: ignore[arg-type]
         gradient = 30 * x
         assert float(norm) == pytest.approx(float(gradient.norm()), rel=1e-5)
-        assert float(terms.total.detach()) == pytest.approx(15 * float(x.square().sum()), rel=1e-5)
+        assert float(terms["loss"].detach()) == pytest.approx(
+            15 * float(x.square().sum()), rel=1e-5
+        )
         gradient = gradient * 5.0 / gradient.norm()
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient.square()
@@ -82,7 +80,7 @@ def test_fp16_leaves_out_steps_that_overflow_and_lowers_the_scale() -> None:
 
     def step(factor: float) -> Tensor:
         optimizer.zero_grad()
-        precision.backward(model.loss(None, 1).total * factor, optimizer)
+        precision.backward(model(None, 1)["loss"] * factor, optimizer)
         gradient = model.x.grad
         assert gradient is not None
         precision.step(optimizer)
@@ -113,40 +111,28 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert training_device("auto") == torch.device("cuda:0")
 
 
-def test_columns_name_every_branch_and_edge() -> None:
-    assert loss_columns(("id", "text", "image")) == (
-        "loss",
-        "ce/id",
-        "ce/text",
-        "ce/image",
-        "kd/text_from_id",
-        "kd/image_from_id",
-        "kd/id_from_ensemble",
-        "gradient_norm",
-    )
-
-
 def test_the_meter_keeps_the_latest_interval() -> None:
-    def terms(value: float) -> tuple[LossTerms, Tensor]:
+    def terms(value: float) -> tuple[dict[str, Tensor], Tensor]:
         x = torch.tensor(value, requires_grad=True)
-        return LossTerms(x, x[None] + 1, x[None] + 2, 1.0), x + 3
+        return {"loss": x, "id/ce": x + 1, "text/kd": x + 2}, x + 3
 
-    meter = LossMeter(("a", "b", "c", "d"), 2, CPU)
+    meter = LossMeter(2, CPU)
     meter.add(*terms(1.0))
     assert not meter.full
     meter.add(*terms(5.0))
     assert meter.full
     assert meter.rows().tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert meter.rows(1).tolist() == [[5, 6, 7, 8]]
-    other = LossMeter(("a", "b", "c", "d"), 3, CPU)
-    other.restore(torch.from_numpy(meter.rows()))
+    assert meter.columns == ("loss", "id/ce", "text/kd", "gradient_norm")
+    other = LossMeter(3, CPU)
+    other.restore(meter.columns, torch.from_numpy(meter.rows()))
     other.add(*terms(9.0))
     assert other.rows()[:, 0].tolist() == [1, 5, 9]
     other.clear()
     assert other.rows().shape == (0, 4)
     # Another session may ask for shorter intervals.
-    short = LossMeter(("a", "b", "c", "d"), 1, CPU)
-    short.restore(torch.from_numpy(meter.rows()))
+    short = LossMeter(1, CPU)
+    short.restore(meter.columns, torch.from_numpy(meter.rows()))
     short.add(*terms(9.0))
     assert short.full
     assert short.rows()[:, 0].tolist() == [1, 5, 9]

@@ -16,7 +16,7 @@ from odmt_fast.config import Config
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.data.split import Split, leave_one_out
 from odmt_fast.features.tokens import TokenTable
-from odmt_fast.objective import LossTerms, ramp_up
+from odmt_fast.models.losses.distilled import ramp_up
 from odmt_fast.training.checkpoint import BEST, LAST, load
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import StepReport
@@ -30,8 +30,6 @@ TIMES = {"seconds", "samples_per_second"}
 class ToyModel(nn.Module):
     """Two branches that score a batch's items; dropout makes the batch's noise matter."""
 
-    branches = ("id", "text")
-
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(7)
@@ -39,7 +37,7 @@ class ToyModel(nn.Module):
         self.text = nn.Parameter(torch.randn(WIDTH, 4, generator=generator) / 3)
         self.unused = nn.Parameter(torch.ones(2))
 
-    def loss(self, batch: Batch, epoch: int) -> LossTerms:
+    def forward(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Cross entropies over the distinct items and a distillation in both directions."""
         tokens = batch.features[0]
         owner = torch.repeat_interleave(torch.arange(len(tokens.lengths)), tokens.lengths)
@@ -49,17 +47,22 @@ class ToyModel(nn.Module):
         scores = []
         for items in (self.table[batch.items], torch.nn.functional.linear(pooled, self.text)):
             kept = torch.rand(items.shape, generator=generator) >= 0.2
-            states = (items * kept / 0.8 if self.training else items)[batch.row_input]
+            states = (items * kept / 0.8 if self.training else items)[batch.inputs]
             scores.append((states @ items.T).float())
-        ce = torch.stack([nn.functional.cross_entropy(z, batch.row_target) for z in scores])
-        kd = torch.stack(
-            [
-                nn.functional.cross_entropy(student, teacher.softmax(-1))
-                for student, teacher in (scores[::-1], scores)
-            ]
+        id_ce, text_ce = (nn.functional.cross_entropy(z, batch.targets) for z in scores)
+        text_kd, id_kd = (
+            nn.functional.cross_entropy(student, teacher.softmax(-1))
+            for student, teacher in (scores[::-1], scores)
         )
         weight = ramp_up(epoch, 4)
-        return LossTerms(ce.sum() + weight * kd.sum(), ce, kd, weight)
+        return {
+            "loss": id_ce + text_ce + weight * (text_kd + id_kd),
+            "id/ce": id_ce,
+            "text/ce": text_ce,
+            "text/kd": text_kd,
+            "id/kd": id_kd,
+            "kd_weight": torch.tensor(weight),
+        }
 
 
 def evaluate(model: nn.Module) -> dict[str, float]:

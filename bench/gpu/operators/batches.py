@@ -36,7 +36,7 @@ class LossProblem:
         columns = Columns(
             log_p,
             batch.counts,
-            batch.row_target,
+            batch.targets,
             batch.row_user,
             batch.history_offsets,
             batch.history,

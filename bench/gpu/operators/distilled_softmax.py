@@ -21,7 +21,7 @@ from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.distilled_softmax import distilled_softmax
 from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as reference
-from odmt_fast.objective.loss import edges
+from odmt_fast.models.losses.distilled import edges
 
 TAU = 0.3
 WEIGHT = 0.5

@@ -49,21 +49,21 @@ def test_a_batch_written_out_by_hand(build: Build) -> None:
     assert index.counts.tolist() == [1, 2, 2, 1]
     assert index.occurrences.tolist() == [2, 1, 2, 3, 1, 0]
     assert index.offsets.tolist() == [0, 3, 4, 6]
-    assert index.row_offsets.tolist() == [0, 2, 2, 3]
-    assert index.row_input.tolist() == [2, 1, 1]
-    assert index.row_target.tolist() == [1, 2, 0]
+    assert index.cu_seqlens.tolist() == [0, 2, 2, 3]
+    assert index.inputs.tolist() == [2, 1, 1]
+    assert index.targets.tolist() == [1, 2, 0]
     assert index.row_user.tolist() == [0, 0, 2]
     assert index.positions.tolist() == [2, 3, 3]
     assert index.history_offsets.tolist() == [0, 2, 3, 5]
     assert index.history.tolist() == [1, 2, 3, 0, 1]
-    assert index.max_rows == 2
+    assert index.max_seqlen == 2
 
 
 def test_dtypes_are_those_of_the_batch(build: Build) -> None:
     index = build(*flat([[1, 2], [3]]), 3)
-    wide = {"items", "occurrences", "offsets", "row_input", "row_target", "positions"}
+    wide = {"items", "occurrences", "offsets", "inputs", "targets", "positions"}
     for name, value in index._asdict().items():
-        if name != "max_rows":
+        if name != "max_seqlen":
             assert value.dtype == (torch.int64 if name in wide else torch.int32), name
 
 
@@ -71,8 +71,8 @@ def test_no_users_and_users_without_rows(build: Build) -> None:
     empty = torch.empty(0, dtype=torch.int64)
     assert build(empty, empty, 3).offsets.tolist() == [0]
     alone = build(*flat([[5], [5], [1]]), 3)
-    assert alone.counts.tolist() == [1, 2] and alone.row_input.numel() == 0
-    assert alone.history.tolist() == [1, 1, 0] and alone.max_rows == 0
+    assert alone.counts.tolist() == [1, 2] and alone.inputs.numel() == 0
+    assert alone.history.tolist() == [1, 1, 0] and alone.max_seqlen == 0
 
 
 SEQUENCES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=8)

@@ -9,7 +9,7 @@ import torch
 from golden_cases import Golden, load
 
 from odmt_fast import ODMT, Config, ModelConfig
-from odmt_fast.reference import Model
+from odmt_fast.official.reference import Model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from golden_cases import Golden
 
 from odmt_fast.config import ModelConfig
-from odmt_fast.reference import Model
+from odmt_fast.official.reference import Model
 
 
 def build(golden: Golden) -> Model:

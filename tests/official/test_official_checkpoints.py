@@ -14,7 +14,7 @@ from golden_cases import Golden, load
 from torch import Tensor
 
 from odmt_fast import ODMT, ModelConfig, official
-from odmt_fast.reference import Model
+from odmt_fast.official.reference import Model
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
-from odmt_fast.noise import Site
+from odmt_fast.models.initial import Draw
+from odmt_fast.models.noise import Site
 
 LAYER_NORM_EPS = 1e-6
 
@@ -46,6 +47,11 @@ class Affine(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(bias))
 
+    def identity(self) -> None:
+        """The initial values of a LayerNorm."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
 
 class Block(nn.Module):
     """MHA -> LN(x + .) -> FFN -> LN(x + .), every step on packed rows.
@@ -72,6 +78,15 @@ class Block(nn.Module):
 
     SITES = 3
     """Dropout sites of a block: the probabilities, after O, after the second linear map."""
+
+    def initialise(self, draw: Draw, generator: torch.Generator | None) -> None:
+        """Draws Q, K, V, O and the feed-forward maps; the norms begin as the identity."""
+        draw(generator, self.qkv.view(*self.out.shape[:-2], 3, *self.out.shape[-2:]), None)
+        draw(generator, self.out, None)
+        for layer in (self.up, self.down):
+            draw(generator, layer.weight, layer.bias)
+        self.attention_norm.identity()
+        self.norm.identity()
 
     def forward(
         self,

@@ -10,20 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from odmt_fast.block import Affine, Block
 from odmt_fast.config import ModelConfig
-from odmt_fast.features.tokens import PackedTokens
-from odmt_fast.items.layout import TokenLayout, interleave
+from odmt_fast.features.tokens import PackedTokens, TokenSource
+from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.kernels.dropout import dropout
 from odmt_fast.kernels.linear import linear
-from odmt_fast.noise import Noise, Site
+from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
+from odmt_fast.models.block import Affine, Block
+from odmt_fast.models.initial import linear_default, xavier_normal
+from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.layout import TokenLayout, interleave
+from odmt_fast.models.noise import Noise, Site
 
 PART_TOKENS = 6_144
 """At most this many tokens are recomputed at once."""
 
 
-class ItemEncoder(nn.Module):
-    """ID embedding and frozen tokens of an item -> one embedding per branch.
+class IMT(ItemEncoder):
+    """The item Transformer: ID embedding and frozen tokens of an item -> one embedding per branch.
 
     Args:
         config: the architecture.
@@ -33,9 +37,10 @@ class ItemEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig, n_items: int, feature_dims: Mapping[str, int]) -> None:
         super().__init__()
-        width, branches = config.width, len(feature_dims) + 1
+        width = config.width
         self.mask = "id_aware" if config.mask == "asymmetric" else "full"
-        self.dropout = config.dropout
+        self.branches = ("id", *feature_dims)
+        self.modalities = tuple(feature_dims)
         self.recompute = False
         self.id_embedding = nn.Embedding(n_items + 1, config.id_features, padding_idx=0)
         self.id_projection = nn.Linear(config.id_features, width)
@@ -43,15 +48,25 @@ class ItemEncoder(nn.Module):
             {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
         )
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.imt_layers))
-        shapes = (branches, width, width), (branches, width)
+        shapes = (len(self.branches), width, width), (len(self.branches), width)
         self.heads = nn.ModuleList([Affine(*shapes), Affine(*shapes)])
+
+    def initialise(self, generator: torch.Generator | None) -> None:
+        """Xavier normal for the IDs, torch's defaults for the maps, as officially."""
+        xavier_normal(generator, self.id_embedding.weight)
+        for layer in (self.id_projection, *self.projections.values(), *self.heads):
+            assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
+            linear_default(generator, layer.weight, layer.bias)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.initialise(linear_default, generator)
 
     def forward(
         self,
         items: Tensor,
         features: tuple[PackedTokens, ...],
         dtype: torch.dtype,
-        noise: Noise | None = None,
+        noise: Noise,
     ) -> Tensor:
         """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
 
@@ -62,10 +77,16 @@ class ItemEncoder(nn.Module):
             items: dense ids, no padding.
             features: tokens of the items, one entry per modality.
             dtype: of the computation; parameters keep theirs.
-            noise: of the step, in training mode; None draws one.
+            noise: of the step.
+
+        Raises:
+            ValueError: `features` are not those of the encoder's modalities.
         """
-        if noise is None:
-            noise = Noise(self.dropout if self.training else 0.0, None, items.device)
+        if len(features) != len(self.modalities):
+            raise ValueError(
+                f"the batch carries tokens of {len(features)} modalities, the model reads "
+                f"{', '.join(self.modalities)}; give the collator the model's sources"
+            )
         encode, parts = self._encode, [(items, features)]
         if self.recompute and self.training:
             encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
@@ -146,3 +167,19 @@ def _project(x: Tensor, layer: nn.Module) -> Tensor:
     """A linear map or a group of them, in the dtype of x."""
     assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
     return linear(x, layer.weight, layer.bias)
+
+
+def check_limits(sources: Mapping[str, TokenSource]) -> None:
+    """Raises ValueError for more modalities or tokens than the operators take."""
+    if 1 + len(sources) > MAX_BRANCHES:
+        raise ValueError(
+            f"{', '.join(sources)} and id are {1 + len(sources)} branches, at most "
+            f"{MAX_BRANCHES} are trained together; leave modalities out"
+        )
+    lengths = {name: tokens.max_length for name, tokens in sources.items()}
+    if sum(lengths.values()) + 1 > LONGEST_SEGMENT:
+        raise ValueError(
+            f"an item has up to {' + '.join(f'{n} {name}' for name, n in lengths.items())} + 1 id "
+            f"tokens, at most {LONGEST_SEGMENT} are read together; extract fewer (for texts "
+            "odmt-fast extract --max-tokens N)"
+        )

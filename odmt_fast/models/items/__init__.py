@@ -1,0 +1,1 @@
+"""Item encoders: distinct items of a batch -> one embedding per branch."""

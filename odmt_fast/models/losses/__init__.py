@@ -1,0 +1,1 @@
+"""Losses: user states against the candidates of the batch -> named terms."""

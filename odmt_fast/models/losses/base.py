@@ -1,0 +1,25 @@
+"""What all losses share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from odmt_fast.batch.batch import Batch
+
+
+class Loss(nn.Module):
+    """Compares user states with the candidates of a batch; subclasses define ``forward``."""
+
+    def forward(
+        self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
+    ) -> dict[str, Tensor]:
+        """Named scalars; ``"loss"`` comes first and is minimised, all of them are logged.
+
+        Args:
+            states: [K, M, d] user states of the rows.
+            items: [K, U, d] embeddings of the candidates.
+            batch: the index arrays.
+            log_p: [U] log share of each candidate in the training interactions.
+            epoch: from 1.
+        """
+        raise NotImplementedError

@@ -1,0 +1,69 @@
+"""Cross entropy of every branch and online distillation between them (paper section 3.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax
+from odmt_fast.models.losses.base import Loss
+from odmt_fast.models.losses.softmax import candidates
+
+
+class DistilledSoftmax(Loss):
+    """``sum CE + w(epoch) sum KD``: every modality learns from the ID branch, it from the ensemble.
+
+    Args:
+        branches: K names, the ID branch first.
+        tau: temperature of the distillation.
+        alpha: see `ramp_up`.
+        detach_teacher: stop the gradient into the teachers; officially it flows.
+    """
+
+    def __init__(
+        self, branches: Sequence[str], *, tau: float, alpha: float, detach_teacher: bool = False
+    ) -> None:
+        super().__init__()
+        self.branches = tuple(branches)
+        self.tau, self.alpha, self.detach_teacher = tau, alpha, detach_teacher
+        self.edges = edges(len(self.branches))
+
+    def forward(
+        self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
+    ) -> dict[str, Tensor]:
+        """``loss``, ``<branch>/ce``, ``<student>/kd`` (tau^2 included) and ``kd_weight``."""
+        ce, kd = distilled_softmax(
+            states,
+            items,
+            candidates(batch, log_p),
+            tau=self.tau,
+            edges=self.edges,
+            detach_teacher=self.detach_teacher,
+        )
+        weight = ramp_up(epoch, self.alpha)
+        students = [self.branches[student] for student, _ in self.edges]
+        return {
+            "loss": ce.sum() + weight * kd.sum(),
+            **{f"{name}/ce": term for name, term in zip(self.branches, ce, strict=True)},
+            **{f"{name}/kd": term for name, term in zip(students, kd, strict=True)},
+            "kd_weight": ce.new_tensor(weight),
+        }
+
+
+def edges(branches: int) -> tuple[tuple[int, int], ...]:
+    """(student, teacher) pairs: every modality learns from the ID branch, it from the ensemble."""
+    return (*((k, 0) for k in range(1, branches)), (0, ENSEMBLE))
+
+
+def ramp_up(epoch: float, alpha: float) -> float:
+    """w = exp(-5 (1 - min(epoch, alpha) / alpha)^2) for alpha >= 1, else the constant alpha.
+
+    Source: official ``model.py::sigmoid_rampup``.
+    """
+    if alpha < 1:
+        return alpha
+    phase = 1.0 - min(max(epoch, 0.0), alpha) / alpha
+    return math.exp(-5.0 * phase * phase)

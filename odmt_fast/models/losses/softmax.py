@@ -1,0 +1,54 @@
+"""Cross entropy over the candidates, debiased: the loss of every model without distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from odmt_fast.batch.batch import Batch
+from odmt_fast.kernels.debiased_logits import Columns, debiased_logits
+from odmt_fast.models.losses.base import Loss
+
+
+class Softmax(Loss):
+    """One cross entropy per branch, or (`fused`) one of the branches' mean score.
+
+    Args:
+        branches: K names.
+        fused: train the ensemble itself (late fusion). Its score is one inner product of the
+            branches' vectors side by side (DESIGN, identity 7).
+    """
+
+    def __init__(self, branches: Sequence[str], *, fused: bool = False) -> None:
+        super().__init__()
+        self.fused = fused and len(branches) > 1
+        self.terms = ("ensemble",) if self.fused else tuple(branches)
+
+    def forward(
+        self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
+    ) -> dict[str, Tensor]:
+        """``loss``, and where there are several branches ``<branch>/ce``."""
+        if self.fused:
+            items = items / items.shape[0]
+            states, items = (x.transpose(0, 1).flatten(1)[None] for x in (states, items))
+        logits = debiased_logits(states, items, candidates(batch, log_p))
+        ce = torch.stack([F.cross_entropy(z, batch.targets) for z in logits])
+        if len(self.terms) == 1:
+            return {"loss": ce[0]}
+        named = {f"{name}/ce": term for name, term in zip(self.terms, ce, strict=True)}
+        return {"loss": ce.sum(), **named}
+
+
+def candidates(batch: Batch, log_p: Tensor) -> Columns:
+    """What the rows of a batch are scored against: its distinct items."""
+    return Columns(
+        log_p=log_p,
+        counts=batch.counts,
+        targets=batch.targets,
+        row_user=batch.row_user,
+        history_offsets=batch.history_offsets,
+        history=batch.history,
+    )

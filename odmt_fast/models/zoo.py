@@ -1,0 +1,159 @@
+"""Every model by name: which items, users and loss it is made of.
+
+A new model is one function here; a new user encoder one file and one line of `BACKBONES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from odmt_fast.config import Config, ModelConfig
+from odmt_fast.features.tokens import TokenSource, first_tokens
+from odmt_fast.models.base import SequentialModel
+from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.embedding import IdEmbedding
+from odmt_fast.models.items.imt import IMT, check_limits
+from odmt_fast.models.items.pooled import Pooled
+from odmt_fast.models.losses.base import Loss
+from odmt_fast.models.losses.distilled import DistilledSoftmax
+from odmt_fast.models.losses.softmax import Softmax
+from odmt_fast.models.users.base import UserEncoder
+from odmt_fast.models.users.gru4rec import GRU4Rec
+from odmt_fast.models.users.sasrec import SASRec
+
+Sources = Mapping[str, TokenSource]
+"""Modality -> tokens of all items."""
+
+Assembly = tuple[ItemEncoder, Loss]
+"""Item encoder and loss of a model."""
+
+BACKBONES: dict[str, Callable[[ModelConfig, int], UserEncoder]] = {
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
+}
+"""``model.backbone`` -> user encoder, made from the configuration and the number of branches."""
+
+
+def odmt(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
+    """The paper's model; without modalities it is `id_only`."""
+    if not sources:
+        return id_only(config, n_items, sources)
+    check_limits(sources)
+    items = IMT(config, n_items, _dims(sources))
+    loss = DistilledSoftmax(
+        items.branches,
+        tau=config.tau,
+        alpha=config.alpha,
+        detach_teacher=config.detach_teacher,
+    )
+    return items, loss
+
+
+def id_only(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
+    """The backbone on IDs, as published for it; features are not read."""
+    items = IdEmbedding(config, n_items)
+    return items, Softmax(items.branches)
+
+
+def early_fusion(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
+    """EF: IDs and features become one embedding before the user encoder."""
+    items = Pooled(config, n_items, _dims(sources), fused=True)
+    return items, Softmax(items.branches)
+
+
+def late_fusion(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
+    """LF: a user encoder per modality, their scores averaged and trained together."""
+    items = Pooled(config, n_items, _dims(sources), fused=False)
+    return items, Softmax(items.branches, fused=True)
+
+
+MODELS: dict[str, Callable[[ModelConfig, int, Sources], Assembly]] = {
+    "odmt": odmt,
+    "id": id_only,
+    "ef": early_fusion,
+    "lf": late_fusion,
+}
+"""``model.name`` -> its assembly."""
+
+
+def build(
+    config: Config | ModelConfig,
+    popularity: Sequence[float] | NDArray[np.floating] | Tensor,
+    sources: Sources | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> SequentialModel:
+    """A fresh model, as ``model.name`` and ``model.backbone`` say.
+
+    Args:
+        config: of the model, or a whole one.
+        popularity: [n_items + 1] share of each item in the training interactions, [0] = 1.
+        sources: modality -> tokens of all items, in the order of the branches.
+        generator: draws the initial values; None draws from torch's default generator.
+
+    Raises:
+        ValueError: a name that is not known, or features that do not fit.
+    """
+    config = config.model if isinstance(config, Config) else config
+    sources = sources or {}
+    assemble = _named("model.name", config.name, MODELS)
+    backbone = _named("model.backbone", config.backbone, BACKBONES)
+    # Shapes only: the values are drawn below, from `generator` alone.
+    with torch.device("meta"):
+        items, loss = assemble(config, len(popularity) - 1, sources)
+        users = backbone(config, len(items.branches))
+    model = SequentialModel(
+        items.to_empty(device=torch.get_default_device()),
+        users.to_empty(device=torch.get_default_device()),
+        loss,
+        popularity,
+        [sources[name] for name in items.modalities],
+        dropout=config.dropout,
+    )
+    model.initialise(generator)
+    if config.id_init != "xavier":
+        start_ids(model, config, sources)
+    return model
+
+
+def start_ids(model: SequentialModel, config: ModelConfig, sources: Sources) -> None:
+    """Copies the first tokens of text, image or both into the ID table (``model.id_init``).
+
+    The official code lets the table share the features' memory for `init` 2 and 3, so that training
+    changes the first token too; a copy is taken here.
+
+    Raises:
+        ValueError: the modality is absent, or its tokens have another width than the table.
+    """
+    wanted = ("text", "image") if config.id_init == "mean" else (config.id_init,)
+    if absent := [name for name in wanted if name not in sources]:
+        raise ValueError(
+            f"model.id_init={config.id_init} starts from {absent[0]} features, which are absent; "
+            "name their store with --store, or use id_init=xavier"
+        )
+    start = torch.stack([first_tokens(sources[name]).float() for name in wanted]).mean(0)
+    table = cast(nn.Embedding, model.items.get_submodule("id_embedding")).weight
+    if start.shape != table.shape:
+        raise ValueError(
+            f"id_init={config.id_init!r} starts from first tokens {tuple(start.shape)}, but the ID "
+            f"table is {tuple(table.shape)}; set id_width to the features' width or "
+            "id_init='xavier'"
+        )
+    with torch.no_grad():
+        table.copy_(start)
+
+
+def _dims(sources: Sources) -> dict[str, int]:
+    return {name: source.dim for name, source in sources.items()}
+
+
+def _named(setting: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ValueError(f"{setting}={name!r} is not known; choose from {', '.join(known)}")
+    return known[name]
