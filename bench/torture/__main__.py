@@ -32,7 +32,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100, help="sessions of each kind to kill")
-    parser.add_argument("--damages", type=int, default=500, help="of every file")
+    parser.add_argument(
+        "--damages", type=int, default=100, help="of every file; 500 take half an hour"
+    )
     parser.add_argument("--lines", type=int, default=200_000, help="damaged lines in all")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=("kills", "damages", "lines"))

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What commands import late, once for all forks: two thirds of a short command's time.
-import odmt_fast.cli.app
-import odmt_fast.cli.workflow
-import odmt_fast.features.pca_patches
+import odmt_fast.cli.workflow  # noqa: F401 - what commands import late, once for all forks
 import odmt_fast.studies.plots  # noqa: F401
 from odmt_fast.cli import main
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -131,15 +131,8 @@ class Encoder(ABC, Generic[Input]):
         return None
 
     @abstractmethod
-    def encode(
-        self, inputs: Sequence[Input], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[Input]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index into `inputs`, float32 [L, dim] on the CPU, L >= 1), each once, any order.
 
-        The same inputs give the same numbers, whatever was encoded before and whatever is `done`.
-
-        Args:
-            inputs: texts or pictures.
-            done: indices that are not wanted any more; they may come again, since what is encoded
-                together must stay together.
+        The same inputs give the same numbers, whatever was encoded before.
         """

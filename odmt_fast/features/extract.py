@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 _BESIDE = ".new"
 _DIGEST_THREADS = 4
-KEEP_SECONDS = 15.0
-"""How often the finished items of a shard in the making are kept on disk."""
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all), also for items done by an earlier run."""
 
@@ -44,9 +41,9 @@ def extract(
 ) -> TokenStore:
     """Encodes the texts or images of a catalogue into a token store.
 
-    Interrupted at any moment and called again with the same arguments, it goes on, has lost
-    `KEEP_SECONDS` of work at most, and ends with the same bytes; called on a finished store it only
-    opens it.
+    The work is done shard by shard. Interrupted at any moment and called again with the same
+    arguments, it goes on after the last whole shard and ends with the same bytes; called on a
+    finished store it only opens it.
 
     Args:
         items: the catalogue; row i becomes dense item i + 1. A missing (None or blank) text, or a
@@ -57,7 +54,7 @@ def extract(
         out: folder of the store.
         options: layer, lengths, preprocessing, device.
         dtype: how tokens are stored: "float16", "bfloat16" or "float32".
-        shard_bytes: about how large a shard gets; one is held in memory.
+        shard_bytes: about how large a shard gets, which is also what an interruption can cost.
         overwrite: make the store anew, beside `out`, and put it in the place of the one there
             when it is finished.
         progress: told after each item.
@@ -157,15 +154,8 @@ def _write_pending(
         rows = writer.plan.shards[number]
         present = [row for row in rows if inputs[row] is not None]
         tokens: dict[int, Tensor] = {row: zero for row in rows if inputs[row] is None}
-        tokens |= writer.kept(number)
-        finished = {position for position, row in enumerate(present) if row in tokens}
-        fresh: dict[int, Tensor] = {}
-        kept_at = time.monotonic()
-        for position, states in encoder.encode([inputs[row] for row in present], finished):
-            tokens[present[position]] = fresh[present[position]] = states
-            if time.monotonic() - kept_at >= KEEP_SECONDS:
-                writer.keep(number, fresh)
-                fresh, kept_at = {}, time.monotonic()
+        for position, states in encoder.encode([inputs[row] for row in present]):
+            tokens[present[position]] = states
             if progress is not None:
                 progress(done + len(tokens), len(inputs))
         writer.write(number, [tokens[row] for row in rows])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b, sha256
 from math import isqrt
@@ -50,13 +50,9 @@ class HashedWords(Encoder[str]):
             settings={"max_tokens": options.max_tokens, "lower_case": options.lower_case},
         )
 
-    def encode(
-        self, inputs: Sequence[str], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index, float32 [1 + words, dim])."""
         for position, text in enumerate(inputs):
-            if position in done:
-                continue
             words = self._words(text)[: max(1, self.max_length - 1)]
             tokens = np.stack([self._token(word) for word in words])
             # Not of the scaled tokens: long words, which say more, then weigh more.

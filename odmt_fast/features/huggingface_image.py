@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,11 @@ class HuggingFaceImage(Encoder[Picture]):
             },
         )
 
-    def encode(
-        self, inputs: Sequence[Picture], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index, float32 [L, dim]) in order."""
         options = self._options
         for first, pixels in read_batches(
-            inputs, self._pixels, done, batch_size=options.batch_size, threads=options.threads
+            inputs, self._pixels, batch_size=options.batch_size, threads=options.threads
         ):
             for row, states in enumerate(self._states(pixels)):
                 yield first + row, states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,17 +64,13 @@ class HuggingFaceText(Encoder[str]):
             },
         )
 
-    def encode(
-        self, inputs: Sequence[str], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index, float32 [L, dim]), the longest texts first so that batches pad little."""
         ids = self._token_ids(inputs)
         order = sorted(range(len(ids)), key=lambda row: (-len(ids[row]), row))
         step = self._options.batch_size
         for first in range(0, len(order), step):
             batch = order[first : first + step]
-            if set(batch) <= done:
-                continue
             yield from zip(batch, self._states([ids[row] for row in batch]), strict=True)
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:

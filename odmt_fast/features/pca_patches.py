@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,12 @@ class PcaPatches(Encoder[Picture]):
         if self._read(state) is None:
             write_atomically(state, lambda file: save_file(tensors, file, metadata=tag))
 
-    def encode(
-        self, inputs: Sequence[Picture], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index, float32 [50, dim])."""
         if self._state is None:
             raise ValueError("pca-patches was not fitted; call fit with the catalogue's images")
         components, unit, shift = _exact(self._state)
-        for first, patches in self._batches(inputs, done):
+        for first, patches in self._batches(inputs):
             tokens = (patches @ components * unit - shift).float()
             for row, states in enumerate(tokens):
                 patch_tokens = torch.cat([states, self._place], dim=1)
@@ -124,13 +122,11 @@ class PcaPatches(Encoder[Picture]):
                 return None
             return {name: file.get_tensor(name).clone() for name in ("mean", "projection")}
 
-    def _batches(
-        self, inputs: Sequence[Picture], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def _batches(self, inputs: Sequence[Picture]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index of the first, float64 [images, 25, 768], whole numbers in 0..255)."""
         options = self._options
         for first, images in read_batches(
-            inputs, _patches, done, batch_size=options.batch_size, threads=options.threads
+            inputs, _patches, batch_size=options.batch_size, threads=options.threads
         ):
             yield first, torch.stack(images).double()
 

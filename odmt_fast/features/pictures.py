@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,29 +13,19 @@ T = TypeVar("T")
 
 
 def read_batches(
-    pictures: Sequence[Picture],
-    prepare: Callable[[Any], T],
-    done: Set[int] = frozenset(),
-    *,
-    batch_size: int,
-    threads: int,
+    pictures: Sequence[Picture], prepare: Callable[[Any], T], *, batch_size: int, threads: int
 ) -> Iterator[tuple[int, list[T]]]:
     """Yields (index of the first, prepared pictures) in order, the next batch already being read.
 
     Args:
         pictures: what to read.
         prepare: RGB ``PIL.Image`` -> what the encoder wants; runs in the threads.
-        done: indices not wanted any more; a batch of nothing else is left out.
         batch_size: pictures of a batch (the last has fewer).
         threads: pictures read at the same time (Pillow decodes outside the interpreter lock).
     """
-    starts = range(0, len(pictures), batch_size)
-    batches = [range(first, min(first + batch_size, len(pictures))) for first in starts]
-    batches = [batch for batch in batches if not set(batch) <= done]
-    wanted = [pictures[index] for batch in batches for index in batch]
-    ready = _prepared(wanted, prepare, ahead=2 * batch_size, threads=threads)
-    for batch in batches:
-        yield batch.start, [next(ready) for _ in batch]
+    ready = _prepared(pictures, prepare, ahead=2 * batch_size, threads=threads)
+    for first in range(0, len(pictures), batch_size):
+        yield first, [next(ready) for _ in range(min(batch_size, len(pictures) - first))]
 
 
 def _prepared(

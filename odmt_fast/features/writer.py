@@ -2,19 +2,16 @@
 
 Order of events: plan.json, the shards (any order), index.json, then plan.json is removed. Each file
 appears whole or not at all, and none depends on when or in how many runs the others were written.
-While a shard is in the making, parts of it are kept beside it; they go when it is written.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate, count
+from itertools import accumulate
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from odmt_fast.features.index import (
@@ -36,13 +33,7 @@ from odmt_fast.features.shard import (
     write_shard,
 )
 from odmt_fast.features.store import read_index
-from odmt_fast.storage import (
-    DamagedFileError,
-    file_digest,
-    load_tensors,
-    save_tensors,
-    write_atomically,
-)
+from odmt_fast.storage import file_digest, write_atomically
 
 
 @dataclass(frozen=True)
@@ -95,44 +86,6 @@ class StoreWriter:
         """
         values, lengths = pack(tokens, self.plan, self.plan.shards[number])
         write_shard(self.path / shard_name(number), values, lengths, self.plan, number)
-        for part in self._parts(number):
-            part.unlink()
-
-    def keep(self, number: int, tokens: Mapping[int, Tensor]) -> None:
-        """Writes tokens of some rows of a shard in the making, for `kept` after an interruption.
-
-        Raises:
-            ValueError: as `write`.
-        """
-        rows = sorted(tokens)
-        values, lengths = pack([tokens[row] for row in rows], self.plan, rows)
-        free = next(k for k in count() if not self._part(number, k).exists())
-        save_tensors(
-            self._part(number, free),
-            {"values": values, "lengths": lengths, "rows": torch.tensor(rows)},
-            {"plan": self.plan.digest, "shard": number},
-        )
-
-    def kept(self, number: int) -> dict[int, Tensor]:
-        """Tokens by row that `keep` wrote of a shard; damaged or foreign parts are removed."""
-        found: dict[int, Tensor] = {}
-        for part in self._parts(number):
-            try:
-                tensors, header = load_tensors(part)
-            except DamagedFileError:
-                header = {}
-            if header != {"plan": self.plan.digest, "shard": number}:
-                part.unlink()
-                continue
-            states = torch.split(tensors["values"], tensors["lengths"].tolist())
-            found |= zip(tensors["rows"].tolist(), states, strict=True)
-        return found
-
-    def _part(self, number: int, k: int) -> Path:
-        return self.path / f"part-{number:05d}-{k:05d}.safetensors"
-
-    def _parts(self, number: int) -> list[Path]:
-        return sorted(self.path.glob(f"part-{number:05d}-*.safetensors"))
 
     def finish(self) -> None:
         """Writes the index once all shards are there, and clears what an interruption left."""
@@ -175,7 +128,6 @@ def store_files(path: Path) -> list[Path]:
             continue
         if plan is not None:
             names |= {shard_name(number) for number in range(len(plan.shards))}
-            names |= {part.name for part in path.glob("part-*-*.safetensors")}
             names |= {STATE_FILE} if plan.modality == "image" else set()
     return [path / name for name in sorted(names) if (path / name).is_file()]
 

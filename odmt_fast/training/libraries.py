@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from odmt_fast.kernels.linear import libraries
 from odmt_fast.kernels.linear.libraries import Libraries
-from odmt_fast.storage import Digest, write_atomically
+from odmt_fast.storage import write_atomically
 
 # What a person may have limited the libraries by, for another choice than that of the processor.
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
@@ -30,16 +30,12 @@ def cache_file() -> Path:
 
 
 def machine_key() -> str:
-    """What an answer holds for: processor, instructions, limits, threads, the version of torch."""
+    """What an answer holds for: processor, limits, threads and the version of torch."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        # "flags" on x86, "Features" on ARM: a virtual machine may hide some of a model's.
         lines = info.read_text("utf-8", "replace").splitlines()
-        fields = [line.partition(":") for line in lines]
-        found = {name.strip(): value.strip() for name, _, value in fields}
-        flags = " ".join(sorted(found.get("flags", found.get("Features", "")).split()))
-        cpu = f"{found.get('model name', cpu)} {Digest().add(flags).hex[:8]}"
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), cpu)
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
     parts = cpu, torch.backends.cpu.get_cpu_capability(), f"torch {torch.__version__}"
     return ", ".join([*parts, f"{torch.get_num_threads()} threads", *limits])

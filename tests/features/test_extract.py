@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,8 @@ class Backwards(Encoder[str]):
         self.allowed, self.value = allowed, value
         self.encoded: list[str] = []
 
-    def encode(
-        self, inputs: Sequence[str], done: Set[int] = frozenset()
-    ) -> Iterator[tuple[int, Tensor]]:
+    def encode(self, inputs: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
         for position in reversed(range(len(inputs))):
-            if position in done:
-                continue
             if len(self.encoded) == self.allowed:
                 raise KeyboardInterrupt
             self.encoded.append(inputs[position])
@@ -141,36 +137,6 @@ extract(items, "text", "hashed-words", sys.argv[1], shard_bytes=1, progress=stop
     assert not (tmp_path / "broken" / "index.json").exists()
     assert run(tmp_path / "broken", "go") == 0
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("encoder", ["backwards", "pca-patches"])
-def test_an_interruption_costs_what_was_not_kept(
-    tmp_path: Path, catalogue: Any, encoder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("odmt_fast.features.extract.KEEP_SECONDS", 0.0)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    modality = "text" if encoder == "backwards" else "image"
-
-    def made(out: Path, allowed: int = 1000) -> Any:
-        chosen: Any = Backwards(allowed) if modality == "text" else encoder
-
-        def stop(done: int, total: int) -> None:
-            if modality == "image" and done == allowed:
-                raise KeyboardInterrupt
-
-        options = EncoderOptions(width=16, batch_size=2)
-        extract(catalogue, modality, chosen, out, options=options, progress=stop)
-        return chosen
-
-    made(whole)
-    with pytest.raises(KeyboardInterrupt):
-        made(broken, 3)
-    assert len(list(broken.glob("part-00000-*.safetensors"))) >= 1
-    (broken / "part-00000-00009.safetensors").write_bytes(b"damaged")
-    again = made(broken)
-    if modality == "text":
-        assert len(again.encoded) == 5 - 3, "what was kept is not encoded again"
-    assert contents(broken) == contents(whole), "and leaves no part"
 
 
 def test_a_finished_store_is_only_opened(tmp_path: Path, catalogue: Any) -> None:
