@@ -47,6 +47,9 @@ def extract(
     dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
     batch_size: Annotated[int, typer.Option(help="Texts or pictures encoded at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Work that a killed extraction may cost, beside one batch.")
+    ] = 0.5,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never ask the hub.", show_default=False)
     ] = False,
@@ -79,6 +82,7 @@ def extract(
             offline=offline,
         ),
         dtype=dtype,
+        checkpoint_minutes=checkpoint_minutes,
         overwrite=overwrite,
         progress=output.counter(modality),
     )

@@ -111,10 +111,13 @@ class Encoder(ABC, Generic[Input]):
         dim: width of a token.
         max_length: an upper bound of the tokens of an item.
         identity: names the features; complete only after `fit`.
+        group: inputs whose numbers are computed together and may depend on each other in the last
+            bits; an extraction is only interrupted between groups.
     """
 
     dim: int
     max_length: int
+    group: int = 1
     identity: EncoderIdentity
 
     def fit(self, inputs: Sequence[Input], state: Path) -> None:
@@ -134,5 +137,7 @@ class Encoder(ABC, Generic[Input]):
     def encode(self, inputs: Sequence[Input]) -> Iterator[tuple[int, Tensor]]:
         """Yields (index into `inputs`, float32 [L, dim] on the CPU, L >= 1), each once, any order.
 
-        The same inputs give the same numbers, whatever was encoded before.
+        The same inputs give the same numbers, whatever was encoded before. The inputs less those
+        that were yielded first in some whole `group`s (in their order, without gaps) yield what
+        would have come next.
         """

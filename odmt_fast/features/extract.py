@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality, Picture
 from odmt_fast.features.index import DTYPES, INDEX_FILE, STATE_FILE, Plan
+from odmt_fast.features.parts import ShardParts
 from odmt_fast.features.registry import load_encoder
 from odmt_fast.features.store import TokenStore
 from odmt_fast.features.writer import StoreWriter, remove_store, replace_store
@@ -36,14 +39,14 @@ def extract(
     options: EncoderOptions = DEFAULTS,
     dtype: str = "float16",
     shard_bytes: int = 256 << 20,
+    checkpoint_minutes: float = 0.5,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TokenStore:
     """Encodes the texts or images of a catalogue into a token store.
 
-    The work is done shard by shard. Interrupted at any moment and called again with the same
-    arguments, it goes on after the last whole shard and ends with the same bytes; called on a
-    finished store it only opens it.
+    Interrupted at any moment and called again with the same arguments, it goes on where it last
+    saved and ends with the same bytes; called on a finished store it only opens it.
 
     Args:
         items: the catalogue; row i becomes dense item i + 1. A missing (None or blank) text, or a
@@ -54,7 +57,9 @@ def extract(
         out: folder of the store.
         options: layer, lengths, preprocessing, device.
         dtype: how tokens are stored: "float16", "bfloat16" or "float32".
-        shard_bytes: about how large a shard gets, which is also what an interruption can cost.
+        shard_bytes: about how large a shard gets.
+        checkpoint_minutes: how often an unfinished shard is saved: a killed process costs at most
+            this much work and that of one batch, Ctrl-C and SIGTERM only the batch.
         overwrite: make the store anew, beside `out`, and put it in the place of the one there
             when it is finished.
         progress: told after each item.
@@ -64,6 +69,8 @@ def extract(
             be read or whose features are NaN or infinite.
         StoreError: `out` holds a store of something else and `overwrite` is not set.
     """
+    if not checkpoint_minutes >= 0:
+        raise ValueError(f"--checkpoint-minutes {checkpoint_minutes:g} must be at least 0")
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not stored; use {', '.join(DTYPES)}")
     if not items.ids:
@@ -79,13 +86,18 @@ def extract(
         made = beside if overwrite and (out / INDEX_FILE).is_file() else out
         if overwrite and made == out:
             remove_store(out)
-        _write(made, items, modality, encoder, inputs, dtype, shard_bytes, progress)
+        plan = _planned(made, items, modality, encoder, inputs, dtype, shard_bytes)
+        writer = StoreWriter.begin(made, plan)
+        if not writer.finished:
+            encoder.save(made / STATE_FILE)
+            _write_pending(writer, encoder, inputs, 60 * checkpoint_minutes, progress)
+        writer.finish()
         if made != out:
             replace_store(beside, out)
     return TokenStore.open(out)
 
 
-def _write(
+def _planned(
     out: Path,
     items: ItemTable,
     modality: Modality,
@@ -93,11 +105,10 @@ def _write(
     inputs: list[Any],
     dtype: str,
     shard_bytes: int,
-    progress: Progress | None,
-) -> None:
-    """Begins the store at `out` or goes on with it, until it is finished."""
+) -> Plan:
+    """What the store at `out` is to hold; fits the encoder, or reads what it learnt before."""
     encoder.fit([value for value in inputs if value is not None], out / STATE_FILE)
-    plan = Plan(
+    return Plan(
         modality=modality,
         encoder=encoder.identity.to_json(),
         dtype=dtype,
@@ -107,11 +118,6 @@ def _write(
         missing=tuple(row + 1 for row, value in enumerate(inputs) if value is None),
         inputs=_digests(inputs),
     )
-    writer = StoreWriter.begin(out, plan)
-    if not writer.finished:
-        encoder.save(out / STATE_FILE)
-        _write_pending(writer, encoder, inputs, progress)
-    writer.finish()
 
 
 @dataclass(frozen=True)
@@ -145,23 +151,78 @@ def _inputs(items: ItemTable, modality: Modality) -> list[Any]:
 
 
 def _write_pending(
-    writer: StoreWriter, encoder: Encoder[Any], inputs: Sequence[Any], progress: Progress | None
+    writer: StoreWriter,
+    encoder: Encoder[Any],
+    inputs: Sequence[Any],
+    seconds: float,
+    progress: Progress | None,
 ) -> None:
     pending = writer.pending()
     done = len(inputs) - sum(len(writer.plan.shards[number]) for number in pending)
-    zero = torch.zeros(1, encoder.dim)
-    for number in pending:
-        rows = writer.plan.shards[number]
-        present = [row for row in rows if inputs[row] is not None]
-        tokens: dict[int, Tensor] = {row: zero for row in rows if inputs[row] is None}
-        for position, states in encoder.encode([inputs[row] for row in present]):
-            tokens[present[position]] = states
-            if progress is not None:
-                progress(done + len(tokens), len(inputs))
-        writer.write(number, [tokens[row] for row in rows])
-        done += len(rows)
+
+    def tell(items: int) -> None:
         if progress is not None:
-            progress(done, len(inputs))
+            progress(done + items, len(inputs))
+
+    for number in pending:
+        _write_shard(writer, number, encoder, inputs, seconds, tell)
+        done += len(writer.plan.shards[number])
+        tell(0)
+
+
+def _write_shard(
+    writer: StoreWriter,
+    number: int,
+    encoder: Encoder[Any],
+    inputs: Sequence[Any],
+    seconds: float,
+    tell: Callable[[int], None],
+) -> None:
+    rows = writer.plan.shards[number]
+    zero = torch.zeros(1, encoder.dim)
+    missing = {row: zero for row in rows if inputs[row] is None}
+    parts = writer.parts(number)
+    rest = _encoded(encoder, inputs, parts, seconds, lambda count: tell(len(missing) + count))
+    tokens = {**missing, **parts.tokens, **rest}
+    writer.write(number, [tokens[row] for row in rows])
+
+
+def _encoded(
+    encoder: Encoder[Any],
+    inputs: Sequence[Any],
+    parts: ShardParts,
+    seconds: float,
+    tell: Callable[[int], None],
+) -> dict[int, Tensor]:
+    """Encodes what `parts` lacks of a shard, saving what is there every `seconds`.
+
+    Returns:
+        Row -> tokens of those that went into no part.
+    """
+    rows = parts.plan.shards[parts.number]
+    left = [row for row in rows if inputs[row] is not None and row not in parts.tokens]
+    fresh: dict[int, Tensor] = {}
+
+    def save() -> None:
+        # Whole groups only, so that the rest is grouped as if nothing had happened.
+        whole = len(fresh) // encoder.group * encoder.group
+        if kept := dict(islice(fresh.items(), whole)):
+            parts.add(kept)
+            for row in kept:
+                del fresh[row]
+
+    due = time.monotonic() + seconds
+    try:
+        for position, states in encoder.encode([inputs[row] for row in left]):
+            fresh[left[position]] = states
+            tell(len(parts.tokens) + len(fresh))
+            if len(fresh) % encoder.group == 0 and time.monotonic() >= due:
+                save()
+                due = time.monotonic() + seconds
+    except (KeyboardInterrupt, SystemExit):
+        save()
+        raise
+    return fresh
 
 
 def _shard_items(encoder: Encoder[Any], dtype: str, shard_bytes: int) -> int:

@@ -45,6 +45,7 @@ class HuggingFaceImage(Encoder[Picture]):
         from PIL import Image
 
         self._name, self._options = name, options
+        self.group = options.batch_size
         self._model: Any = load_model(name, options, "vision_model", "pixel_values")
         self._is_mae = self._model.config.model_type == "vit_mae"
         if self._is_mae:

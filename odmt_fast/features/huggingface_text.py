@@ -40,6 +40,7 @@ class HuggingFaceText(Encoder[str]):
             return AutoTokenizer.from_pretrained(where, local_files_only=options.offline)
 
         self._name, self._options = name, options
+        self.group = options.batch_size
         self._model: Any = load_model(name, options, "text_model", "input_ids")
         self._tokenizer = load_part(name, "tokenizer", load)
         limit = self._tokenizer.model_max_length

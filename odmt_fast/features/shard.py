@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -86,8 +87,8 @@ def _check_header(path: Path, plan: Plan) -> None:
         raise StoreError(f"{path} is truncated: {size} bytes instead of {8 + length + end}")
 
 
-def pack(tokens: list[Tensor], plan: Plan, rows: range) -> tuple[Tensor, Tensor]:
-    """Joins the tokens of a shard's items in the store's dtype.
+def pack(tokens: Sequence[Tensor], plan: Plan, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Joins the tokens of the items `rows` in the store's dtype.
 
     Raises:
         ValueError: an item has no token, another width, or a NaN or infinite feature.

@@ -1,7 +1,8 @@
 """Writes a token store shard by shard, so that a killed extraction can go on where it was.
 
-Order of events: plan.json, the shards (any order), index.json, then plan.json is removed. Each file
-appears whole or not at all, and none depends on when or in how many runs the others were written.
+Order of events: plan.json, the shards (any order; each after its parts, see `ShardParts`),
+index.json, then plan.json is removed. Each file appears whole or not at all, and none but the parts
+depends on when or in how many runs the others were written.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from odmt_fast.features.index import (
     plan_to_json,
     read_text,
 )
+from odmt_fast.features.parts import ShardParts, part_files
 from odmt_fast.features.shard import (
     map_shard,
     pack,
@@ -33,7 +35,7 @@ from odmt_fast.features.shard import (
     write_shard,
 )
 from odmt_fast.features.store import read_index
-from odmt_fast.storage import file_digest, write_atomically
+from odmt_fast.storage import file_digest, remove_unfinished, write_atomically
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class StoreWriter:
             write_atomically(
                 path / PLAN_FILE, lambda file: file.write_text(plan_to_json(plan), encoding="utf-8")
             )
+        for name in (PLAN_FILE, STATE_FILE, INDEX_FILE, *map(shard_name, range(len(plan.shards)))):
+            remove_unfinished(path / name)
         # An unfinished store goes on under the name it began with, so that it ends the same.
         return cls(path, plan if begun is None else begun)
 
@@ -78,14 +82,20 @@ class StoreWriter:
         """Numbers of the shards that are not there, or not whole."""
         return [number for number in range(len(self.plan.shards)) if not self._is_written(number)]
 
+    def parts(self, number: int) -> ShardParts:
+        """What is encoded of a shard that is pending."""
+        return ShardParts.open(self.path, self.plan, number)
+
     def write(self, number: int, tokens: list[Tensor]) -> None:
-        """Writes the tokens ([L, dim] each) of the items of a shard.
+        """Writes the tokens ([L, dim] each) of the items of a shard, in the place of its parts.
 
         Raises:
             ValueError: names the item whose features are not finite or have another width.
         """
         values, lengths = pack(tokens, self.plan, self.plan.shards[number])
         write_shard(self.path / shard_name(number), values, lengths, self.plan, number)
+        for file in part_files(self.path, number):
+            file.unlink()
 
     def finish(self) -> None:
         """Writes the index once all shards are there, and clears what an interruption left."""
@@ -95,6 +105,8 @@ class StoreWriter:
                 self.path / INDEX_FILE,
                 lambda file: file.write_text(index.to_json(), encoding="utf-8"),
             )
+        for file in part_files(self.path):
+            file.unlink()
         (self.path / PLAN_FILE).unlink(missing_ok=True)
 
     def _is_written(self, number: int) -> bool:
@@ -129,6 +141,7 @@ def store_files(path: Path) -> list[Path]:
         if plan is not None:
             names |= {shard_name(number) for number in range(len(plan.shards))}
             names |= {STATE_FILE} if plan.modality == "image" else set()
+    names |= {file.name for file in part_files(path)}
     return [path / name for name in sorted(names) if (path / name).is_file()]
 
 

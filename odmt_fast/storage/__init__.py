@@ -5,7 +5,7 @@ Knows nothing of what is stored; every room writes through it.
 
 from __future__ import annotations
 
-from odmt_fast.storage.atomic import StorageError, write_atomically
+from odmt_fast.storage.atomic import StorageError, remove_unfinished, write_atomically
 from odmt_fast.storage.digest import Digest, file_digest
 from odmt_fast.storage.lock import FolderInUseError, FolderLock
 from odmt_fast.storage.tensors import DamagedFileError, load_tensors, save_tensors
@@ -18,6 +18,7 @@ __all__ = [
     "StorageError",
     "file_digest",
     "load_tensors",
+    "remove_unfinished",
     "save_tensors",
     "write_atomically",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes what killed writers of `path` left beside it; nobody may be writing it."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.\d+-\d+\.part")
+    for part in path.parent.glob(".*.part"):
+        if name.fullmatch(part.name):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,21 @@ from odmt_fast.kernels.linear import libraries
 from odmt_fast.kernels.linear.libraries import Libraries
 from odmt_fast.storage import write_atomically
 
-# What a person may have limited the libraries by, for another choice than that of the processor.
-_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+# What a person may have told the libraries, for another choice than that of the processor.
+_LIMITS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_CPU_ISA_HINTS",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+)
+_CPUINFO = Path("/proc/cpuinfo")
+# Virtual processors share a name and differ in these.
+_INSTRUCTIONS = ("avx", "amx", "fma", "asimd", "sve", "sme", "bf16", "i8mm")
 
 
 def cache_file() -> Path:
@@ -30,15 +43,21 @@ def cache_file() -> Path:
 
 
 def machine_key() -> str:
-    """What an answer holds for: processor, limits, threads and the version of torch."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text("utf-8", "replace").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), cpu)
+    """What an answer holds for: processor, instructions, limits, threads, version of torch."""
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
-    parts = cpu, torch.backends.cpu.get_cpu_capability(), f"torch {torch.__version__}"
+    parts = *_processor(), torch.backends.cpu.get_cpu_capability(), f"torch {torch.__version__}"
     return ", ".join([*parts, f"{torch.get_num_threads()} threads", *limits])
+
+
+def _processor() -> tuple[str, str]:
+    """Name of the processor, and the vector instructions it has."""
+    name, flags = platform.processor() or platform.machine(), ""
+    if _CPUINFO.is_file():
+        lines = (line.partition(":") for line in _CPUINFO.read_text("utf-8", "replace").split("\n"))
+        values = {title.strip().lower(): value.strip() for title, _, value in lines}
+        name = values.get("model name", name)
+        flags = values.get("flags", values.get("features", ""))
+    return name, " ".join(sorted(flag for flag in flags.split() if flag.startswith(_INSTRUCTIONS)))
 
 
 def choose(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.toy_run import Silent, toy_train
+from training.toy_run import Crash, CrashAfter, Silent, toy_train
 
 from odmt_fast.kernels.linear import libraries as kernel
 from odmt_fast.kernels.linear.libraries import Libraries
@@ -37,6 +37,35 @@ def test_the_answer_of_a_machine_is_kept(own_cache: list[int]) -> None:
     assert len(own_cache) == 1
     assert libraries.choose(again=True).matmul_fp32 == 2
     assert libraries.choose().matmul_fp32 == 2
+
+
+@pytest.mark.parametrize(
+    "limit", ["ONEDNN_MAX_CPU_ISA=AVX2", "DNNL_MAX_CPU_ISA=AVX2", "ONEDNN_DEFAULT_FPMATH_MODE=BF16"]
+)
+def test_an_answer_holds_only_for_what_the_libraries_may_use(
+    own_cache: list[int], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    name, value = limit.split("=")
+    monkeypatch.delenv(name, raising=False)
+    free = libraries.choose()
+    monkeypatch.setenv(name, value)
+    limited = libraries.choose()
+    assert len(own_cache) == 2 and limited != free
+    monkeypatch.delenv(name)
+    assert libraries.choose() == free
+    assert len(own_cache) == 2
+
+
+def test_processors_of_one_name_are_told_apart_by_their_instructions(
+    own_cache: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "_CPUINFO", tmp_path / "cpuinfo")
+    keys = set()
+    for flags in ("fpu avx2 fma", "fpu avx2 fma avx512_bf16", "apic fpu fma avx2"):
+        text = f"processor\t: 0\nmodel name\t: Virtual CPU\nflags\t\t: {flags}\n\n"
+        (tmp_path / "cpuinfo").write_text(text * 2)
+        keys.add(libraries.machine_key())
+    assert len(keys) == 2 and all(key.startswith("Virtual CPU, avx2 ") for key in keys)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
@@ -79,6 +108,21 @@ def test_a_resumed_run_multiplies_as_it_began(tmp_path: Path, own_cache: list[in
     libraries.choose(again=True)
     toy_train(tmp_path / "run", epochs=2)
     assert load(tmp_path / "run" / "checkpoints" / LAST)[1]["libraries"] == recorded
+
+
+def test_a_run_killed_in_its_first_step_multiplies_as_it_began(
+    tmp_path: Path, own_cache: list[int]
+) -> None:
+    with pytest.raises(Crash):
+        toy_train(tmp_path / "run", reporter=CrashAfter(1), checkpoint_steps=1000)
+    last = tmp_path / "run" / "checkpoints" / LAST
+    _, header = load(last)
+    assert header["progress"]["total_steps"] == 0
+    assert header["libraries"]["matmul_fp32"] == 1
+    libraries.choose(again=True)
+    toy_train(tmp_path / "run", epochs=1)
+    assert kernel.current().matmul_fp32 == 1
+    assert load(last)[1]["libraries"] == header["libraries"]
 
 
 def test_auto_is_bf16_where_its_products_are_fast(tmp_path: Path) -> None:
