@@ -51,9 +51,10 @@ class Interactions:
         A dataset that lies there is replaced in one step: a reader sees the old one or the new
         one, and a run that dies on the way leaves the old one.
         """
-        from odmt_fast.data.store import save
+        from odmt_fast.data import store  # imports torch, which reading data does not need
 
-        return save(self, Path(directory))
+        contents = store.Contents(self.users, self.items, self.sequences, self.report)
+        return store.save(contents, Path(directory))
 
     @classmethod
     def load(cls, directory: str | PathLike[str]) -> Interactions:
@@ -62,6 +63,6 @@ class Interactions:
         Raises:
             DataError: it is absent, of another version, incomplete or damaged.
         """
-        from odmt_fast.data.store import load
+        from odmt_fast.data import store
 
-        return load(Path(directory))
+        return cls(*store.load(Path(directory)))

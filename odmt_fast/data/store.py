@@ -14,12 +14,11 @@ import os
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
@@ -32,13 +31,22 @@ VERSION = 1
 _OWN = re.compile(r"(sequences|items)-[0-9a-f]{12}\.parquet")
 
 
-def save(data: Interactions, directory: Path) -> Path:
+class Contents(NamedTuple):
+    """What a prepared dataset holds; `Interactions` says what it is."""
+
+    users: tuple[str, ...]
+    items: ItemTable
+    sequences: Sequences
+    report: Report
+
+
+def save(data: Contents, directory: Path) -> Path:
     """Writes `data` to `directory`; see `Interactions.save`."""
     with FolderLock(directory, "odmt-fast prepare"):
         return _save(data, directory)
 
 
-def _save(data: Interactions, directory: Path) -> Path:
+def _save(data: Contents, directory: Path) -> Path:
     import pyarrow as pa
 
     previous = _stored_files(directory)
@@ -69,8 +77,8 @@ def _save(data: Interactions, directory: Path) -> Path:
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "users": data.n_users,
-        "items": data.n_items,
+        "users": len(data.users),
+        "items": len(data.items),
         "interactions": int(data.sequences.items.size),
         "files": files,
         "report": asdict(data.report),
@@ -82,7 +90,7 @@ def _save(data: Interactions, directory: Path) -> Path:
     return directory
 
 
-def load(directory: Path) -> Interactions:
+def load(directory: Path) -> Contents:
     """Reads and verifies the dataset in `directory`; see `Interactions.load`."""
     manifest = _manifest(directory)
     try:
@@ -114,7 +122,7 @@ def load(directory: Path) -> Interactions:
             raise DataError(
                 directory / MANIFEST, f"says {expected} {name} but the files hold {found[name]}"
             )
-    return Interactions(users, items, sequences, report)
+    return Contents(users, items, sequences, report)
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
