@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from datetime import date
 from pathlib import Path
 
 import torch
+
+from odmt_fast import __version__
 
 
 def machine() -> dict[str, str | int]:
@@ -26,5 +27,5 @@ def machine() -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "odmt_fast": importlib.metadata.version("odmt_fast"),
+        "odmt_fast": __version__,
     }
