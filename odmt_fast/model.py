@@ -23,6 +23,9 @@ from odmt_fast.official.interface import OfficialInterface
 from odmt_fast.official.padded import PaddedTokens, as_tensor, device_of, first_tokens
 from odmt_fast.users import Steps, UserEncoders
 
+Features = Tensor | NDArray[Any] | TokenSource
+"""Frozen tokens of every item, in memory or in a store."""
+
 
 class ODMT(OfficialInterface):
     """Online Distillation-enhanced Multi-modal Transformer (arXiv 2308.04067), fast and exact.
@@ -36,7 +39,7 @@ class ODMT(OfficialInterface):
         pop_prob_list: [item_num + 1] share of each item in the training interactions, [0] = 1.
         item_num: number of items; ids are 1..item_num, 0 is padding.
         t_feat: frozen text tokens, [item_num + 1, T, d_t] (a tensor or a NumPy array, memory-mapped
-            or not) or a `TokenSource`.
+            or not) or a `TokenSource`; None where items have no text.
         v_feat: frozen image tokens, [item_num + 1, V, d_v], likewise.
         modalities: further modalities by name, each one more token group and branch.
         generator: draws the initial values, in the official order; None draws them, as the official
@@ -52,9 +55,9 @@ class ODMT(OfficialInterface):
         args: Any,
         pop_prob_list: Sequence[float] | NDArray[np.floating] | Tensor,
         item_num: int,
-        t_feat: Tensor | NDArray[Any] | TokenSource,
-        v_feat: Tensor | NDArray[Any] | TokenSource,
-        modalities: Mapping[str, Tensor | NDArray[Any] | TokenSource] | None = None,
+        t_feat: Features | None = None,
+        v_feat: Features | None = None,
+        modalities: Mapping[str, Features] | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -62,9 +65,11 @@ class ODMT(OfficialInterface):
         self.args = args
         self.config = config = ModelConfig.from_official(args)
         self.item_num = item_num
+        given = {"text": t_feat, "image": v_feat, **(modalities or {})}
         self.features = {
             name: _source(name, tokens, item_num)
-            for name, tokens in {"text": t_feat, "image": v_feat, **(modalities or {})}.items()
+            for name, tokens in given.items()
+            if tokens is not None
         }
         self.branches = ("id", *self.features)
         _check_limits(self.features)
@@ -100,11 +105,12 @@ class ODMT(OfficialInterface):
         )
         start = None
         if config.id_init != "xavier":
-            start = reference.id_start(
-                config,
-                first_tokens(self.features["text"]),
-                first_tokens(self.features["image"]),
-            )
+            firsts = {
+                name: first_tokens(self.features[name])
+                for name in ("text", "image")
+                if name in self.features
+            }
+            start = reference.id_start(config, firsts)
         drawn = reference.Parameters(config, item_num, dims, start, generator)
         self.load_state_dict(drawn.state_dict())
 
@@ -203,7 +209,7 @@ class ODMT(OfficialInterface):
         return self.items.id_embedding.weight.dtype
 
 
-def _source(name: str, tokens: Tensor | NDArray[Any] | TokenSource, item_num: int) -> TokenSource:
+def _source(name: str, tokens: Features, item_num: int) -> TokenSource:
     """Features as a token source; only the official text is padded raggedly."""
     source: TokenSource
     if isinstance(tokens, Tensor | np.ndarray):

@@ -172,10 +172,11 @@ class ItemTransformer(nn.Module):
         mask = mask.masked_fill(~readable, MASKED_LOGIT)
         for block in self.transformer_blocks:
             x = block(x, mask)
-        firsts = [0]
-        for group in tokens[:-1]:
-            firsts.append(firsts[-1] + group.shape[1])
-        return [x[:, -1], *(x[:, first] for first in firsts)]
+        outputs, first = [x[:, -1]], 0
+        for group in tokens:
+            outputs.append(x[:, first])
+            first += group.shape[1]
+        return outputs
 
 
 def branch_head(width: int) -> nn.Sequential:
@@ -195,7 +196,7 @@ class Parameters(nn.Module):
     Args:
         config: the architecture.
         item_num: number of items; ids are 1..item_num, 0 is padding.
-        dims: modality -> width of its tokens; "text" and "image" first.
+        dims: modality -> width of its tokens; "text" and "image" first, where there are any.
         id_start: [item_num + 1, id width] the ID table starts from (see `ModelConfig.id_init`);
             None for a random start.
         generator: what to draw from; None is torch's default generator. In equal states both give
@@ -262,17 +263,24 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
         module.initialise(generator)
 
 
-def id_start(config: ModelConfig, text: Tensor, image: Tensor) -> Tensor | None:
-    """The ID table's first values from the first tokens [n_items + 1, d_m] of text and image.
+def id_start(config: ModelConfig, firsts: Mapping[str, Tensor]) -> Tensor | None:
+    """The ID table's first values from the first tokens [n_items + 1, d_m] of the modalities.
 
     The official code lets the table share the features' memory for `init` 2 and 3, so that training
     changes the first token too; a copy is taken here.
+
+    Raises:
+        ValueError: a modality that `ModelConfig.id_init` asks for is not among `firsts`.
     """
     if config.id_init == "xavier":
         return None
-    if config.id_init == "mean":
-        return (text + image) / 2
-    return text if config.id_init == "text" else image
+    wanted = ("text", "image") if config.id_init == "mean" else (config.id_init,)
+    if absent := [name for name in wanted if name not in firsts]:
+        raise ValueError(
+            f"model.id_init={config.id_init} starts the IDs from {' and '.join(wanted)} features, "
+            f"and there are none of {' and '.join(absent)}; use --set model.id_init=xavier"
+        )
+    return firsts[wanted[0]] if len(wanted) == 1 else (firsts["text"] + firsts["image"]) / 2
 
 
 class Model(Parameters):
@@ -282,7 +290,8 @@ class Model(Parameters):
         config: the architecture.
         pop_prob_list: [n_items + 1] share of each item in the training interactions, [0] = 1.
         item_num: number of items; ids are 1..item_num, 0 is padding.
-        features: modality -> frozen token features [n_items + 1, T_m, d_m]; "text", "image" first.
+        features: modality -> frozen token features [n_items + 1, T_m, d_m]; "text", "image" first,
+            where there are any.
         masks: modality -> [n_items + 1, T_m], 0 at padded tokens; absent = all tokens are real.
     """
 
@@ -298,7 +307,7 @@ class Model(Parameters):
             config,
             item_num,
             {name: tokens.shape[-1] for name, tokens in features.items()},
-            id_start(config, features["text"][:, 0], features["image"][:, 0]),
+            id_start(config, {name: tokens[:, 0] for name, tokens in features.items()}),
         )
         # In fp32, as the official FloatTensor.
         self.log_p = torch.as_tensor(pop_prob_list).float().log()
@@ -355,6 +364,8 @@ class Model(Parameters):
         ce = torch.stack([F.cross_entropy(z, target) for z in logits])
         ensemble = torch.stack(logits).mean(0)
         tau = self.config.tau
+        if len(logits) == 1:  # nobody to learn from
+            return ce, ce[:0]
         kd = [distillation(z, logits[0], tau) for z in logits[1:]]
         kd.append(distillation(logits[0], ensemble, tau))
         return ce, torch.stack(kd)

@@ -83,13 +83,13 @@ class OfficialInterface(nn.Module):
 
     @property
     def t_feat(self) -> Any:
-        """Text features as they were given."""
-        return _given(self.features["text"])
+        """Text features as they were given; None without them."""
+        return _given(self.features.get("text"))
 
     @property
     def v_feat(self) -> Any:
-        """Image features as they were given."""
-        return _given(self.features["image"])
+        """Image features as they were given; None without them."""
+        return _given(self.features.get("image"))
 
     @property
     def id_encoder(self) -> nn.Embedding:
@@ -213,5 +213,5 @@ def state_dict(model: OfficialInterface) -> dict[str, Tensor]:
     return model.state_dict(official=True)
 
 
-def _given(source: TokenSource) -> Any:
+def _given(source: TokenSource | None) -> Any:
     return source.values if isinstance(source, PaddedTokens) else source
