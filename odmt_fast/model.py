@@ -105,7 +105,7 @@ class ODMT(OfficialInterface):
         )
         start = None
         if config.id_init != "xavier":
-            firsts = {
+            firsts: dict[str, Tensor] = {
                 name: first_tokens(self.features[name])
                 for name in ("text", "image")
                 if name in self.features

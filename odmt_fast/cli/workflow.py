@@ -32,13 +32,13 @@ class Trained:
 
 def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] = ()) -> Trained:
     """Trains as `config` says and ranks the test targets with the best epoch."""
-    workspace = Workspace.open(config)
+    workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
     result = train(
         workspace.model(stores),
         workspace.split,
         tuple(stores.values()),
-        config,
+        workspace.config,
         workspace.validate,
         EpochLines(config.evaluation.metric),
         resume=resume,
