@@ -42,6 +42,9 @@ class FeatureConfig(Section):
     stores: dict[str, Path] = Field(
         default_factory=dict, description="modality name -> token store; text and image come first"
     )
+    modalities: tuple[str, ...] | None = Field(
+        None, description="beside the IDs; None = all that the dataset has and all named stores"
+    )
 
 
 class ModelConfig(Section):

@@ -30,7 +30,7 @@ def baselines(
     Popularity, co-occurrence and a Markov chain count; sasrec, gru4rec, ef and lf
     are trained with the settings of the run to compare with, which you give.
     """
-    from odmt_fast.cli.workspace import Workspace, with_default_stores
+    from odmt_fast.cli.workspace import Workspace
     from odmt_fast.studies import FUSING, run_baselines
 
     output = Output(json_output)
@@ -45,7 +45,7 @@ def baselines(
             "training.device": device,
         },
     )
-    workspace = Workspace.open(with_default_stores(config))
+    workspace = Workspace.open(config).with_default_stores()
     wanted = names.split(",")
     results = run_baselines(
         workspace.split,

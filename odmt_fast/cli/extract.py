@@ -67,8 +67,14 @@ def extract(
     if modality not in ("text", "image"):
         raise ValueError(f"--modality {modality} does not exist; use text or image")
     output = Output(json_output)
+    items = Interactions.load(dataset).items
+    if modality not in items.modalities:
+        raise ValueError(
+            f"--modality {modality}: none of the {len(items):,} items of {dataset} has one; "
+            "train without it, or prepare the dataset again from a source that has them"
+        )
     store = extract_tokens(
-        Interactions.load(dataset).items,
+        items,
         "text" if modality == "text" else "image",
         encoder or BUILT_IN[modality],
         out or default_store(dataset, modality),

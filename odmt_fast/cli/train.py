@@ -53,7 +53,6 @@ def train(
     Run it again with the same settings to go on with an interrupted run.
     """
     from odmt_fast.cli.workflow import train_and_test
-    from odmt_fast.cli.workspace import with_default_stores
 
     output = Output(json_output)
     config = load_config(
@@ -76,7 +75,7 @@ def train(
         },
     )
     trained = train_and_test(
-        with_default_stores(config),
+        config,
         resume=not fresh,
         overrides=tuple(pairs(override or (), "--override")),
     )

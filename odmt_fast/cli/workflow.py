@@ -32,14 +32,14 @@ class Trained:
 
 def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] = ()) -> Trained:
     """Trains as `config` says and ranks the test targets with the best epoch."""
-    workspace = Workspace.open(config)
+    workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
     model = workspace.model(stores)
     result = train(
         model,
         workspace.split,
         model.sources,
-        config,
+        workspace.config,
         workspace.validate,
         EpochLines(config.evaluation.metric),
         resume=resume,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from odmt_fast.config import Config
-from odmt_fast.data import Interactions, Split, leave_one_out
+from odmt_fast.data import Interactions, Split
 from odmt_fast.evaluation import EvaluationResult, evaluate
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
@@ -35,7 +35,7 @@ class Workspace:
     Attributes:
         config: with the paths of dataset and stores filled in.
         data: the prepared dataset.
-        split: its leave-one-out split.
+        split: that of the source, or leave-one-out.
     """
 
     config: Config
@@ -57,28 +57,52 @@ class Workspace:
                 "with --data DIR"
             )
         data = Interactions.load(config.data.path)
-        split = leave_one_out(
-            data.sequences,
-            data.n_items,
-            config.model.max_seq_len,
-            full_history=config.evaluation.compat != "official",
+        split = data.split(
+            config.model.max_seq_len, full_history=config.evaluation.compat != "official"
         )
         return cls(config, data, split)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model reads beside the IDs, text and image first."""
+        features = self.config.features
+        wanted = features.modalities
+        if wanted is None:
+            wanted = (*self.data.items.modalities, *features.stores)
+        first = tuple(name for name in MODALITIES if name in wanted)
+        return (*first, *dict.fromkeys(name for name in wanted if name not in MODALITIES))
+
+    def with_default_stores(self) -> Workspace:
+        """Names the stores that `odmt-fast extract` puts beside the dataset, if none is named.
+
+        Of text and image, those that the dataset has.
+        """
+        path, features = self.config.data.path, self.config.features
+        if path is None or features.stores:
+            return self
+        beside = {file.parent.name for file in default_store(path, "").glob("*/index.json")}
+        absent = set(MODALITIES) - set(self.data.items.modalities)
+        wanted = beside - absent if features.modalities is None else beside & set(self.modalities)
+        stores = {name: default_store(path, name) for name in sorted(wanted)}
+        return replace(self, config=self.config.updated({"features.stores": stores}))
+
     def stores(self) -> dict[str, TokenStore]:
-        """The token stores by modality, text and image first, checked against the catalogue.
+        """The token stores of `modalities`, in their order, checked against the catalogue.
 
         Raises:
             ValueError: a store is not named, or (StoreError) not one of this catalogue.
         """
+        order = self.modalities
         paths = self.config.features.stores
-        for name in MODALITIES:
+        for name in order:
             if name not in paths:
+                others = ",".join(other for other in order if other != name)
                 raise ValueError(
                     f"no {name} features are given; run odmt-fast extract {self.config.data.path} "
-                    f"--modality {name}, or name a store with --store {name}=DIR"
+                    f"--modality {name}, name a store with --store {name}=DIR, or train without "
+                    f"them: --set features.modalities=[{others}]"
                 )
-        order = (*MODALITIES, *(name for name in paths if name not in MODALITIES))
+        paths = {name: paths[name] for name in order}
         if 1 + len(order) > MAX_BRANCHES:
             raise ValueError(
                 f"{', '.join(order)} and id are {1 + len(order)} branches, at most {MAX_BRANCHES} "
@@ -134,15 +158,6 @@ class Workspace:
     def recommender(self, model: SequentialModel) -> Recommender:
         """Top-k over the catalogue."""
         return Recommender(model, self.data.items, self.config.model.max_seq_len)
-
-
-def with_default_stores(config: Config) -> Config:
-    """Names the stores that `odmt-fast extract` puts beside a dataset, where none is named."""
-    if config.data.path is None or config.features.stores:
-        return config
-    folder = default_store(config.data.path, "")
-    found = {path.parent.name: path.parent for path in sorted(folder.glob("*/index.json"))}
-    return config.updated({"features.stores": found})
 
 
 def default_store(dataset: Path, modality: str) -> Path:

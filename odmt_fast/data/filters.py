@@ -14,6 +14,7 @@ from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.data.split import TRAIN
 
 Repeats = Literal["keep", "drop", "collapse"]
 
@@ -66,6 +67,7 @@ class Log:
         report: counts of the reading.
         repeated: bool [N], of the entries of ``sequences.items``: exact repeats of an earlier row;
             None where the source has no times to tell.
+        parts: int8 [N], of the entries of ``sequences.items``: see `Interactions.parts`.
     """
 
     users: tuple[str, ...]
@@ -73,6 +75,7 @@ class Log:
     sequences: Sequences
     report: Report
     repeated: NDArray[np.bool_] | None = None
+    parts: NDArray[np.int8] | None = None
 
 
 def settle_repeats(log: Log, how: Repeats) -> Log:
@@ -93,9 +96,7 @@ def settle_repeats(log: Log, how: Repeats) -> Log:
     report = replace(
         log.report, runs_repeated=int(running.sum()), repeats_dropped=int(left_out.sum())
     )
-    kept = np.bincount(sequences.user_of_item()[~left_out], minlength=len(sequences))
-    settled = Sequences.from_lengths(sequences.items[~left_out], kept)
-    return replace(log, sequences=settled, repeated=None, report=report)
+    return replace(_only(log, ~left_out), repeated=None, report=report)
 
 
 def assemble(log: Log, filters: Filters) -> Interactions:
@@ -116,6 +117,7 @@ def assemble(log: Log, filters: Filters) -> Interactions:
     }
     users = np.flatnonzero(long_enough)
     sequences = log.sequences.select(long_enough)
+    kept = np.repeat(long_enough, lengths)  # entries of the log
 
     core_users, core_items = core(
         sequences, n_items, least_user=max(filters.k_core, filters.min_seq_len), k=filters.k_core
@@ -123,14 +125,22 @@ def assemble(log: Log, filters: Filters) -> Interactions:
     seen = sequences.counts(n_items) > 0
     counts["users_below_core"] = int((~core_users).sum())
     counts["items_below_core"] = int((seen & ~core_items).sum())
-    sequences = _restrict(sequences, core_users, core_items)
+    inside = np.repeat(core_users, sequences.lengths) & core_items[sequences.items]
+    sequences = sequences.keep(inside).select(core_users)
+    kept[kept] = inside
     users = users[core_users]
 
     if filters.keep_last is not None:
         before = sequences.items.size
+        left = sequences.offsets[1:][sequences.user_of_item()] - np.arange(before)
         sequences = sequences.tail(filters.keep_last)
+        kept[kept] = left <= filters.keep_last
         counts["interactions_cut"] = before - sequences.items.size
 
+    parts = None if log.parts is None else log.parts[kept]
+    if parts is not None:
+        first = sequences.offsets[:-1][sequences.lengths > 0]
+        counts["targets_first"] = int((parts[first] > TRAIN).sum())
     used = sequences.counts(n_items) > 0
     counts["items_unused"] = n_items - int(used.sum()) - counts["items_below_core"]
     unknown = report.interactions_unknown
@@ -167,6 +177,7 @@ def assemble(log: Log, filters: Filters) -> Interactions:
             items=len(items),
             interactions=int(sequences.items.size),
         ),
+        parts=parts,
     )
 
 
@@ -174,8 +185,7 @@ def without_items(log: Log, rows: Sequence[int]) -> Log:
     """`log` without the interactions of the items at `rows` (0-based) of the item table."""
     keep = np.ones(len(log.items) + 1, bool)
     keep[np.asarray(rows, np.int64) + 1] = False
-    everybody = np.ones(len(log.users), bool)
-    return replace(log, sequences=_restrict(log.sequences, everybody, keep))
+    return _only(log, keep[log.sequences.items])
 
 
 def core(
@@ -205,10 +215,7 @@ def core(
         user_of, items = user_of[keep], items[keep]
 
 
-def _restrict(
-    sequences: Sequences, users: NDArray[np.bool_], items: NDArray[np.bool_]
-) -> Sequences:
-    """The interactions between kept users and kept items; dropped users vanish."""
-    keep = np.repeat(users, sequences.lengths) & items[sequences.items]
-    kept = np.bincount(sequences.user_of_item()[keep], minlength=len(sequences))
-    return Sequences.from_lengths(sequences.items[keep], kept[users])
+def _only(log: Log, keep: NDArray[np.bool_]) -> Log:
+    """`log` with the interactions where `keep` (bool [N]) holds; its users stay."""
+    parts = None if log.parts is None else log.parts[keep]
+    return replace(log, sequences=log.sequences.keep(keep), parts=parts)

@@ -104,6 +104,12 @@ class ItemTable:
         """Number of items, padding excluded."""
         return len(self.ids)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of "text" and "image" any item has, in this order."""
+        found = {"text": self.texts, "image": self.images}
+        return tuple(name for name, values in found.items() if any(v is not None for v in values))
+
     def take(self, rows: NDArray[np.integer]) -> ItemTable:
         """The table of the rows (0-based) `rows`, in that order."""
         order = rows.tolist()

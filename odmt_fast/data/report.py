@@ -30,6 +30,10 @@ class Report:
     runs_repeated: int = _count("interactions with the item right before them (--repeats collapse)")
     repeats_dropped: int = _count("interactions dropped: repeats")
     times_equal: int = _count("interactions at one time with another, kept in the source's order")
+    ratings_low: int = _count("interactions left out: rated below min_rating")
+    held_out_of_time: int = _count(
+        "times a user's part of the split begins before the last one ends"
+    )
     users_empty: int = _count("users dropped: no interaction")
     users_too_short: int = _count("users dropped: shorter than the least sequence length")
     users_below_core: int = _count("users dropped by the k-core filter")
@@ -41,6 +45,7 @@ class Report:
     images_padded: int = _count("images matched to an item but for leading zeros")
     files_foreign: int = _count("files beside the images that are none by their name")
     images_broken: int = _count("images that cannot be read")
+    targets_first: int = _count("held-out interactions with none before them, which no one ranks")
     items_without_text: int = _count("items kept without text")
     items_without_image: int = _count("items kept without image")
     items_bare: int = _count("items kept with neither text nor image")

@@ -101,6 +101,11 @@ class Sequences:
         lengths = self.lengths
         return Sequences.from_lengths(self.items[np.repeat(keep, lengths)], lengths[keep])
 
+    def keep(self, entries: NDArray[np.bool_]) -> Sequences:
+        """The items where `entries` (bool [N]) holds; users may become empty."""
+        kept = np.bincount(self.user_of_item()[entries], minlength=len(self))
+        return Sequences.from_lengths(self.items[entries], kept)
+
     def user_of_item(self) -> NDArray[np.int64]:
         """int64 [N], the user (0-based) every entry of `items` belongs to."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)

@@ -1,23 +1,30 @@
-"""Leave-one-out: the last item of a user is the test, the one before it the validation.
+"""What is trained on, validated and tested: leave-one-out, or a split that was made already.
 
-Source: official utils/load_data.py::read_behaviors, DESIGN section 8.
+Leave-one-out: the last item of a user is the test, the one before it the validation. Source:
+official utils/load_data.py::read_behaviors. Made already: the parts are those of the source, and
+every held-out interaction is a target, ranked after all that its user did before it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.sequences import Sequences, read_only
 
+SplitKind = Literal["leave-one-out", "ready-made"]
+TRAIN, VALID, TEST = 0, 1, 2
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training, validation and test sequences of the same users, in the same order.
+    """Training, validation and test sequences.
 
-    With u the last S + 3 items of a user (S = `max_seq_len`):
+    Leave-one-out they are those of the same users, in the same order. With u the last S + 3 items
+    of a user (S = `max_seq_len`):
 
     Attributes:
         train: ``u[:-2]``, at most S + 1 items, so at most S inputs and S targets.
@@ -27,6 +34,9 @@ class Split:
         test_history: what is excluded when the test target is ranked.
         popularity: float64 [n_items + 1], share of each item in `train`; entry 0 (padding) is 1.
             Items that occur only in targets have share 0 and never become a training column.
+        kind: who made it. In a ready-made one `train` has the last S + 1 training items of every
+            user, `valid` and `test` one sequence for each target, in the order of the users and
+            times, with its history at the same place.
 
     Raises:
         ValueError: a popularity that is no such share, naming the item.
@@ -38,6 +48,7 @@ class Split:
     valid_history: Sequences
     test_history: Sequences
     popularity: NDArray[np.float64]
+    kind: SplitKind = "leave-one-out"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "popularity", read_only(self.popularity, np.float64))
@@ -90,6 +101,93 @@ def leave_one_out(
         test_history=history.cut(None, -1),
         popularity=popularity(train, n_items),
     )
+
+
+def ready_made(
+    sequences: Sequences,
+    parts: NDArray[np.int8],
+    n_items: int,
+    max_seq_len: int,
+    *,
+    full_history: bool = True,
+) -> Split:
+    """The split that `parts` (int8 [N], see `Interactions.parts`) tells.
+
+    A held-out interaction with none before it has no input, and is not ranked.
+
+    Args:
+        sequences: whole sequences.
+        parts: of their entries.
+        n_items: size of the catalogue.
+        max_seq_len: S, the input steps of the model.
+        full_history: exclude all items before the target when ranking, else the inputs only.
+
+    Raises:
+        ValueError: no target of a part can be ranked, or an id is beyond `n_items`.
+    """
+    if max_seq_len < 1:
+        raise ValueError(f"max_seq_len must be at least 1, got {max_seq_len}")
+    sequences.counts(n_items)
+    parts = parts_of(sequences, parts)
+    owners = sequences.user_of_item()
+    before = np.arange(parts.size) - sequences.offsets[:-1][owners]
+
+    def targets(part: int, most: int | None) -> Sequences:
+        """Every target of a part, after at most so many (None: all) interactions before it."""
+        ends = np.flatnonzero((parts == part) & (before > 0))
+        inputs = before[ends] if most is None else np.minimum(before[ends], most)
+        return _windows(sequences, ends + 1, inputs + 1)
+
+    rows = {part: targets(part, max_seq_len) for part in (VALID, TEST)}
+    for part, name in ((VALID, "validation"), (TEST, "test")):
+        if not len(rows[part]):
+            raise ValueError(
+                f"the ready-made split has no {name} interaction with others of its user before "
+                "it; lower the filters of odmt-fast prepare, or prepare the dataset from one file, "
+                "which is split leave-one-out"
+            )
+    most = None if full_history else max_seq_len
+    counts = np.bincount(owners[parts == TRAIN], minlength=len(sequences))
+    train = Sequences.from_lengths(sequences.items[parts == TRAIN], counts).tail(max_seq_len + 1)
+    return Split(
+        train=train,
+        valid=rows[VALID],
+        test=rows[TEST],
+        valid_history=targets(VALID, most).cut(None, -1),
+        test_history=targets(TEST, most).cut(None, -1),
+        popularity=popularity(train, n_items),
+        kind="ready-made",
+    )
+
+
+def split_kind(parts: NDArray[np.int8] | None) -> SplitKind:
+    """How a dataset with such `parts` is split."""
+    return "leave-one-out" if parts is None else "ready-made"
+
+
+def parts_of(sequences: Sequences, parts: NDArray[np.int8]) -> NDArray[np.int8]:
+    """`parts` as a read-only array.
+
+    Raises:
+        ValueError: they are not one of 0, 1, 2 for every entry, ascending within a user.
+    """
+    parts = read_only(parts, np.int8)
+    if parts.shape != sequences.items.shape:
+        raise ValueError(f"parts has {parts.size} entries, the sequences {sequences.items.size}")
+    falls = np.flatnonzero(np.diff(parts) < 0) + 1
+    if parts.size and (parts.min() < TRAIN or parts.max() > TEST):
+        raise ValueError(f"parts must be {TRAIN}, {VALID} or {TEST}")
+    if not np.isin(falls, sequences.offsets).all():
+        raise ValueError("parts must ascend within every user: training, validation, test")
+    return parts
+
+
+def _windows(
+    sequences: Sequences, ends: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> Sequences:
+    """For each end the `lengths` entries of ``sequences.items`` before it."""
+    shift = np.repeat(ends - np.cumsum(lengths), lengths)
+    return Sequences.from_lengths(sequences.items[np.arange(shift.size) + shift], lengths)
 
 
 def popularity(train: Sequences, n_items: int) -> NDArray[np.float64]:

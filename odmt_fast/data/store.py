@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.data.split import split_kind
 from odmt_fast.storage import FolderLock, write_atomically
 from odmt_fast.storage.atomic import naming
 
 MANIFEST = "dataset.json"
 FORMAT = "odmt_fast.interactions"
 VERSION = 1
+VERSION_WITH_PARTS = 2  # so that a program that knows no ready-made split refuses one
 _OWN = re.compile(r"(sequences|items)-[0-9a-f]{12}\.parquet")
 
 
@@ -38,6 +41,7 @@ class Contents(NamedTuple):
     items: ItemTable
     sequences: Sequences
     report: Report
+    parts: NDArray[np.int8] | None
 
 
 def save(data: Contents, directory: Path) -> Path:
@@ -50,14 +54,14 @@ def _save(data: Contents, directory: Path) -> Path:
     import pyarrow as pa
 
     previous = _stored_files(directory)
-    sequences = pa.table(
-        {
-            "user": pa.array(data.users, pa.string()),
-            "items": pa.LargeListArray.from_arrays(
-                pa.array(data.sequences.offsets), pa.array(data.sequences.items)
-            ),
-        }
-    )
+    offsets = pa.array(data.sequences.offsets)
+    columns = {
+        "user": pa.array(data.users, pa.string()),
+        "items": pa.LargeListArray.from_arrays(offsets, pa.array(data.sequences.items)),
+    }
+    if data.parts is not None:
+        columns["parts"] = pa.LargeListArray.from_arrays(offsets, pa.array(data.parts))
+    sequences = pa.table(columns)
     base = Path(os.path.realpath(directory))
     images = data.items.images
     items = pa.table(
@@ -76,7 +80,8 @@ def _save(data: Contents, directory: Path) -> Path:
     }
     manifest = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if data.parts is None else VERSION_WITH_PARTS,
+        "split": split_kind(data.parts),
         "users": len(data.users),
         "items": len(data.items),
         "interactions": int(data.sequences.items.size),
@@ -116,13 +121,22 @@ def load(directory: Path) -> Contents:
     lists = table["items"].combine_chunks()
     sequences = Sequences(np.asarray(lists.values), np.asarray(lists.offsets))
     users = tuple(table["user"].to_pylist())
+    parts = None
+    if "parts" in table.column_names:
+        parts = np.asarray(table["parts"].combine_chunks().values)
+    if manifest.get("split", "leave-one-out") != split_kind(parts):
+        raise DataError(
+            directory / MANIFEST,
+            f"says split {manifest.get('split')!r}, the files hold a {split_kind(parts)} one; "
+            "prepare the dataset again",
+        )
     found = {"users": len(users), "items": len(items), "interactions": sequences.items.size}
     for name, expected in counts.items():
         if found[name] != expected:
             raise DataError(
                 directory / MANIFEST, f"says {expected} {name} but the files hold {found[name]}"
             )
-    return Contents(users, items, sequences, report)
+    return Contents(users, items, sequences, report, parts)
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -137,11 +151,11 @@ def _manifest(directory: Path) -> dict[str, Any]:
         raise DataError(path, f"the manifest is not JSON: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(path, f"this is not the manifest of a dataset (format is not {FORMAT!r})")
-    if manifest.get("version") != VERSION:
+    if manifest.get("version") not in (VERSION, VERSION_WITH_PARTS):
         raise DataError(
             path,
             f"format version {manifest.get('version')} cannot be read, this program reads version "
-            f"{VERSION}; prepare the dataset again",
+            f"{VERSION} and {VERSION_WITH_PARTS}; prepare the dataset again",
         )
     return manifest
 

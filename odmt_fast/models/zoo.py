@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from odmt_fast.config import Config, ModelConfig
 from odmt_fast.features.tokens import TokenSource, first_tokens
 from odmt_fast.models.base import SequentialModel
+from odmt_fast.models.initial import id_start
 from odmt_fast.models.items.base import ItemEncoder
 from odmt_fast.models.items.embedding import IdEmbedding
 from odmt_fast.models.items.imt import IMT, check_limits
@@ -44,8 +45,13 @@ def odmt(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
     """The paper's model; without modalities it is `id_only`."""
     if not sources:
         return id_only(config, n_items, sources)
+    return imt(config, n_items, sources)
+
+
+def imt(config: ModelConfig, n_items: int, sources: Sources) -> Assembly:
+    """The item Transformer and online distillation, whatever modalities there are."""
     check_limits(sources)
-    items = IMT(config, n_items, _dims(sources))
+    items = IMT(config, n_items, {name: source.dim for name, source in sources.items()})
     loss = DistilledSoftmax(
         items.branches,
         tau=config.tau,
@@ -123,22 +129,14 @@ def build(
 
 
 def start_ids(model: SequentialModel, config: ModelConfig, sources: Sources) -> None:
-    """Copies the first tokens of text, image or both into the ID table (``model.id_init``).
-
-    The official code lets the table share the features' memory for `init` 2 and 3, so that training
-    changes the first token too; a copy is taken here.
+    """Begins the ID table with the first tokens that ``model.id_init`` names.
 
     Raises:
-        ValueError: the modality is absent, or its tokens have another width than the table.
+        ValueError: they are absent, or of another width than the table.
     """
-    wanted = ("text", "image") if config.id_init == "mean" else (config.id_init,)
-    if absent := [name for name in wanted if name not in sources]:
-        raise ValueError(
-            f"model.id_init={config.id_init} starts from {absent[0]} features, which are absent; "
-            "name their store with --store, or use id_init=xavier"
-        )
-    start = torch.stack([first_tokens(sources[name]).float() for name in wanted]).mean(0)
+    start = id_start(config, {name: first_tokens(source) for name, source in sources.items()})
     table = cast(nn.Embedding, model.items.get_submodule("id_embedding")).weight
+    assert start is not None
     if start.shape != table.shape:
         raise ValueError(
             f"id_init={config.id_init!r} starts from first tokens {tuple(start.shape)}, but the ID "

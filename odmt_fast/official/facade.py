@@ -18,14 +18,18 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import TokenSource, device_of, first_tokens
 from odmt_fast.kernels.batch_index import batch_index
 from odmt_fast.models.base import SequentialModel
+from odmt_fast.models.initial import id_start
 from odmt_fast.models.items.imt import IMT
 from odmt_fast.models.users.sasrec import SASRec
-from odmt_fast.models.zoo import odmt
+from odmt_fast.models.zoo import imt
 from odmt_fast.official.modules import UserEncoder, branch_head
 from odmt_fast.official.padded import PaddedTokens, as_tensor
-from odmt_fast.official.reference import Parameters, id_start
+from odmt_fast.official.reference import Parameters
 from odmt_fast.official.state import DEAD, Keys, model_state, prefix
 from odmt_fast.official.views import ItemTransformerView, View
+
+Features = Tensor | NDArray[Any] | TokenSource
+"""Frozen tokens of every item, in memory or in a store."""
 
 
 class Dead(nn.Module):
@@ -50,7 +54,7 @@ class ODMT(SequentialModel):
         pop_prob_list: [item_num + 1] share of each item in the training interactions, [0] = 1.
         item_num: number of items; ids are 1..item_num, 0 is padding.
         t_feat: frozen text tokens, [item_num + 1, T, d_t] (a tensor or a NumPy array, memory-mapped
-            or not) or a `TokenSource`.
+            or not) or a `TokenSource`; None where items have no text.
         v_feat: frozen image tokens, [item_num + 1, V, d_v], likewise.
         modalities: further modalities by name, each one more token group and branch.
         generator: draws the initial values, in the official order; None draws them, as the official
@@ -70,16 +74,18 @@ class ODMT(SequentialModel):
         args: Any,
         pop_prob_list: Sequence[float] | NDArray[np.floating] | Tensor,
         item_num: int,
-        t_feat: Tensor | NDArray[Any] | TokenSource,
-        v_feat: Tensor | NDArray[Any] | TokenSource,
-        modalities: Mapping[str, Tensor | NDArray[Any] | TokenSource] | None = None,
+        t_feat: Features | None = None,
+        v_feat: Features | None = None,
+        modalities: Mapping[str, Features] | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
         config = ModelConfig.from_official(args)
+        given = {"text": t_feat, "image": v_feat, **(modalities or {})}
         features = {
             name: _source(name, tokens, item_num)
-            for name, tokens in {"text": t_feat, "image": v_feat, **(modalities or {})}.items()
+            for name, tokens in given.items()
+            if tokens is not None
         }
         shares = np.asarray(pop_prob_list, dtype=np.float64)
         if shares.shape != (item_num + 1,):
@@ -88,7 +94,7 @@ class ODMT(SequentialModel):
             )
         # Shapes only: the values are drawn by the reference, in the official order.
         with torch.device("meta"):
-            items, loss = odmt(config, item_num, features)
+            items, loss = imt(config, item_num, features)
             users = SASRec(config, 1 + len(features))
         super().__init__(
             items, users, loss, shares, tuple(features.values()), dropout=config.dropout
@@ -100,7 +106,7 @@ class ODMT(SequentialModel):
         self.pop_prob_list = torch.from_numpy(shares.copy()).float()
         start = None
         if config.id_init != "xavier":
-            start = id_start(config, _first(features["text"]), _first(features["image"]))
+            start = id_start(config, {name: _first(source) for name, source in features.items()})
         dims = {name: tokens.dim for name, tokens in features.items()}
         self.load_state_dict(Parameters(config, item_num, dims, start, generator).state_dict())
 
@@ -165,13 +171,13 @@ class ODMT(SequentialModel):
 
     @property
     def t_feat(self) -> Any:
-        """Text features as they were given."""
-        return _given(self.features["text"])
+        """Text features as they were given; None without them."""
+        return _given(self.features.get("text"))
 
     @property
     def v_feat(self) -> Any:
-        """Image features as they were given."""
-        return _given(self.features["image"])
+        """Image features as they were given; None without them."""
+        return _given(self.features.get("image"))
 
     @property
     def id_encoder(self) -> nn.Embedding:
@@ -294,7 +300,7 @@ def state_dict(model: ODMT) -> dict[str, Tensor]:
     return model.state_dict(official=True)
 
 
-def _given(source: TokenSource) -> Any:
+def _given(source: TokenSource | None) -> Any:
     return source.values if isinstance(source, PaddedTokens) else source
 
 
@@ -303,7 +309,7 @@ def _first(source: TokenSource) -> Tensor:
     return source.values[:, 0] if isinstance(source, PaddedTokens) else first_tokens(source)
 
 
-def _source(name: str, tokens: Tensor | NDArray[Any] | TokenSource, item_num: int) -> TokenSource:
+def _source(name: str, tokens: Features, item_num: int) -> TokenSource:
     """Features as a token source; only the official text is padded raggedly."""
     source: TokenSource
     if isinstance(tokens, Tensor | np.ndarray):

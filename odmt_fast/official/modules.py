@@ -163,10 +163,11 @@ class ItemTransformer(nn.Module):
         mask = mask.masked_fill(~readable, MASKED_LOGIT)
         for block in self.transformer_blocks:
             x = block(x, mask)
-        firsts = [0]
-        for group in tokens[:-1]:
-            firsts.append(firsts[-1] + group.shape[1])
-        return [x[:, -1], *(x[:, first] for first in firsts)]
+        outputs, first = [x[:, -1]], 0
+        for group in tokens:
+            outputs.append(x[:, first])
+            first += group.shape[1]
+        return outputs
 
 
 def branch_head(width: int) -> nn.Sequential:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
+from odmt_fast.models.initial import id_start
 from odmt_fast.models.losses.distilled import ramp_up
 from odmt_fast.official.modules import (
     MASKED_LOGIT,
@@ -39,7 +40,7 @@ class Parameters(nn.Module):
     Args:
         config: the architecture.
         item_num: number of items; ids are 1..item_num, 0 is padding.
-        dims: modality -> width of its tokens; "text" and "image" first.
+        dims: modality -> width of its tokens; "text" and "image" first, where there are any.
         id_start: [item_num + 1, id width] the ID table starts from (see `ModelConfig.id_init`);
             None for a random start.
         generator: what to draw from; None is torch's default generator. In equal states both give
@@ -106,19 +107,6 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
         module.initialise(generator)
 
 
-def id_start(config: ModelConfig, text: Tensor, image: Tensor) -> Tensor | None:
-    """The ID table's first values from the first tokens [n_items + 1, d_m] of text and image.
-
-    The official code lets the table share the features' memory for `init` 2 and 3, so that training
-    changes the first token too; a copy is taken here.
-    """
-    if config.id_init == "xavier":
-        return None
-    if config.id_init == "mean":
-        return (text + image) / 2
-    return text if config.id_init == "text" else image
-
-
 class Model(Parameters):
     """ODMT as published, generalised to any number of modalities.
 
@@ -126,7 +114,8 @@ class Model(Parameters):
         config: the architecture.
         pop_prob_list: [n_items + 1] share of each item in the training interactions, [0] = 1.
         item_num: number of items; ids are 1..item_num, 0 is padding.
-        features: modality -> frozen token features [n_items + 1, T_m, d_m]; "text", "image" first.
+        features: modality -> frozen token features [n_items + 1, T_m, d_m]; "text", "image" first,
+            where there are any.
         masks: modality -> [n_items + 1, T_m], 0 at padded tokens; absent = all tokens are real.
     """
 
@@ -142,7 +131,7 @@ class Model(Parameters):
             config,
             item_num,
             {name: tokens.shape[-1] for name, tokens in features.items()},
-            id_start(config, features["text"][:, 0], features["image"][:, 0]),
+            id_start(config, {name: tokens[:, 0] for name, tokens in features.items()}),
         )
         # In fp32, as the official FloatTensor.
         self.log_p = torch.as_tensor(pop_prob_list).float().log()
@@ -199,6 +188,8 @@ class Model(Parameters):
         ce = torch.stack([F.cross_entropy(z, target) for z in logits])
         ensemble = torch.stack(logits).mean(0)
         tau = self.config.tau
+        if len(logits) == 1:  # nobody to learn from
+            return ce, ce[:0]
         kd = [distillation(z, logits[0], tau) for z in logits[1:]]
         kd.append(distillation(logits[0], ensemble, tau))
         return ce, torch.stack(kd)

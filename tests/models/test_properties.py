@@ -35,6 +35,7 @@ def make_case(
     n_items: int = 12,
     steps: int = 4,
     modalities: int = 2,
+    names: tuple[str, ...] = ("text", "image", "audio", "video"),
     repeats: bool = False,
     dtype: torch.dtype = torch.float64,
     dropout: float = 0.0,
@@ -48,7 +49,7 @@ def make_case(
     def integer(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (), generator=generator))
 
-    names = ("text", "image", "audio", "video")[:modalities]
+    names = names[:modalities]
     settings_ = ModelConfig(
         **{"width": 16, "max_seq_len": steps, "dropout": dropout, "id_width": 8, **config}
     )
@@ -72,8 +73,8 @@ def make_case(
         settings_,
         popularity,
         n_items,
-        tables.pop("text"),
-        tables.pop("image"),
+        tables.pop("text", None),
+        tables.pop("image", None),
         tables,
     ).to(dtype)
     engine.load_state_dict(reference.state_dict())
@@ -101,7 +102,8 @@ def make_case(
 
 def named(terms: dict[str, Tensor], kind: str) -> Tensor:
     """The terms of a kind, in the order of the branches or edges."""
-    return torch.stack([term for name, term in terms.items() if name.endswith(f"/{kind}")])
+    found = [term for name, term in terms.items() if name.endswith(f"/{kind}")]
+    return torch.stack(found) if found else terms["loss"].new_empty(0)
 
 
 def compare(case: Case, tolerance: float = 1e-10) -> None:
@@ -130,7 +132,7 @@ def compare(case: Case, tolerance: float = 1e-10) -> None:
     seed=st.integers(0, 10_000),
     users=st.integers(1, 5),
     steps=st.integers(1, 6),
-    modalities=st.integers(2, 4),
+    modalities=st.integers(0, 4),
     longest=st.integers(1, 7),
     repeats=st.booleans(),
     missing=st.booleans(),
@@ -152,6 +154,10 @@ def test_engine_equals_reference(seed: int, **shape: object) -> None:
         {"imt_layers": 3, "imt_heads": 4},
         {"imt_heads": 1, "user_heads": 4, "user_layers": 1},
         {"missing": True, "modalities": 4},
+        {"modalities": 0, "imt_layers": 2, "users": 5},
+        {"modalities": 1, "imt_layers": 2},
+        {"names": ("image",), "imt_layers": 2},
+        {"names": ("audio",)},
     ],
     ids=str,
 )
@@ -159,8 +165,10 @@ def test_corner_cases(shape: dict[str, object]) -> None:
     compare(make_case(11, **shape))
 
 
-def test_fp32_backend_agrees() -> None:
-    compare(make_case(5, dtype=torch.float32, users=5, imt_layers=2), tolerance=2e-5)
+@pytest.mark.parametrize("modalities", [0, 1, 2])
+def test_fp32_backend_agrees(modalities: int) -> None:
+    shape = {"dtype": torch.float32, "users": 5, "imt_layers": 2, "modalities": modalities}
+    compare(make_case(5, **shape), tolerance=2e-5)
 
 
 def test_a_step_is_reproduced_by_its_seed_and_varies_without() -> None:
@@ -173,15 +181,20 @@ def test_a_step_is_reproduced_by_its_seed_and_varies_without() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_recomputation_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_case(6, users=6, imt_layers=2)
+@pytest.mark.parametrize(("modalities", "part_tokens"), [(2, 30), (0, 3)])
+def test_recomputation_in_parts_changes_nothing(
+    modalities: int, part_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_case(6, users=6, imt_layers=2, modalities=modalities)
     whole.engine(whole.batch, epoch=3)["loss"].backward()
-    monkeypatch.setattr("odmt_fast.models.items.imt.PART_TOKENS", 30)
-    parts = make_case(6, users=6, imt_layers=2)
+    monkeypatch.setattr("odmt_fast.models.items.imt.PART_TOKENS", part_tokens)
+    parts = make_case(6, users=6, imt_layers=2, modalities=modalities)
     parts.engine.train().items.recompute = True
     features = parts.engine.features.values()
     longest = sum(tokens.max_length for tokens in features) + 1
-    assert 1 < 30 // longest < parts.batch.items.shape[0], "several parts, several items in each"
+    assert 1 < part_tokens // longest < parts.batch.items.shape[0], (
+        "several parts, several items in each"
+    )
     parts.engine(parts.batch, epoch=3)["loss"].backward()
     for (name, a), b in zip(
         whole.engine.named_parameters(), parts.engine.parameters(), strict=True
@@ -220,8 +233,24 @@ def test_detached_teachers_get_no_gradient_from_the_distillation() -> None:
     assert float(head[1].abs().max()) > 0.0
 
 
-def test_bf16_autocast_stays_close_and_gives_fp32_gradients() -> None:
-    case = make_case(9, dtype=torch.float32, users=5)
+def test_ids_alone_are_trained_by_the_plain_debiased_loss() -> None:
+    case = make_case(8, modalities=0, users=5)
+    terms = case.engine(case.batch, epoch=3)
+    assert list(terms) == ["loss", "id/ce", "kd_weight"]
+    assert torch.equal(terms["loss"], terms["id/ce"])
+    assert case.engine.branches == ("id",)
+    assert (case.engine.t_feat, case.engine.v_feat) == (None, None)
+
+
+@pytest.mark.parametrize(("start", "lacking"), [("text", "text"), ("mean", "text and image")])
+def test_ids_cannot_start_from_features_that_are_not_there(start: str, lacking: str) -> None:
+    with pytest.raises(ValueError, match=f"none of {lacking}; use --set model.id_init=xavier"):
+        make_case(1, modalities=0, id_init=start)
+
+
+@pytest.mark.parametrize("modalities", [0, 2])
+def test_bf16_autocast_stays_close_and_gives_fp32_gradients(modalities: int) -> None:
+    case = make_case(9, dtype=torch.float32, users=5, modalities=modalities)
     with torch.autocast("cpu", torch.bfloat16):
         terms = case.engine(case.batch, epoch=3)
     exact = case.engine(case.batch, epoch=3)

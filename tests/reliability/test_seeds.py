@@ -150,9 +150,9 @@ def test_extract_twice_gives_the_same_bits(dataset: Path, tmp_path: Path) -> Non
         assert torch.equal(table.offsets, kept.offsets)
 
 
-def test_baselines_twice_give_the_same_figures(dataset: Path) -> None:
-    words = ("baselines", "--data", dataset, *SETTINGS, "--json")
-    first, second = finish([start(*words, hash_seed=n) for n in (1, 2)])
+def test_baselines_twice_give_the_same_figures(dataset: Path, tmp_path: Path) -> None:
+    words = ("baselines", "--data", dataset, *SETTINGS, "--json", "-o")
+    first, second = finish([start(*words, tmp_path / str(n), hash_seed=n) for n in (1, 2)])
     assert json.loads(first) == json.loads(second)
     assert "sasrec" in json.loads(first)
 

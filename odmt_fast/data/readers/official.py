@@ -2,8 +2,9 @@
 
 ``behaviors.tsv`` (or ``*_user_behaviours.tsv``, ``*_pick_users_*.tsv``, ``*_pairs.tsv``): one user
 per line, user TAB items separated by spaces, oldest first. ``text.tsv`` (or ``*_text.tsv``,
-``*_pick_items_*.tsv``, ``*_title.csv``): item TAB (in a .csv: comma) text. Pictures: a folder
-``images/`` of <item>.jpg or .png, or an LMDB ``*image*.lmdb`` / ``*cover*.lmdb``.
+``*_pick_items_*.tsv``, ``*_title.csv``): item TAB (in a .csv: comma) text; without such a file the
+items are those of the sequences. Pictures: a folder ``images/`` of <item>.jpg or .png, or an LMDB
+``*image*.lmdb`` / ``*cover*.lmdb``.
 
 Source: official utils/load_data.py, utils/dataset_config.py.
 """
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import Unknown, alike
+from odmt_fast.data.readers.columns import NameColumn, Unknown, alike
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import utf8_lines
 from odmt_fast.data.readers.table import join_texts
@@ -88,19 +89,23 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
     images = path / options.images if options.images else find_one(path, IMAGES)
     if behaviors is None:
         raise DataError(path, f"no user sequences here; expected {' or '.join(BEHAVIORS)}")
+    listed, blank_texts = None, 0
     if text is None:
-        raise DataError(path, f"no item texts here; expected {' or '.join(TEXTS)}")
-    ids, texts, blank_texts = _read_texts(text)
-    matches = match_images(images, ids)
-    users, sequences, blank_users, unknown = _read_behaviors(
-        behaviors, text, ids, options.unknown_items
+        _check_no_texts(path, behaviors)
+    else:
+        listed, texts, blank_texts = _read_texts(text)
+    users, ids, sequences, blank_users, unknown = _read_behaviors(
+        behaviors, text, listed, options.unknown_items
     )
+    if listed is None:
+        texts = (None,) * len(ids)
+    matches = match_images(images, ids)
     return Log(
         users=users,
         items=ItemTable(ids, texts, matches.images),
         sequences=sequences,
         report=Report(
-            kind="official",
+            kind="official" if text else "official, no texts",
             source=str(path),
             interactions_read=sequences.items.size + unknown,
             interactions_unknown=unknown,
@@ -108,6 +113,18 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
             **matches.counts,
         ),
     )
+
+
+def _check_no_texts(folder: Path, behaviors: Path) -> None:
+    """Raises a DataError where another table might be that of the texts."""
+    tables = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz")
+    others = [p.name for p in folder.iterdir() if p.name.endswith(tables) and p != behaviors]
+    if others:
+        raise DataError(
+            folder,
+            f"no item texts here; expected {' or '.join(TEXTS)}; is it {min(others)}? Name it with "
+            "--option text=FILE, or move it away to read the sequences alone",
+        )
 
 
 def _read_texts(path: Path) -> tuple[tuple[str, ...], tuple[str | None, ...], int]:
@@ -140,13 +157,17 @@ def _unquoted(path: Path, number: int, text: str) -> str:
 
 
 def _read_behaviors(
-    path: Path, items_path: Path, ids: tuple[str, ...], unknown: Unknown
-) -> tuple[tuple[str, ...], Sequences, int, int]:
-    """Users, their items, blank lines, and how many items were left out."""
+    path: Path, items_path: Path | None, ids: tuple[str, ...] | None, unknown: Unknown
+) -> tuple[tuple[str, ...], tuple[str, ...], Sequences, int, int]:
+    """Users, the catalogue, their items, blank lines, and how many items were left out.
+
+    The catalogue is `ids`; without them, the items in order of first appearance.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array(ids, pa.string())
+    known = pa.array(ids or (), pa.string())
+    unlisted = NameColumn()
     users: dict[str, None] = {}
     items: list[NDArray[np.int32]] = []
     lengths: list[NDArray[np.int64]] = []
@@ -168,6 +189,10 @@ def _read_behaviors(
             numbers.append(number)
             tails.append(tail)
         names, counts = _split_words(tails)
+        if ids is None or items_path is None:
+            unlisted.add(names)
+            lengths.append(counts)
+            continue
         codes = pc.index_in(names, value_set=known)
         if codes.null_count and unknown == "error":
             at = int(np.flatnonzero(codes.is_null().to_numpy(zero_copy_only=False))[0])
@@ -185,9 +210,12 @@ def _read_behaviors(
         owner = np.repeat(np.arange(counts.size), counts)[known_here]
         items.append(dense[known_here])
         lengths.append(np.bincount(owner, minlength=counts.size).astype(np.int64))
+    if ids is None:
+        place, catalogue = unlisted.finish()
+        ids, items = tuple(catalogue.to_pylist()), [place + np.int32(1)]
     flat = np.concatenate(items) if items else np.empty(0, np.int32)
     per_user = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
-    return tuple(users), Sequences.from_lengths(flat, per_user), blank, left_out
+    return tuple(users), ids, Sequences.from_lengths(flat, per_user), blank, left_out
 
 
 def _split_words(lines: list[str]) -> tuple[Any, NDArray[np.int64]]:

@@ -103,8 +103,11 @@ class IMT(ItemEncoder):
         items: Tensor, features: tuple[PackedTokens, ...]
     ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
         most = max(1, PART_TOKENS // _longest(features))
-        tokens = zip(*(modality.split(most) for modality in features), strict=True)
-        return list(zip(torch.split(items, most), tokens, strict=True))
+        tokens = [modality.split(most) for modality in features]
+        return [
+            (part, tuple(modality[number] for modality in tokens))
+            for number, part in enumerate(torch.split(items, most))
+        ]
 
     def _encode(
         self,
@@ -115,6 +118,7 @@ class IMT(ItemEncoder):
     ) -> Tensor:
         """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
         layout = TokenLayout.of(
+            items,
             tuple(tokens.lengths for tokens in features),
             tuple(tokens.values.shape[0] for tokens in features),
             _longest(features),

@@ -26,16 +26,19 @@ class TokenLayout:
     max_seqlen: int
 
     @classmethod
-    def of(cls, lengths: tuple[Tensor, ...], rows: tuple[int, ...], max_seqlen: int) -> TokenLayout:
-        """The layout of items with `lengths` (one int64 [U] per modality).
+    def of(
+        cls, items: Tensor, lengths: tuple[Tensor, ...], rows: tuple[int, ...], max_seqlen: int
+    ) -> TokenLayout:
+        """The layout of `items` with `lengths`.
 
         Args:
-            lengths: tokens of each item, per modality.
+            items: int64 [U]; each has an ID token.
+            lengths: int64 [U] tokens of each item, per modality; none for items of an ID alone.
             rows: tokens in all, per modality; known from shapes, so that nothing synchronises.
             max_seqlen: an upper bound of the longest item, the ID token included.
         """
-        device = lengths[0].device
-        per_item = torch.stack(lengths).sum(0) + 1
+        device = items.device
+        per_item = torch.stack((torch.ones_like(items), *lengths)).sum(0)
         ends = per_item.cumsum(0)
         first = ends - per_item
         groups, readouts = [], []

@@ -54,7 +54,12 @@ class DistilledSoftmax(Loss):
 
 
 def edges(branches: int) -> tuple[tuple[int, int], ...]:
-    """(student, teacher) pairs: every modality learns from the ID branch, it from the ensemble."""
+    """(student, teacher) pairs: every modality learns from the ID branch, it from the ensemble.
+
+    A branch alone has nobody to learn from.
+    """
+    if branches == 1:
+        return ()
     return (*((k, 0) for k in range(1, branches)), (0, ENSEMBLE))
 
 
