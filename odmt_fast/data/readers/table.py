@@ -89,7 +89,7 @@ def read_table(path: Path, options: TableOptions) -> Log:
 def read_interactions(
     path: Path,
     columns: tuple[str, str, str],
-    ids: tuple[str, ...] | None,
+    ids: tuple[str, ...],
     *,
     table: Path,
     unknown: Unknown,
@@ -97,8 +97,7 @@ def read_interactions(
     """Streams the columns user, item and time of `path`.
 
     Returns:
-        The interactions by user and time (items as 1 + place in `ids`, those of the interactions
-        where it is None), and how many were read.
+        The interactions by user and time (items as 1 + place in `ids`), and how many were read.
 
     Raises:
         DataError: see `read_table`.
