@@ -51,6 +51,7 @@ def test_training_and_evaluation_use_the_parts_of_the_source(
     values = json.loads(done.out)
     assert values["test"]["users"] == 15, "every test interaction is a target"
     assert json.loads(command("evaluate", run, "--part", "valid", "--json").out)["users"] == 10
+    assert "test: 15 targets, 8 items" in command("evaluate", run).out
     metrics = json.loads(command("evaluate", run, "--slices", "--json").out)["metrics"]
     assert metrics == values["test"]["metrics"]
     words = ("--data", dataset, "--names", "markov,sasrec", *SMALL[-4:])

@@ -116,6 +116,27 @@ def test_unknown_movies_can_be_left_out(tmp_path: Path) -> None:
     assert data.report.interactions == 8
 
 
+def test_long_files_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dat(tmp_path)
+    whole = read(tmp_path, filters=KEEP)
+    for name, value in (("ROWS", 3), ("LETTERS", 1)):
+        monkeypatch.setattr(f"odmt_fast.data.readers.delimited.{name}", value)
+        parts = read(tmp_path, filters=KEEP)
+        assert parts.items == whole.items
+        assert parts.sequences.items.tolist() == whole.sequences.items.tolist()
+    with (tmp_path / "ratings.dat").open("a") as out:
+        out.write("7::::5::1\n")
+    with pytest.raises(DataError, match="line 9: column 'movieId' is empty"):
+        read(tmp_path, filters=KEEP)
+
+
+def test_a_line_of_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dat(tmp_path)
+    monkeypatch.setattr("odmt_fast.data.readers.delimited.LONGEST_LINE", 30)
+    with pytest.raises(DataError, match=r"movies.dat, line 1: this line has more than"):
+        read(tmp_path, filters=KEEP)
+
+
 def test_a_misspelt_text_is_refused(tmp_path: Path) -> None:
     csv(tmp_path)
     with pytest.raises(DataError, match="no text 'tags' of a movie"):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import open_binary, utf8_lines
+from odmt_fast.data.readers.lines import LONGEST_LINE, open_binary, utf8_lines
 
 ROWS = 1 << 16
+LETTERS = 16 << 20
 LATIN = "iso-8859-1"
 
 
@@ -37,7 +38,7 @@ def delimited_blocks(
     filled = filled_lines(path, encoding)
     if header:
         next(filled, None)
-    while block := list(islice(filled, ROWS)):
+    for block in _blocks(filled):
         rows = pc.split_pattern(pa.array([line for _, line in block], pa.large_string()), separator)
         counts = pc.list_value_length(rows).to_numpy()
         if (wrong := np.flatnonzero(counts != len(titles))).size:
@@ -52,6 +53,19 @@ def delimited_blocks(
         at = np.arange(len(block)) * len(titles)
         columns = [flat.take(pa.array(at + place)) for place in range(len(titles))]
         yield pa.RecordBatch.from_arrays(columns, names=list(titles))
+
+
+def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """`lines` in parts of at most `ROWS` and, but for a long one, `LETTERS`."""
+    block, letters = [], 0
+    for number, line in lines:
+        block.append((number, line))
+        letters += len(line)
+        if len(block) == ROWS or letters > LETTERS:
+            yield block
+            block, letters = [], 0
+    if block:
+        yield block
 
 
 def filled_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -80,5 +94,9 @@ def line_of_row(path: Path, row: int, *, header: bool, encoding: str = "utf-8") 
 
 def _latin_lines(path: Path) -> Iterator[tuple[int, str]]:
     with open_binary(path) as file:
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+            if len(raw) > LONGEST_LINE:
+                raise DataError(
+                    path, f"this line has more than {LONGEST_LINE >> 20} MiB", line=number
+                )
             yield number, raw.decode(LATIN).rstrip("\r\n")
