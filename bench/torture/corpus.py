@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 USERS, ITEMS, LENGTH = 8, 12, 5
 _TITLES = ("Tea cup", 'A "quoted" title', "Crème brûlée, large", "50% off; now", "it's | here")
@@ -55,7 +56,7 @@ def _rows(chance: random.Random) -> list[tuple[str, str, int]]:
     return rows
 
 
-def _facts(name: str, rows: list[tuple[str, str, int]], first: int) -> list:
+def _facts(name: str, rows: list[tuple[str, str, Any]], first: int) -> list:
     return [(name, first + row, user, (item,)) for row, (user, item, _) in enumerate(rows)]
 
 
@@ -106,10 +107,76 @@ def hm(chance: random.Random) -> Source:
     )
 
 
+def movielens(chance: random.Random) -> Source:
+    """ratings.dat and movies.dat (1M)."""
+    rows = [(user, item[1:], time) for user, item, time in _rows(chance)]
+    return Source(
+        {
+            "ratings.dat": [f"{user}::{item}::5::{time}" for user, item, time in rows],
+            "movies.dat": [f"{n}::{_title(n)}::Comedy|Drama" for n in range(ITEMS)],
+        },
+        _facts("ratings.dat", rows, 0),
+    )
+
+
+def recbole(chance: random.Random) -> Source:
+    """things.inter and things.item."""
+    rows = _rows(chance)
+    head = "user_id:token\titem_id:token\ttimestamp:float"
+    return Source(
+        {
+            "things.inter": [head, *(f"{u}\t{i}\t{t}" for u, i, t in rows)],
+            "things.item": [
+                "item_id:token\ttitle:token_seq",
+                *(f"i{n}\t{_title(n)}" for n in range(ITEMS)),
+            ],
+        },
+        _facts("things.inter", rows, 1),
+    )
+
+
+def split(chance: random.Random) -> Source:
+    """Three tables of a split already made, and the items."""
+    head = "user_id,parent_asin,timestamp"
+    lines: dict[str, list[str]] = {f"{part}.csv": [head] for part in ("train", "valid", "test")}
+    facts = []
+    for user, items in _purchases(chance):
+        for step, item in enumerate(items):
+            name = {LENGTH - 2: "valid.csv", LENGTH - 1: "test.csv"}.get(step, "train.csv")
+            facts.append((name, len(lines[name]), user, (item,)))
+            lines[name].append(f"{user},{item},{1_600_000_000 + 86_400 * step}")
+    titles = [f"i{n},{_quoted(_title(n))}" for n in range(ITEMS)]
+    return Source({**lines, "items.csv": ["parent_asin,title", *titles]}, facts)
+
+
+def steam(chance: random.Random) -> Source:
+    """Reviews and games, a Python literal a line."""
+    rows = [
+        (user, item, f"2017-12-{1 + (time // 86_400) % 28:02d}")
+        for user, item, time in _rows(chance)
+    ]
+    reviews = [
+        f"{{u'username': u{user!r}, u'product_id': u{item!r}, u'date': u{date!r}}}"
+        for user, item, date in rows
+    ]
+    games = [
+        f"{{u'id': u'i{n}', u'app_name': u{_title(n)!r}, u'genres': [u'Action']}}"
+        for n in range(ITEMS)
+    ]
+    return Source(
+        {"steam_reviews.json": reviews, "steam_games.json": games},
+        _facts("steam_reviews.json", rows, 0),
+    )
+
+
 CORPUS: dict[str, Callable[[random.Random], Source]] = {
     "official": official,
     "table": table,
     "amazon": amazon,
     "hm": hm,
+    "movielens": movielens,
+    "recbole": recbole,
+    "split": split,
+    "steam": steam,
 }
 """Layout (a key of ``odmt_fast.data.READERS``) -> its source."""

@@ -64,14 +64,16 @@ def evaluate(
     values = {"run": run, "part": part, **result.to_dict()}
     if slices:
         values["slices"] = {name: group.to_dict() for name, group in groups.items()}
-    title = f"{part}: {result.n_users:,} users, {result.n_items:,} items"
+    # A ready-made split may hold several targets of a user.
+    ranked = "users" if workspace.split.kind == "leave-one-out" else "targets"
+    title = f"{part}: {result.n_users:,} {ranked}, {result.n_items:,} items"
     output.result(
         values,
         lambda console: console.print(
             table(title, *result.table()),
             *_about_repeats(result),
             *(
-                table(f"{name}: {group.n_users:,} users", *group.table())
+                table(f"{name}: {group.n_users:,} {ranked}", *group.table())
                 for name, group in groups.items()
             ),
             sep="\n",

@@ -22,7 +22,7 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="Folder with interactions and items.")],
     out: Annotated[Path, typer.Argument(help="Where the prepared dataset goes.")],
     kind: Annotated[
-        str, typer.Option(help="official, amazon, hm, table, or auto to look.")
+        str, typer.Option(help="A layout of docs/data.md by its name, or auto to look.")
     ] = "auto",
     option: Annotated[
         list[str] | None,
@@ -102,5 +102,17 @@ def reader_options(kind: str, assignments: Iterable[str]) -> Any:
             raise ValueError(
                 f"--option {name} does not exist for {kind}; it has {', '.join(defaults)}"
             )
-        values[name] = tuple(value.split(",")) if isinstance(defaults[name], tuple) else value
+        values[name] = _typed(f"--option {name}", value, defaults[name])
     return options(**values)
+
+
+def _typed(option: str, value: str, default: Any) -> Any:
+    """`value` as what the `default` is: a list of words, a number, or a word."""
+    if isinstance(default, tuple):
+        return tuple(value.split(","))
+    if not isinstance(default, float):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{option}={value} must be a number") from None

@@ -107,3 +107,24 @@ def test_broken_archive_and_missing_files_are_named(amazon: Path) -> None:
         read(amazon)
     with pytest.raises(DataError, match="no such file"):
         read(amazon, options=AmazonOptions(reviews="gone.json.gz"))
+
+
+def test_prices_and_categories_are_texts_whatever_they_are_written_as(tmp_path: Path) -> None:
+    metadata = [
+        {"asin": "B1", "title": "Yarn", "price": 2.99, "categories": [["Arts", "Yarn"], ["Wool"]]},
+        {"asin": "B2", "title": "Pen", "price": "from $5", "brand": "Bic", "categories": ["Ink"]},
+        {"asin": "B3", "title": "Ruler", "price": None, "rank": {"Office": 3}},
+    ]
+    rows = [("ann", f"B{n}", n) for n in (1, 2, 3)]
+    options = AmazonOptions(texts=("title", "brand", "price", "categories"))
+    for name, written in (("json", json.dumps), ("literals", repr)):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines(folder / "Arts_5.json", reviews(rows))
+        lines(folder / "meta_Arts.json", [written(record) for record in metadata])
+        data = read(folder, options=options, filters=LOOSE)
+        assert data.items.texts == (
+            "Yarn. 2.99. Arts. Yarn. Wool",
+            "Pen. Bic. from $5. Ink",
+            "Ruler",
+        )

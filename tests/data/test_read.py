@@ -12,8 +12,8 @@ from odmt_fast.data import DataError, Filters, HmOptions, Interactions, detect, 
 
 
 def test_kinds_and_options_must_fit(official: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="kind='movielens' is not known"):
-        read(official, "movielens")
+    with pytest.raises(ValueError, match="kind='netflix' is not known"):
+        read(official, "netflix")
     with pytest.raises(ValueError, match="options must be OfficialOptions"):
         read(official, options=HmOptions())
     with pytest.raises(DataError, match="no such folder"):

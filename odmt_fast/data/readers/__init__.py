@@ -6,12 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters, Log, assemble, settle_repeats, without_items
 from odmt_fast.data.interactions import Interactions
-from odmt_fast.data.readers import amazon, hm, official, table
+from odmt_fast.data.readers import (
+    amazon,
+    hm,
+    movielens,
+    official,
+    ready_made,
+    recbole,
+    steam,
+    table,
+)
 from odmt_fast.data.readers.image_files import (
     MissingImages,
     broken_images,
@@ -19,7 +28,11 @@ from odmt_fast.data.readers.image_files import (
     without_images,
 )
 
-Options = official.OfficialOptions | amazon.AmazonOptions | hm.HmOptions | table.TableOptions
+
+class Options(Protocol):
+    """The dataclass of a reader's options."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,10 @@ READERS: dict[str, Reader] = {
         amazon.read_amazon,
         lambda folder: bool(amazon.json_files(folder, metadata=True)),
     ),
+    "movielens": Reader(movielens.MovieLensOptions, movielens.read_movielens, movielens.fits),
+    "recbole": Reader(recbole.RecBoleOptions, recbole.read_recbole, recbole.fits),
+    "split": Reader(ready_made.ReadyMadeOptions, ready_made.read_ready_made, ready_made.fits),
+    "steam": Reader(steam.SteamOptions, steam.read_steam, steam.fits),
 }
 
 
@@ -76,8 +93,9 @@ def detect(path: str | PathLike[str]) -> str:
     if len(parts) > 1:
         raise DataError(
             folder,
-            f"this is a split already made ({', '.join(parts)}), but the split is always "
-            "leave-one-out: join the files into one, or read one of them with --kind table "
+            f"this seems to be a split already made ({', '.join(parts)}), but not one table "
+            "(.csv, .tsv, .parquet, .inter) of each of train, valid and test: bring all three, or "
+            "read one of them, to be split leave-one-out, with --kind table "
             "--option interactions=...",
         )
     shown = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
@@ -101,7 +119,7 @@ def read(
 
     Args:
         path: the folder.
-        kind: "official", "amazon", "hm", "table", or "auto" to look.
+        kind: a name of `READERS`, or "auto" to look.
         options: names of files and columns; None takes the defaults of the kind.
         filters: what to leave out; None is the official behaviour.
         decode_images: decode every picture that is kept once, so that a broken one is found now.

@@ -24,6 +24,7 @@ from odmt_fast.data.readers.tabular import TimeColumn, names, nearest
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
+NUMBERS = ("price", "average_rating", "rating_number")  # numbers in some editions and lines
 LISTS = ("category", "categories", "description", "feature", "features")
 
 
@@ -57,8 +58,8 @@ class AmazonOptions:
     Attributes:
         reviews: the file of reviews; None takes the one JSON file that is not the metadata.
         metadata: the file of metadata; None takes the one JSON file named ``meta_*``.
-        texts: metadata fields whose texts are joined by ". "; lists (category,
-            categories, description, feature, features) are joined likewise.
+        texts: metadata fields whose texts are joined by ". ", such as title, brand (2023: store),
+            categories (2018: category), price; lists are joined likewise.
         images: a folder of <asin>.jpg or an LMDB; None takes ``images/`` if it is there.
         unknown_items: "drop" leaves out reviews of items the metadata lacks and counts them,
             "error" refuses them.
@@ -144,7 +145,9 @@ def _read_metadata(
     kinds = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in columns}
     texts: dict[str, str | None] = {}
     n_read, absent = 0, list(columns)
-    for block in json_blocks(path, {item_id: pa.string(), **kinds}, required=(item_id,)):
+    loose = bool({*NUMBERS, "categories"} & set(columns))  # categories of 2014 are lists of lists
+    fields = {item_id: pa.string(), **kinds}
+    for block in json_blocks(path, fields, required=(item_id,), loose=loose):
         n_read += block.num_rows
         absent = [name for name in absent if block[name].null_count == block.num_rows]
         parts = [_flat_texts(block[name].to_pylist()) for name in columns]

@@ -61,26 +61,19 @@ class Ordered:
 
     Attributes:
         users: names, in order of first appearance.
-        items: the catalogue; item i of the sequences is ``items[i - 1]``.
-        sequences: items of each user in time order, equal times in the order of the source; of a
-            ready-made split the parts one after the other.
+        sequences: items of each user in time order, equal times in the order of the source.
         unknown: interactions left out because their item is not in the catalogue.
         repeated: bool [N], of the entries of ``sequences.items``: an earlier row has the same user,
             item and time.
         equal_times: interactions at the time of another of their user, exact repeats apart: the
             order of the source decides between them.
-        parts: int8 [N], of the entries of ``sequences.items``: 0 where no part was named.
-        out_of_time: interactions older than one of an earlier part of their user.
     """
 
     users: tuple[str, ...]
-    items: tuple[str, ...]
     sequences: Sequences
     unknown: int
     repeated: NDArray[np.bool_]
     equal_times: int
-    parts: NDArray[np.int8]
-    out_of_time: int
 
     def counts(self) -> dict[str, int]:
         """As the fields of a report."""
@@ -88,7 +81,6 @@ class Ordered:
             "interactions_unknown": self.unknown,
             "interactions_repeated": int(self.repeated.sum()),
             "times_equal": self.equal_times,
-            "held_out_of_time": self.out_of_time,
         }
 
 
@@ -99,22 +91,16 @@ class InteractionColumns:
     users: NameColumn = field(default_factory=NameColumn)
     items: NameColumn = field(default_factory=NameColumn)
     times: list[NDArray[Any]] = field(default_factory=list)
-    parts: list[NDArray[np.int8]] = field(default_factory=list)
 
-    def add(self, users: Any, items: Any, times: NDArray[Any], part: int = 0) -> None:
-        """Appends a block: two Arrow string arrays without nulls, and numbers that sort by time.
-
-        `part` is the one of a ready-made split that the block belongs to: a user's interactions of
-        lower parts come first.
-        """
-        self.parts.append(np.full(len(times), part, np.int8))
+    def add(self, users: Any, items: Any, times: NDArray[Any]) -> None:
+        """Appends a block: two Arrow string arrays without nulls, and numbers that sort by time."""
         self.users.add(users)
         self.items.add(items)
         self.times.append(times)
 
     def finish(
         self,
-        catalogue: tuple[str, ...] | None,
+        catalogue: tuple[str, ...],
         *,
         path: Path,
         table: Path,
@@ -124,8 +110,7 @@ class InteractionColumns:
         """The interactions by user and time.
 
         Args:
-            catalogue: item names; an item gets 1 + its place here. None takes the items of the
-                interactions, in order of first appearance.
+            catalogue: item names; an item gets 1 + its place here.
             path: the file of the interactions, for errors.
             table: the file of the items, for errors.
             unknown: what to do with items the catalogue lacks.
@@ -140,10 +125,7 @@ class InteractionColumns:
         user, user_names = self.users.finish()
         item, item_names = self.items.finish()
         time = np.concatenate(self.times) if self.times else np.empty(0, np.int64)
-        part = np.concatenate(self.parts) if self.parts else np.empty(0, np.int8)
-        self.times, self.parts = [], []
-        if catalogue is None:
-            catalogue = tuple(item_names.to_pylist())
+        self.times = []
         rows = pc.index_in(item_names, value_set=pa.array(catalogue, pa.string()))
         dense = rows.fill_null(-1).to_numpy()[item] + np.int32(1)
         known = dense > 0
@@ -158,24 +140,19 @@ class InteractionColumns:
                 line=line_of(at),
             )
         if n_unknown:
-            user, dense, time, part = user[known], dense[known], time[known], part[known]
-        order = np.lexsort((time, part, user))  # stable: equal keys keep the order of the source
-        user, dense, time, part = user[order], dense[order], time[order], part[order]
-        tied, backwards = np.zeros(user.size, bool), np.zeros(user.size, bool)
-        same = user[1:] == user[:-1]
-        tied[1:] = same & (time[1:] == time[:-1])
-        backwards[1:] = same & (time[1:] < time[:-1])
+            user, dense, time = user[known], dense[known], time[known]
+        order = np.lexsort((time, user))  # stable: equal keys keep the order of the source
+        user, dense, time = user[order], dense[order], time[order]
+        tied = np.zeros(user.size, bool)
+        tied[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
         repeated = _repeats(tied, dense)
         lengths = np.bincount(user, minlength=len(user_names))
         return Ordered(
             users=tuple(user_names.to_pylist()),
-            items=catalogue,
             sequences=Sequences.from_lengths(dense, lengths),
             unknown=n_unknown,
             repeated=repeated,
             equal_times=int((tied & ~repeated).sum()),
-            parts=part,
-            out_of_time=int(backwards.sum()),
         )
 
 

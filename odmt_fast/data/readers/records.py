@@ -19,14 +19,23 @@ LONGEST_LITERAL = 1 << 20
 LITERAL_STARTS = ("{'", "{u'", '{u"')
 
 
-def json_blocks(path: Path, fields: dict[str, Any], *, required: tuple[str, ...]) -> Any:
-    """Arrow record batches of the named fields of JSON lines; other fields are ignored."""
+def json_blocks(
+    path: Path, fields: dict[str, Any], *, required: tuple[str, ...], loose: bool = False
+) -> Any:
+    """Arrow record batches of the named fields of JSON lines; other fields are ignored.
+
+    Args:
+        path: the file.
+        fields: name -> Arrow type, a string or a list of strings for texts.
+        required: fields that no line may lack.
+        loose: a text may be a number and a list may hold lists (slower).
+    """
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
     require_file(path)
-    if _holds_literals(path):
-        yield from _literal_blocks(path, fields, required)
+    if loose or _holds_literals(path):
+        yield from _literal_blocks(path, fields, required, loose)
         return
     try:
         with pa.input_stream(path, compression="detect") as stream:
@@ -85,7 +94,9 @@ def _record(path: Path, number: int, line: str, *, literal: bool) -> dict[str, A
     return record
 
 
-def _literal_blocks(path: Path, fields: dict[str, Any], required: tuple[str, ...]) -> Iterator[Any]:
+def _literal_blocks(
+    path: Path, fields: dict[str, Any], required: tuple[str, ...], loose: bool
+) -> Iterator[Any]:
     """As `json_blocks`; a line may be JSON all the same."""
     import pyarrow as pa
 
@@ -96,15 +107,24 @@ def _literal_blocks(path: Path, fields: dict[str, Any], required: tuple[str, ...
             literal = line.lstrip().startswith(LITERAL_STARTS)
             record = _record(path, number, line, literal=literal)
             for name, kind in fields.items():
-                columns[name].append(_value(path, number, record, name, kind, name in required))
+                value = _value(path, number, record, name, kind, name in required, loose)
+                columns[name].append(value)
         arrays = [pa.array(columns[name], kind) for name, kind in fields.items()]
         yield pa.RecordBatch.from_arrays(arrays, names=list(fields))
 
 
 def _value(
-    path: Path, number: int, record: dict[str, Any], name: str, kind: Any, required: bool
+    path: Path,
+    number: int,
+    record: dict[str, Any],
+    name: str,
+    kind: Any,
+    required: bool,
+    loose: bool = False,
 ) -> Any:
     """Field `name` of a record, nested lists made flat where `kind` is a list.
+
+    Where `loose`, a number is a text too.
 
     Raises:
         DataError: it is missing though `required`, or is no `kind`.
@@ -116,6 +136,8 @@ def _value(
         raise DataError(path, f"field {name!r} is missing", line=number)
     if value is not None and pa.types.is_list(kind):
         value = _flat(value)
+    if loose and pa.types.is_string(kind) and isinstance(value, int | float):
+        value = str(value)
     try:
         pa.scalar(value, kind)
     except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:

@@ -11,7 +11,9 @@ from pathlib import Path
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ImageSource, ItemTable
+from odmt_fast.data.readers.alone import lies_alone, read_alone
 from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
+from odmt_fast.data.readers.gather import Titles
 from odmt_fast.data.readers.image_files import Matches, match_images
 from odmt_fast.data.readers.tabular import MISSING, TimeColumn, blocks, line_of_row, names, texts
 from odmt_fast.data.report import Report
@@ -25,7 +27,8 @@ class TableOptions:
 
     Attributes:
         interactions: the file of interactions; None finds ``interactions.parquet|csv|tsv[.gz]``.
-        items: the file of items; None finds ``items.parquet|csv|tsv[.gz]``.
+        items: the file of items; None finds ``items.parquet|csv|tsv[.gz]``, or goes without where
+            the interactions are the only table of the folder.
         user: column of the user.
         item: column of the item, in the file of interactions.
         timestamp: column of the time: numbers, dates, or ISO 8601 texts.
@@ -58,6 +61,9 @@ def read_table(path: Path, options: TableOptions) -> Log:
             listed twice; an item is unknown and `options.unknown_items` is "error".
     """
     interactions = _find(path, options.interactions, "interactions")
+    if options.items is None and lies_alone(interactions):
+        titles = Titles(options.user, options.item, options.timestamp)
+        return read_alone(interactions, titles, images_folder(path, options.images))
     items = _find(path, options.items, "items")
     ids, item_texts, pictures = read_items(items, options.item_id, options.texts, options.image)
     if options.image is not None:
@@ -89,7 +95,7 @@ def read_table(path: Path, options: TableOptions) -> Log:
 def read_interactions(
     path: Path,
     columns: tuple[str, str, str],
-    ids: tuple[str, ...] | None,
+    ids: tuple[str, ...],
     *,
     table: Path,
     unknown: Unknown,
@@ -97,8 +103,7 @@ def read_interactions(
     """Streams the columns user, item and time of `path`.
 
     Returns:
-        The interactions by user and time (items as 1 + place in `ids`, those of the interactions
-        where it is None), and how many were read.
+        The interactions by user and time (items as 1 + place in `ids`), and how many were read.
 
     Raises:
         DataError: see `read_table`.

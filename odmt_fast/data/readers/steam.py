@@ -1,0 +1,129 @@
+"""Steam: reviews and games as lines, each a Python literal (``{u'username': ...}``) or JSON.
+
+``steam_reviews.json[.gz]`` has username (or user_id), product_id and date;
+``steam_games.json[.gz]`` has id, app_name, title, genres, tags, developer, publisher, price. The
+published games lack an id in some lines and repeat others, so these are counted, not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from odmt_fast.data.errors import DataError
+from odmt_fast.data.filters import Log
+from odmt_fast.data.readers.columns import Unknown
+from odmt_fast.data.readers.gather import Catalogue, Source, Titles, gather
+from odmt_fast.data.readers.records import first_record, json_blocks, line_of_record
+from odmt_fast.data.readers.table import images_folder, join_texts
+from odmt_fast.data.readers.tabular import nearest
+from odmt_fast.data.report import Report
+
+SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
+LISTS = ("genres", "tags", "specs")
+
+
+@dataclass(frozen=True)
+class SteamOptions:
+    """Names of files and fields, and what to take.
+
+    Attributes:
+        reviews: the file of reviews; None takes the one named ``steam_*reviews*``.
+        games: the file of games; None takes the one named ``steam_*games*``.
+        user: field of a review; user_id is absent from many.
+        texts: fields of a game joined by ". ": app_name, title, genres, tags, specs, developer,
+            publisher, price.
+        images: a folder of <game>.jpg or an LMDB; None takes ``images/`` if it is there.
+        unknown_items: "drop" leaves out reviews of games that are not listed and counts them,
+            "error" refuses them.
+    """
+
+    reviews: str | None = None
+    games: str | None = None
+    user: str = "username"
+    texts: tuple[str, ...] = ("app_name", "genres")
+    images: str | None = None
+    unknown_items: Unknown = "drop"
+
+
+def fits(folder: Path) -> bool:
+    """Whether `folder` looks like this layout."""
+    return bool(steam_files(folder, "reviews"))
+
+
+def steam_files(folder: Path, what: str) -> list[Path]:
+    """The files ``steam_*<what>*`` of `folder`."""
+    found = folder.glob(f"steam_*{what}*")
+    return sorted(path for path in found if path.name.endswith(SUFFIXES))
+
+
+def read_steam(path: Path, options: SteamOptions) -> Log:
+    """Reads the folder `path`; without a file of games the items are those of the reviews.
+
+    Raises:
+        DataError: a file is missing, a line is no record or lacks a field, or a game is unknown
+            and `options.unknown_items` is "error".
+    """
+    reviews = _choose(path, options.reviews, "reviews")
+    if reviews is None:
+        raise DataError(path, "no reviews here; expected steam_reviews.json.gz")
+    games = _choose(path, options.games, "games")
+    catalogue = None if games is None else _catalogue(games, options.texts)
+    titles = Titles(options.user, "product_id", "date")
+    source = Source(reviews, _reviews(reviews, titles), partial(line_of_record, reviews))
+    return gather(
+        [source],
+        titles,
+        catalogue,
+        images_folder(path, options.images),
+        Report(kind=f"steam{'' if games else ', no games'}", source=str(path)),
+        unknown=options.unknown_items,
+    )
+
+
+def _reviews(path: Path, titles: Titles) -> Iterator[Any]:
+    import pyarrow as pa
+
+    fields = dict.fromkeys((titles.user, titles.item, "date"), pa.string())
+    yield from json_blocks(path, fields, required=tuple(fields))
+
+
+def _catalogue(path: Path, texts: tuple[str, ...]) -> Catalogue:
+    import pyarrow as pa
+
+    fields = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in texts}
+    found: dict[str, str | None] = {}
+    n_read, absent = 0, list(texts)
+    for block in json_blocks(path, {"id": pa.string(), **fields}, required=(), loose=True):
+        n_read += block.num_rows
+        absent = [name for name in absent if block[name].null_count == block.num_rows]
+        columns = [_said(block[name].to_pylist()) for name in texts]
+        for row, game in enumerate(block["id"].to_pylist()):
+            if game and game.strip():
+                found.setdefault(game, join_texts(tuple(values[row] for values in columns)))
+    if absent and n_read:
+        present = list(first_record(path))
+        raise DataError(
+            path,
+            f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
+            f"{nearest(absent[0], present)} (--option texts=...)",
+        )
+    return Catalogue(path, tuple(found), tuple(found.values()), n_read - len(found))
+
+
+def _said(values: list[Any]) -> list[str | None]:
+    """Lists in words."""
+    return [", ".join(part for part in v if part) if isinstance(v, list) else v for v in values]
+
+
+def _choose(folder: Path, name: str | None, what: str) -> Path | None:
+    if name is not None:
+        return folder / name
+    found = steam_files(folder, what)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(folder, f"several files of {what}: {names}; --option {what}=FILE names one")
+    return found[0] if found else None
