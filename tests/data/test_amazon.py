@@ -81,7 +81,10 @@ def test_unlisted_items_can_be_refused(amazon: Path) -> None:
     [
         ({"reviewerID": "x", "asin": "B1"}, "field 'unixReviewTime' is missing"),
         ({"reviewerID": "x", "asin": "B1", "unixReviewTime": "May"}, "field 'unixReviewTime' is"),
-        ({"reviewerID": None, "asin": "B1", "unixReviewTime": 1}, "field 'reviewerID' is missing"),
+        (
+            {"reviewerID": None, "asin": "B1", "unixReviewTime": 1},
+            "column 'reviewerID' is empty; --missing-ids drop",
+        ),
         ('{"reviewerID": "x", "asin": "B1", ', "not JSON"),
         ('{"reviewerID": "x", "asin": "B1", "unixReviewTime": NaN}', "field 'unixReviewTime' is"),
         ("[1, 2]", "not a JSON object"),

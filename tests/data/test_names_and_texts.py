@@ -12,7 +12,7 @@ import pytest
 from odmt_fast.data import DataError, Filters, read
 from odmt_fast.data.readers.amazon import AmazonOptions
 from odmt_fast.data.readers.table import TableOptions
-from odmt_fast.data.readers.tabular import MISSING
+from odmt_fast.data.readers.values import MISSING
 
 FILTERS = Filters(min_seq_len=3)
 
@@ -48,7 +48,8 @@ def test_a_missing_name_is_refused_by_its_line(tmp_path: Path, name: str) -> Non
 def test_misspelt_fields_are_refused_with_the_nearest(tmp_path: Path) -> None:
     shop(tmp_path, ["Tea", "Cup", "Pot"])
     with pytest.raises(
-        DataError, match="column 'txt' is missing; it has item, text; did you mean 'text'"
+        DataError,
+        match=r"'txt' is missing; did you mean 'text'\? \(--text-columns names it\); it has item, ",
     ):
         read(tmp_path, options=TableOptions(texts=("txt",)))
     folder = tmp_path / "amazon"
@@ -161,4 +162,7 @@ def test_unknown_items_are_listed_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 3: item 'x0' is not") as caught:
         read(tmp_path)
     listed = ", ".join(f"'x{n}'" for n in range(10))
-    assert f"unknown items of 30 interactions: {listed} and 2 more (--option" in str(caught.value)
+    assert "; 30 faults in all: line 4: item 'x1' is not" in str(caught.value)
+    assert f"and 20 more; 12 unknown items: {listed} and 2 more; --unknown-items drop" in str(
+        caught.value
+    )

@@ -138,7 +138,8 @@ def test_quoted_titles_and_unknown_items(tmp_path: Path) -> None:
         'i0,"Tea, cup"\ni1,"He said ""hi"""\ni2,Pot, large &amp; blue\n'
     )
     with pytest.raises(
-        DataError, match=r"'i9' is not in x_title\.csv.*--option unknown_items=drop"
+        DataError,
+        match=r"'i9' is not in x_title\.csv; 2 faults in all: line 2: .*--unknown-items drop",
     ):
         read(tmp_path)
     options = OfficialOptions(unknown_items="drop")

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odmt_fast.data import DataError, Filters, read
-from odmt_fast.data.readers.tabular import UNITS, TimeColumn
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.times import UNITS, TimeColumn
 
 FILTERS = Filters(min_seq_len=3)
 ITEMS = "item,text\n" + "".join(f"i{n},Tea\n" for n in range(4))
@@ -109,11 +110,13 @@ def test_units_do_not_depend_on_blocks(values: list[int], size: int) -> None:
     ]
     known = [(at, unit) for at, unit in enumerate(unit_of) if unit]
     expected = next((at for at, unit in known if unit != known[0][1]), None)
-    column, found = TimeColumn(Path("x.csv"), "t", lambda row: row), None
+    faults, found = Faults(Path("x.csv")), None
+    column = TimeColumn("t", faults)
     try:
         for start in range(0, len(values), size):
             block = values[start : start + size]
             assert column.numbers(pa.array(block), start).tolist() == block
+        faults.check()
     except DataError as error:
         found = error.line
     assert found == expected
