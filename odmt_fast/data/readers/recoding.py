@@ -30,7 +30,7 @@ def is_utf8(encoding: str) -> bool:
         ValueError: it is the name of no encoding of texts.
     """
     try:
-        b"".decode(encoding)
+        "a".encode(encoding)
         name = codecs.lookup(encoding).name
     except LookupError:
         known = [*encodings.aliases.aliases, *encodings.aliases.aliases.values()]
