@@ -11,7 +11,7 @@ import typer
 
 from odmt_fast.cli.options import Json
 from odmt_fast.cli.output import Output
-from odmt_fast.cli.overwrite import Overwrite, may_replace
+from odmt_fast.cli.overwrite import Overwrite, agreed
 from odmt_fast.cli.settings import pairs
 
 if TYPE_CHECKING:
@@ -209,8 +209,11 @@ def prepare(
         keep_last=keep_last,
         repeats=cast("Repeats", repeats),
     )
-    if (out / MANIFEST).exists():
-        may_replace(f"{out} holds a dataset", overwrite)
+    if (out / MANIFEST).exists() and not overwrite and not agreed(f"{out} holds a dataset"):
+        raise ValueError(
+            f"{out} holds a dataset; pass --overwrite to replace it once the new one is read, or "
+            "name another folder"
+        )
     output.note(f"reading {source} ({chosen})")
     data = read(
         source,

@@ -155,6 +155,8 @@ class TimeColumn:
         self._check_mixture(values, start)
 
     def _check_mixture(self, values: NDArray[Any], start: int) -> None:
+        if values.dtype == np.float16:
+            return  # it ends below the first unit
         unit_of = np.zeros(values.size, np.int8)
         for number, (least, end) in enumerate(UNITS.values(), 1):
             unit_of[(values >= least) & (values < end)] = number
