@@ -121,6 +121,30 @@ def test_a_file_in_another_encoding_may_be_packed(tmp_path: Path) -> None:
     assert read(tmp_path, options=options, filters=FILTERS).items.texts[0] == "Thé"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json"])
+def test_a_damaged_gzip_is_named_in_every_encoding(
+    tmp_path: Path, kind: str, encoding: str
+) -> None:
+    rows = "".join(
+        f"ü{n},i,{n}\n".replace(",", "\t" if kind == "tsv" else ",") for n in range(9999)
+    )
+    if kind == "json":
+        rows = "".join(
+            f'{{"reviewerID": "ü{n}", "asin": "i", "unixReviewTime": {n}}}\n' for n in range(9999)
+        )
+        name, items, options = "Things_5.json.gz", "meta_Things.json", AmazonOptions
+        (tmp_path / items).write_text('{"asin": "i", "title": "Tea"}\n')
+    else:
+        name, items, options = f"interactions.{kind}.gz", "items.csv", TableOptions  # type: ignore[assignment]
+        rows = ("user\titem\ttimestamp\n" if kind == "tsv" else "user,item,timestamp\n") + rows
+        (tmp_path / items).write_text("item,text\ni,Tea\n")
+    packed = gzip.compress(rows.encode(encoding))
+    (tmp_path / name).write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=rf"{name}, line \d+: the gzip is damaged|{name}: the gzip"):
+        read(tmp_path, options=options(encoding=encoding))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -57,7 +58,7 @@ def json_blocks(
                     reason = f"a line lacks {' or '.join(required)}"
                     raise _explain(path, fields, required, reason, encoding)
                 yield block
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise _explain(path, fields, required, str(error), encoding) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,26 +93,32 @@ def _csv_blocks(
     )
 
     def source() -> Any:
-        return path if form.is_plain(path) else form.open(path)
+        if form.is_plain(path):
+            return pa.input_stream(path, compression="detect")
+        return pa.input_stream(form.open(path))
 
     try:
         check_separator(path, form)
         if quotes:
             check_quotes(path, form, spanning=quoted_newlines)
-        check_columns(path, wanted, csv.open_csv(source(), parse_options=parse).schema.names, flags)
-        for block in csv.open_csv(
-            source(),
-            parse_options=parse,
-            read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
-            convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(wanted, pa.string()),
-                include_columns=wanted,
-                strings_can_be_null=True,
-                null_values=[""],
-            ),
-        ):
-            yield block if mark == form.delimiter_of(path) else _restored(block, mark, form, path)
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        with source() as stream:
+            header = csv.open_csv(stream, parse_options=parse).schema.names
+            check_columns(path, wanted, header, flags)
+        with source() as stream:
+            for block in csv.open_csv(
+                stream,
+                parse_options=parse,
+                read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+                convert_options=csv.ConvertOptions(
+                    column_types=dict.fromkeys(wanted, pa.string()),
+                    include_columns=wanted,
+                    strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            ):
+                plain = mark == form.delimiter_of(path)
+                yield block if plain else _restored(block, mark, form, path)
+    except (pa.ArrowException, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise explain_csv(path, str(error), form) from error
 
 
