@@ -55,7 +55,7 @@ def test_the_first_ten_are_told_in_order_and_all_are_counted() -> None:
 
 def test_reading_stops_when_there_is_nothing_but_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST", 3)
-    with pytest.raises(DataError, match="4 faults in all"):
+    with pytest.raises(DataError, match="over 3 faults in all: line 1: 1; line 2: 2; line 3: 3$"):
         Faults(Path("x.csv")).add(range(4), str)
 
 

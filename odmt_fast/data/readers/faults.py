@@ -63,7 +63,9 @@ class Faults:
             unit = "row" if self.path.suffix == ".parquet" else "line"
             others = zip(lines[1:], self._first[1:], strict=True)
             shown = "; ".join(f"{unit} {number}: {reason}" for number, (_, reason) in others)
+            over = self.count > _MOST  # the rest of the file was not looked at
             left = self.count - len(self._first)
-            more = f"; and {left:,} more" if left else ""
-            told = f"{told}; {self.count:,} faults in all: {shown}{more}"
+            more = f"; and {'' if over else f'{left:,} '}more" if left else ""
+            count = f"over {_MOST:,}" if over else f"{self.count:,}"
+            told = f"{told}; {count} faults in all: {shown}{more}"
         raise DataError(self.path, "; ".join((told, *self._ways_on)), line=line)
