@@ -110,3 +110,14 @@ def test_broken_archive_and_missing_files_are_named(amazon: Path) -> None:
         read(amazon)
     with pytest.raises(DataError, match="no such file"):
         read(amazon, options=AmazonOptions(reviews="gone.json.gz"))
+
+
+def test_other_fields_are_named_or_refused_with_the_nearest(tmp_path: Path) -> None:
+    rows = [{"who": "ann", "sku": item, "when": time} for item, time in (("a", 3), ("b", 1))]
+    lines(tmp_path / "log.jsonl", [*rows, {"who": "ann", "sku": "a", "when": 2}])
+    lines(tmp_path / "meta.jsonl", [{"sku": "a", "title": "Tea"}, {"sku": "b", "title": "Cup"}])
+    options = AmazonOptions(user="who", item="sku", timestamp="when")
+    data = read(tmp_path, options=options, filters=LOOSE)
+    assert [data.items.ids[i - 1] for i in data.sequences[0].tolist()] == ["b", "a", "a"]
+    with pytest.raises(DataError, match=r"no field 'whom'; did you mean 'who'\?.*--user-column"):
+        read(tmp_path, options=AmazonOptions(user="whom", item="sku", timestamp="when"))
