@@ -116,6 +116,9 @@ def test_two_pictures_of_an_item_are_refused(official: Path, picture: Callable[.
     picture(official / "images" / "more" / "bowl.png")
     with pytest.raises(DataError, match="item 'bowl' has a second image"):
         read(official)
+    picture(official / "images" / "more" / "mug.jpg")
+    with pytest.raises(DataError, match=r"bowl.png: .*; 2 do: .*mug.jpg: item 'mug' has a second"):
+        read(official)
 
 
 def test_missing_and_ambiguous_files_are_named(official: Path) -> None:
