@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from odmt_fast.cli.options import Json
 from odmt_fast.cli.output import Output
+from odmt_fast.cli.overwrite import Overwrite, agreed
+
+if TYPE_CHECKING:
+    from odmt_fast.features.store import TokenStore
 
 BUILT_IN = {"text": "hashed-words", "image": "pca-patches"}
 
@@ -53,9 +57,7 @@ def extract(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never ask the hub.", show_default=False)
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another store in OUT.", show_default=False)
-    ] = False,
+    overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
@@ -63,6 +65,7 @@ def extract(
     from odmt_fast.data import Interactions
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
+    from odmt_fast.features.index import OtherStoreError
 
     if modality not in ("text", "image"):
         raise ValueError(f"--modality {modality} does not exist; use text or image")
@@ -73,25 +76,35 @@ def extract(
             f"--modality {modality}: none of the {len(items):,} items of {dataset} has one; "
             "train without it, or prepare the dataset again from a source that has them"
         )
-    store = extract_tokens(
-        items,
-        "text" if modality == "text" else "image",
-        encoder or BUILT_IN[modality],
-        out or default_store(dataset, modality),
-        options=EncoderOptions(
-            layer=layer,
-            max_tokens=max_tokens,
-            width=width,
-            normalisation="official" if official_images else "encoder",
-            batch_size=batch_size,
-            device=device,
-            offline=offline,
-        ),
-        dtype=dtype,
-        checkpoint_minutes=checkpoint_minutes,
-        overwrite=overwrite,
-        progress=output.counter(modality),
+    options = EncoderOptions(
+        layer=layer,
+        max_tokens=max_tokens,
+        width=width,
+        normalisation="official" if official_images else "encoder",
+        batch_size=batch_size,
+        device=device,
+        offline=offline,
     )
+
+    def make(*, replace: bool) -> TokenStore:
+        return extract_tokens(
+            items,
+            "text" if modality == "text" else "image",
+            encoder or BUILT_IN[modality],
+            out or default_store(dataset, modality),
+            options=options,
+            dtype=dtype,
+            checkpoint_minutes=checkpoint_minutes,
+            overwrite=replace,
+            progress=output.counter(modality),
+        )
+
+    try:
+        store = make(replace=overwrite)
+    except OtherStoreError as other:
+        if not agreed(other.what):
+            raise
+        store = make(replace=True)
     tokens = int(store.offsets[-1])
     output.result(
         {

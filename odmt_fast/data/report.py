@@ -25,11 +25,16 @@ class Report:
     interactions_read: int = _count("interactions read", always=True)
     blank_lines: int = _count("blank lines skipped")
     repeated_items: int = _count("repeated rows of an item, of which the first was kept")
+    interactions_nameless: int = _count("interactions dropped: without user or item id")
+    items_nameless: int = _count("rows of the item table dropped: without id")
     interactions_unknown: int = _count("interactions dropped: item not in the item table")
     interactions_repeated: int = _count("interactions that repeat a row exactly (--repeats drop)")
     runs_repeated: int = _count("interactions with the item right before them (--repeats collapse)")
     repeats_dropped: int = _count("interactions dropped: repeats")
     times_equal: int = _count("interactions at one time with another, kept in the source's order")
+    times_rounded: int = _count(
+        "times in steps of more than one (float32 or scientific notation): neighbours may be equal"
+    )
     ratings_low: int = _count("interactions left out: rated below min_rating")
     held_out_of_time: int = _count(
         "times a user's part of the split begins before the last one ends"
@@ -44,8 +49,16 @@ class Report:
     images_composed: int = _count("images matched to an item in Unicode's composed form")
     images_padded: int = _count("images matched to an item but for leading zeros")
     files_foreign: int = _count("files beside the images that are none by their name")
+    images_absent: int = _count("paths of images at which there is no file")
     images_broken: int = _count("images that cannot be read")
     targets_first: int = _count("held-out interactions with none before them, which no one ranks")
+    texts_decoded: int = _count("texts in which HTML entities were decoded")
+    texts_missing: int = _count(
+        "texts of which a part says nan, NULL or the like, taken as missing"
+    )
+    texts_quoted: int = _count(
+        "texts in quotation marks, which are kept as letters (--quotes takes them as quoting)"
+    )
     items_without_text: int = _count("items kept without text")
     items_without_image: int = _count("items kept without image")
     items_bare: int = _count("items kept with neither text nor image")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality, Picture
-from odmt_fast.features.index import DTYPES, INDEX_FILE, STATE_FILE, Plan
+from odmt_fast.features.index import DTYPES, INDEX_FILE, STATE_FILE, OtherStoreError, Plan
 from odmt_fast.features.parts import ShardParts
 from odmt_fast.features.registry import load_encoder
 from odmt_fast.features.store import TokenStore
-from odmt_fast.features.writer import StoreWriter, remove_store, replace_store
+from odmt_fast.features.writer import StoreWriter, remove_store, replace_store, store_files
 from odmt_fast.storage import Digest, FolderLock
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def extract(
     Raises:
         ValueError: no items, unknown dtype or encoder, or an item (it is named) whose image cannot
             be read or whose features are NaN or infinite.
-        StoreError: `out` holds a store of something else and `overwrite` is not set.
+        OtherStoreError: `out` holds a store of something else and `overwrite` is not set.
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"--checkpoint-minutes {checkpoint_minutes:g} must be at least 0")
@@ -83,11 +83,15 @@ def extract(
         beside = out / _BESIDE
         if (beside / INDEX_FILE).is_file():  # finished, and interrupted while it moved
             replace_store(beside, out)
-        made = beside if overwrite and (out / INDEX_FILE).is_file() else out
-        if overwrite and made == out:
-            remove_store(out)
+        made = beside if overwrite and store_files(out) else out
         plan = _planned(made, items, modality, encoder, inputs, dtype, shard_bytes)
-        writer = StoreWriter.begin(made, plan)
+        try:
+            writer = StoreWriter.begin(made, plan)
+        except OtherStoreError:
+            if made == out:
+                raise
+            remove_store(beside)  # what an interrupted --overwrite with other arguments left
+            writer = StoreWriter.begin(made, plan)
         if not writer.finished:
             encoder.save(made / STATE_FILE)
             _write_pending(writer, encoder, inputs, 60 * checkpoint_minutes, progress)

@@ -28,6 +28,20 @@ class StoreError(ValueError):
     """A token store that cannot be used; the message names what is wrong in one line."""
 
 
+class OtherStoreError(StoreError):
+    """A folder holds a store of something else.
+
+    Attributes:
+        what: which, and what differs.
+    """
+
+    def __init__(self, path: Path, difference: str) -> None:
+        self.what = f"{path} holds another store: {difference}"
+        super().__init__(
+            f"{self.what}; pass --overwrite to replace it, or --out for another folder"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides the bytes of a store, known before the first item is encoded.

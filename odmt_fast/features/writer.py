@@ -20,6 +20,7 @@ from odmt_fast.features.index import (
     PLAN_FILE,
     STATE_FILE,
     Index,
+    OtherStoreError,
     Plan,
     Shard,
     StoreError,
@@ -55,15 +56,12 @@ class StoreWriter:
         """Starts a store at `path`, or goes on with one begun there with the same plan.
 
         Raises:
-            StoreError: the folder holds a store, finished or not, with another plan.
+            OtherStoreError: the folder holds a store, finished or not, with another plan.
         """
         path.mkdir(parents=True, exist_ok=True)
         begun = _plan_at(path)
         if begun is not None and (difference := begun.difference(plan)) is not None:
-            raise StoreError(
-                f"{path} holds another store: {difference}; pass --overwrite to replace it, or "
-                "--out for another folder"
-            )
+            raise OtherStoreError(path, difference)
         if begun is None:
             write_atomically(
                 path / PLAN_FILE, lambda file: file.write_text(plan_to_json(plan), encoding="utf-8")

@@ -81,7 +81,10 @@ def test_unlisted_items_can_be_refused(amazon: Path) -> None:
     [
         ({"reviewerID": "x", "asin": "B1"}, "field 'unixReviewTime' is missing"),
         ({"reviewerID": "x", "asin": "B1", "unixReviewTime": "May"}, "field 'unixReviewTime' is"),
-        ({"reviewerID": None, "asin": "B1", "unixReviewTime": 1}, "field 'reviewerID' is missing"),
+        (
+            {"reviewerID": None, "asin": "B1", "unixReviewTime": 1},
+            "column 'reviewerID' is empty; --missing-ids drop",
+        ),
         ('{"reviewerID": "x", "asin": "B1", ', "not JSON"),
         ('{"reviewerID": "x", "asin": "B1", "unixReviewTime": NaN}', "field 'unixReviewTime' is"),
         ("[1, 2]", "not a JSON object"),
@@ -128,3 +131,14 @@ def test_prices_and_categories_are_texts_whatever_they_are_written_as(tmp_path: 
             "Pen. Bic. from $5. Ink",
             "Ruler",
         )
+
+
+def test_other_fields_are_named_or_refused_with_the_nearest(tmp_path: Path) -> None:
+    rows = [{"who": "ann", "sku": item, "when": time} for item, time in (("a", 3), ("b", 1))]
+    lines(tmp_path / "log.jsonl", [*rows, {"who": "ann", "sku": "a", "when": 2}])
+    lines(tmp_path / "meta.jsonl", [{"sku": "a", "title": "Tea"}, {"sku": "b", "title": "Cup"}])
+    options = AmazonOptions(user="who", item="sku", timestamp="when")
+    data = read(tmp_path, options=options, filters=LOOSE)
+    assert [data.items.ids[i - 1] for i in data.sequences[0].tolist()] == ["b", "a", "a"]
+    with pytest.raises(DataError, match=r"no field 'whom'; did you mean 'who'\?.*--user-column"):
+        read(tmp_path, options=AmazonOptions(user="whom", item="sku", timestamp="when"))

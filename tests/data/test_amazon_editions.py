@@ -69,7 +69,7 @@ def test_json_among_literals_is_read(literals: Path) -> None:
         ("{'asin': 'x', 'title': " + "[" * 2000 + "]" * 2000 + "}", "not a Python literal"),
         ("{'asin': 'x'", "not a Python literal"),
         ("{'asin'}", "not a Python dict"),
-        ("{'title': 'x'}", "field 'asin' is missing"),
+        ("{'title': 'x'}", "column 'asin' is empty"),
         ("{'asin': ['x']}", "field 'asin' is ['x'], expected string"),
         (f"{{'asin': '{'x' * LONGEST_LITERAL}'}}", "a Python literal of more than"),
     ],

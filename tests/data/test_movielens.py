@@ -96,7 +96,7 @@ def test_posters_lie_in_a_folder_by_movie(tmp_path: Path, picture: Callable[...,
         ("ratings.dat", "::1::5::978300000", "line 9: column 'userId' is empty"),
         ("ratings.dat", "7::1::five::978300000", "line 9: column 'rating' is 'five'"),
         ("ratings.dat", "7::1::5::yesterday", "line 9: column 'timestamp' has 'yesterday'"),
-        ("movies.dat", "1::Again::Drama", "movies.dat, line 4: movie '1' is listed twice"),
+        ("movies.dat", "1::Again::Drama", "movies.dat, line 4: item '1' is listed twice"),
     ],
 )
 def test_faults_are_named(file: str, line: str, reason: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_long_files_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_line_of_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dat(tmp_path)
-    monkeypatch.setattr("odmt_fast.data.readers.delimited.LONGEST_LINE", 30)
+    monkeypatch.setattr("odmt_fast.data.readers.lines.LONGEST_LINE", 30)
     with pytest.raises(DataError, match=r"movies.dat, line 1: this line has more than"):
         read(tmp_path, filters=KEEP)
 

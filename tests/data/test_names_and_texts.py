@@ -12,7 +12,7 @@ import pytest
 from odmt_fast.data import DataError, Filters, read
 from odmt_fast.data.readers.amazon import AmazonOptions
 from odmt_fast.data.readers.table import TableOptions
-from odmt_fast.data.readers.tabular import MISSING
+from odmt_fast.data.readers.values import MISSING
 
 FILTERS = Filters(min_seq_len=3)
 
@@ -29,6 +29,7 @@ def test_missing_values_are_no_texts(tmp_path: Path) -> None:
     data = read(shop(tmp_path, [*MISSING, " nan ", "Tea"]), filters=FILTERS)
     assert data.items.texts == (*(None,) * (len(MISSING) + 1), "Tea")
     assert data.report.items_without_text == len(MISSING) + 1
+    assert data.report.texts_missing == len(MISSING) + 1
 
 
 def test_entities_are_decoded(tmp_path: Path) -> None:
@@ -36,6 +37,7 @@ def test_entities_are_decoded(tmp_path: Path) -> None:
         shop(tmp_path, ["Tea &amp; cup", "&quot;Pot&quot;", "a &lt; b", "R&D"]), filters=FILTERS
     )
     assert data.items.texts == ("Tea & cup", '"Pot"', "a < b", "R&D")
+    assert data.report.texts_decoded == 3
 
 
 @pytest.mark.parametrize("name", [*MISSING, "", "  ", "\u00a0"])
@@ -48,7 +50,8 @@ def test_a_missing_name_is_refused_by_its_line(tmp_path: Path, name: str) -> Non
 def test_misspelt_fields_are_refused_with_the_nearest(tmp_path: Path) -> None:
     shop(tmp_path, ["Tea", "Cup", "Pot"])
     with pytest.raises(
-        DataError, match="column 'txt' is missing; it has item, text; did you mean 'text'"
+        DataError,
+        match=r"'txt' is missing; did you mean 'text'\? \(--text-columns names it\); it has item, ",
     ):
         read(tmp_path, options=TableOptions(texts=("txt",)))
     folder = tmp_path / "amazon"
@@ -161,4 +164,32 @@ def test_unknown_items_are_listed_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 3: item 'x0' is not") as caught:
         read(tmp_path)
     listed = ", ".join(f"'x{n}'" for n in range(10))
-    assert f"unknown items of 30 interactions: {listed} and 2 more (--option" in str(caught.value)
+    assert "; 30 faults in all: line 4: item 'x1' is not" in str(caught.value)
+    assert f"and 20 more; 12 unknown items: {listed} and 2 more; --unknown-items drop" in str(
+        caught.value
+    )
+
+
+def test_what_readers_change_is_counted_in_every_layout(tmp_path: Path) -> None:
+    amazon, official = tmp_path / "amazon", tmp_path / "official"
+    amazon.mkdir()
+    official.mkdir()
+    review = json.dumps({"reviewerID": "u", "asin": "i", "unixReviewTime": 1}) + "\n"
+    (amazon / "Things_5.json").write_text(review * 3)
+    meta = {"asin": "i", "title": "Tea &amp; cup", "brand": "NULL"}
+    (amazon / "meta_Things.json").write_text(json.dumps(meta) + "\n")
+    (official / "behaviors.tsv").write_text("u\ti j i\n")
+    (official / "text.tsv").write_text('i\tTea &lt; cup\nj\tnan\nk\t"Pot"\n')
+    report = read(amazon, options=AmazonOptions(texts=("title", "brand")), filters=FILTERS).report
+    assert (report.texts_decoded, report.texts_missing) == (1, 1)
+    report = read(official, filters=FILTERS).report
+    assert (report.texts_decoded, report.texts_missing, report.texts_quoted) == (1, 1, 1)
+    assert report.items_without_image == 2
+
+
+def test_paths_of_pictures_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
+    shop(tmp_path, ["Tea", "Cup", "Pot"])
+    (tmp_path / "items.csv").write_text("item,text,image\ni0,Tea,a.jpg\ni1,Cup,\ni2,Pot,b/c.png\n")
+    report = read(tmp_path, options=TableOptions(image="image"), filters=FILTERS).report
+    assert (report.images_absent, report.items_without_image) == (2, 3)
+    assert "2 paths of images at which there is no file" in "\n".join(report.lines())

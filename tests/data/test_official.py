@@ -116,6 +116,9 @@ def test_two_pictures_of_an_item_are_refused(official: Path, picture: Callable[.
     picture(official / "images" / "more" / "bowl.png")
     with pytest.raises(DataError, match="item 'bowl' has a second image"):
         read(official)
+    picture(official / "images" / "more" / "mug.jpg")
+    with pytest.raises(DataError, match=r"bowl.png: .*; 2 do: .*mug.jpg: item 'mug' has a second"):
+        read(official)
 
 
 def test_missing_and_ambiguous_files_are_named(official: Path) -> None:
@@ -138,7 +141,8 @@ def test_quoted_titles_and_unknown_items(tmp_path: Path) -> None:
         'i0,"Tea, cup"\ni1,"He said ""hi"""\ni2,Pot, large &amp; blue\n'
     )
     with pytest.raises(
-        DataError, match=r"'i9' is not in x_title\.csv.*--option unknown_items=drop"
+        DataError,
+        match=r"'i9' is not in x_title\.csv; 2 faults in all: line 2: .*--unknown-items drop",
     ):
         read(tmp_path)
     options = OfficialOptions(unknown_items="drop")

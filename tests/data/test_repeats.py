@@ -62,7 +62,7 @@ def test_the_command_takes_the_rule_and_refuses_others(
     assert main([*words, "--repeats", "drop"]) == 0
     assert names(Interactions.load(tmp_path / "out")) == "abcdb"
     for flag in ("--repeats", "--missing-images"):
-        assert main([*words, flag, "sometimes"]) == 1
+        assert main([*words, flag, "sometimes", "--overwrite"]) == 1
         assert f"{flag} sometimes does not exist; use" in capsys.readouterr().err
 
 

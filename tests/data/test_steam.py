@@ -48,7 +48,7 @@ def test_reviews_in_the_order_of_their_dates(write: object, tmp_path: Path) -> N
     assert (data.users, data.items.ids) == (("Ann", "Bob's"), ("10", "20", "30"))
     assert data.sequences[1].tolist() == [1, 2, 3]
     assert data.items.texts == ("Half Life. Action, Indie", "It's", "Ärger. Casual")
-    assert data.report.repeated_items == 2
+    assert (data.report.repeated_items, data.report.items_nameless) == (1, 1)
     priced = read(tmp_path, options=SteamOptions(texts=("app_name", "price")), filters=KEEP)
     assert priced.items.texts == ("Half Life. 4.99", "It's. Free to Play", "Ärger. 9.99")
     with pytest.raises(DataError, match=r"no line has the field 'genre'; .*did you mean 'genres'"):

@@ -162,6 +162,22 @@ def test_another_extraction_is_refused_unless_overwritten(tmp_path: Path, catalo
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_overwriting_deletes_nothing_before_it_is_done(tmp_path: Path, catalogue: Any) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    small = {"shard_bytes": ONE_ITEM_A_SHARD}
+    with pytest.raises(KeyboardInterrupt):
+        extract(catalogue, "text", Backwards(3), out, **small)
+    begun = contents(out)
+    for stop, options in ((2, {}), (3, {"dtype": "float32"})):  # interrupted twice, differently
+        with pytest.raises(KeyboardInterrupt):
+            extract(catalogue, "text", Backwards(stop), out, overwrite=True, **small, **options)
+        assert begun.items() <= contents(out).items()
+    store = extract(catalogue, "text", "hashed-words", out, overwrite=True)
+    assert store.n_items == 7
+    extract(catalogue, "text", "hashed-words", fresh)
+    assert contents(out) == contents(fresh)
+
+
 def test_a_damaged_shard_of_an_unfinished_store_is_written_again(
     tmp_path: Path, catalogue: Any
 ) -> None:

@@ -8,7 +8,7 @@ of unlisted items (dropped) are counted rather than refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ from typing import Any
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import InteractionColumns, Ordered, Unknown
+from odmt_fast.data.readers.catalogue import Catalogue
+from odmt_fast.data.readers.columns import InteractionColumns, Ordered
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.headers import nearest
 from odmt_fast.data.readers.image_files import match_images
-from odmt_fast.data.readers.records import first_record, json_blocks, line_of_record
-from odmt_fast.data.readers.table import images_folder, join_texts
-from odmt_fast.data.readers.tabular import TimeColumn, names, nearest
+from odmt_fast.data.readers.options import ReaderOptions, Rule, flag
+from odmt_fast.data.readers.records import first_record, json_blocks, lines_of_records
+from odmt_fast.data.readers.table import images_folder
+from odmt_fast.data.readers.times import TimeColumn, TimeUnit
+from odmt_fast.data.readers.values import TextJoiner, names
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
@@ -51,25 +56,32 @@ LAYOUTS = (
 )
 
 
-@dataclass(frozen=True)
-class AmazonOptions:
+@dataclass(frozen=True, kw_only=True)
+class AmazonOptions(ReaderOptions):
     """Names of files and what to take.
 
     Attributes:
         reviews: the file of reviews; None takes the one JSON file that is not the metadata.
         metadata: the file of metadata; None takes the one JSON file named ``meta_*``.
+        user: field of the user; None takes that of the edition.
+        item: field of the item, in both files; None takes that of the edition.
+        timestamp: field of the time; None takes that of the edition.
         texts: metadata fields whose texts are joined by ". ", such as title, brand (2023: store),
             categories (2018: category), price; lists are joined likewise.
         images: a folder of <asin>.jpg or an LMDB; None takes ``images/`` if it is there.
-        unknown_items: "drop" leaves out reviews of items the metadata lacks and counts them,
-            "error" refuses them.
+        unknown_items: as in `ReaderOptions`, but "drop" unless asked otherwise.
+        time_unit: unit of the times; see `TimeColumn`.
     """
 
     reviews: str | None = None
     metadata: str | None = None
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
     texts: tuple[str, ...] = ("title",)
     images: str | None = None
-    unknown_items: Unknown = "drop"
+    unknown_items: Rule = "drop"
+    time_unit: TimeUnit = "auto"
 
 
 def json_files(folder: Path, *, metadata: bool) -> list[Path]:
@@ -90,82 +102,114 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     """
     reviews = _choose(path, options.reviews, metadata=False)
     metadata = _choose(path, options.metadata, metadata=True)
-    layout = _layout(reviews)
-    ids, texts, repeated = _read_metadata(metadata, layout.item, options.texts)
-    matches = match_images(images_folder(path, options.images), ids)
-    ordered, n_read = _read_reviews(reviews, layout, ids, metadata, options.unknown_items)
+    options.check_files(reviews, metadata)
+    layout = _layout(reviews, options)
+    catalogue = _read_metadata(metadata, layout.item, options)
+    matches = match_images(images_folder(path, options.images), catalogue.ids)
+    ordered, counts = _read_reviews(reviews, layout, catalogue.ids, metadata, options)
     return Log(
         users=ordered.users,
-        items=ItemTable(ids, texts, matches.images),
+        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
         sequences=ordered.sequences,
         repeated=ordered.repeated,
         report=Report(
             kind=f"amazon {layout.edition}",
             source=str(path),
-            interactions_read=n_read,
-            repeated_items=repeated,
-            **ordered.counts(),
+            **counts,
+            **catalogue.counts,
             **matches.counts,
         ),
     )
 
 
-def _layout(path: Path) -> Layout:
-    """The edition whose fields the first review has; the older one where that says nothing."""
-    record = first_record(path)
+def _layout(path: Path, options: AmazonOptions) -> Layout:
+    """The edition whose fields the first review has, the older one where that says nothing.
+
+    Raises:
+        DataError: the first review lacks a field that the options name.
+    """
+    record = first_record(path, options.encoding_of(path))
     found = [layout for layout in LAYOUTS if layout.user in record and layout.item in record]
-    return found[0] if found else LAYOUTS[0]
+    named = {
+        name: value
+        for name in ("user", "item", "timestamp")
+        if (value := getattr(options, name)) is not None
+    }
+    for name, value in named.items():
+        if record and value not in record:
+            raise DataError(
+                path,
+                f"the first line has no field {value!r}{nearest(value, record)}; it has "
+                f"{', '.join(record)[:300]} ({flag(name)})",
+            )
+    return replace(found[0] if found else LAYOUTS[0], **named)
 
 
 def _read_reviews(
-    path: Path, layout: Layout, ids: tuple[str, ...], metadata: Path, unknown: Unknown
-) -> tuple[Ordered, int]:
+    path: Path, layout: Layout, ids: tuple[str, ...], metadata: Path, options: AmazonOptions
+) -> tuple[Ordered, dict[str, int]]:
     import pyarrow as pa
 
     fields = {layout.user: pa.string(), layout.item: pa.string(), layout.timestamp: pa.int64()}
-    line_of = partial(line_of_record, path)
-    gathered, times, n_read = InteractionColumns(), TimeColumn(path, layout.timestamp, line_of), 0
-    for block in json_blocks(path, fields, required=tuple(fields)):
+    refuse, encoding = options.missing_ids == "error", options.encoding_of(path)
+    faults = Faults(path, lambda rows: lines_of_records(path, rows, encoding))
+    named = partial(names, faults=faults, refuse=refuse)
+    times = TimeColumn(layout.timestamp, faults, options.time_unit)
+    gathered, n_read = InteractionColumns(), 0
+    required = (layout.timestamp,)
+    for block in json_blocks(path, fields, required=required, encoding=encoding):
         gathered.add(
-            names(block[layout.user], path, layout.user, n_read, line_of),
-            names(block[layout.item], path, layout.item, n_read, line_of),
+            named(block[layout.user], layout.user, n_read),
+            named(block[layout.item], layout.item, n_read),
             times.numbers(block[layout.timestamp], n_read),
         )
         n_read += block.num_rows
-    ordered = gathered.finish(ids, path=path, table=metadata, unknown=unknown, line_of=line_of)
-    return ordered, n_read
+    ordered = gathered.finish(ids, table=metadata, unknown=options.unknown_items, faults=faults)
+    counts = {"interactions_read": n_read, "times_rounded": times.finish(), **ordered.counts()}
+    return ordered, counts
 
 
-def _read_metadata(
-    path: Path, item_id: str, columns: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str | None, ...], int]:
-    """Item names, their joined texts, and how many rows repeat an item."""
+def _read_metadata(path: Path, item_id: str, options: AmazonOptions) -> Catalogue:
+    """Item names and their joined texts; rows that repeat an item are counted."""
     import pyarrow as pa
 
+    columns = options.texts
     kinds = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in columns}
+    refuse, encoding = options.missing_ids == "error", options.encoding_of(path)
+    faults = Faults(path, lambda rows: lines_of_records(path, rows, encoding))
+    joiner = TextJoiner()
     texts: dict[str, str | None] = {}
-    n_read, absent = 0, list(columns)
+    n_read, nameless, absent = 0, 0, list(columns)
     loose = bool({*NUMBERS, "categories"} & set(columns))  # categories of 2014 are lists of lists
     fields = {item_id: pa.string(), **kinds}
-    for block in json_blocks(path, fields, required=(item_id,), loose=loose):
-        n_read += block.num_rows
+    for block in json_blocks(path, fields, required=(), encoding=encoding, loose=loose):
         absent = [name for name in absent if block[name].null_count == block.num_rows]
         parts = [_flat_texts(block[name].to_pylist()) for name in columns]
         rows = zip(*parts, strict=True) if parts else ((),) * block.num_rows
-        for item, values in zip(block[item_id].to_pylist(), rows, strict=True):
-            texts.setdefault(item, join_texts(values))
+        found = names(block[item_id], item_id, n_read, faults, refuse=refuse)
+        for item, values in zip(found.to_pylist(), rows, strict=True):
+            nameless += not item
+            if item and item not in texts:
+                texts[item] = joiner.join(values)
+        n_read += block.num_rows
+    faults.check()
     if absent and n_read:
-        present = list(first_record(path))
+        present = list(first_record(path, options.encoding_of(path)))
         raise DataError(
             path,
             f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
-            f"{nearest(absent[0], present)} (--option texts=...)",
+            f"{nearest(absent[0], present)} ({flag('texts')})",
         )
-    return tuple(texts), tuple(texts.values()), n_read - len(texts)
+    counts = {
+        "repeated_items": n_read - nameless - len(texts),
+        "items_nameless": nameless,
+        **joiner.counts(),
+    }
+    return Catalogue(path, tuple(texts), tuple(texts.values()), counts=counts)
 
 
 def _flat_texts(values: list[Any]) -> list[str | None]:
-    return [join_texts(tuple(v)) if isinstance(v, list) else v for v in values]
+    return [". ".join(filter(None, v)) if isinstance(v, list) else v for v in values]
 
 
 def _choose(folder: Path, name: str | None, *, metadata: bool) -> Path:

@@ -7,18 +7,18 @@ the distinct names.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from odmt_fast.data.errors import DataError
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.options import Rule
 from odmt_fast.data.sequences import Sequences
 
-Unknown = Literal["error", "drop"]
+DROP_UNKNOWN = "--unknown-items drop leaves such items out and counts them"
 BLOCKS_BEFORE_MERGE = 32
 
 
@@ -63,6 +63,7 @@ class Ordered:
         users: names, in order of first appearance.
         sequences: items of each user in time order, equal times in the order of the source.
         unknown: interactions left out because their item is not in the catalogue.
+        nameless: interactions left out because user or item is missing.
         repeated: bool [N], of the entries of ``sequences.items``: an earlier row has the same user,
             item and time.
         equal_times: interactions at the time of another of their user, exact repeats apart: the
@@ -72,6 +73,7 @@ class Ordered:
     users: tuple[str, ...]
     sequences: Sequences
     unknown: int
+    nameless: int
     repeated: NDArray[np.bool_]
     equal_times: int
 
@@ -79,6 +81,7 @@ class Ordered:
         """As the fields of a report."""
         return {
             "interactions_unknown": self.unknown,
+            "interactions_nameless": self.nameless,
             "interactions_repeated": int(self.repeated.sum()),
             "times_equal": self.equal_times,
         }
@@ -93,31 +96,25 @@ class InteractionColumns:
     times: list[NDArray[Any]] = field(default_factory=list)
 
     def add(self, users: Any, items: Any, times: NDArray[Any]) -> None:
-        """Appends a block: two Arrow string arrays without nulls, and numbers that sort by time."""
+        """Appends a block: Arrow string arrays ("" = missing), and numbers that sort by time."""
         self.users.add(users)
         self.items.add(items)
         self.times.append(times)
 
     def finish(
-        self,
-        catalogue: tuple[str, ...],
-        *,
-        path: Path,
-        table: Path,
-        unknown: Unknown,
-        line_of: Callable[[int], int],
+        self, catalogue: tuple[str, ...], *, table: Path, unknown: Rule, faults: Faults
     ) -> Ordered:
-        """The interactions by user and time.
+        """The interactions by user and time, those without user or item left out.
 
         Args:
             catalogue: item names; an item gets 1 + its place here.
-            path: the file of the interactions, for errors.
             table: the file of the items, for errors.
             unknown: what to do with items the catalogue lacks.
-            line_of: line of the n-th interaction (from 0).
+            faults: of the file of interactions, by row.
 
         Raises:
-            DataError: an item is not in the catalogue and `unknown` is "error".
+            DataError: there are faults; items that are not in the catalogue are some where
+                `unknown` is "error".
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -126,21 +123,22 @@ class InteractionColumns:
         item, item_names = self.items.finish()
         time = np.concatenate(self.times) if self.times else np.empty(0, np.int64)
         self.times = []
+        named = _filled(user_names)[user] & _filled(item_names)[item]
         rows = pc.index_in(item_names, value_set=pa.array(catalogue, pa.string()))
         dense = rows.fill_null(-1).to_numpy()[item] + np.int32(1)
-        known = dense > 0
-        n_unknown = int(known.size - known.sum())
-        if n_unknown and unknown == "error":
-            at = int(np.flatnonzero(~known)[0])
-            name = item_names[int(item[at])].as_py()
-            raise DataError(
-                path,
-                f"item {name!r} is not in {table.name}{alike(name, catalogue)}; "
-                f"{_unknown(item_names.filter(rows.is_null()), n_unknown)}",
-                line=line_of(at),
+        kept = named & (dense > 0)
+        strange = np.flatnonzero(named & (dense == 0))
+        if strange.size and unknown == "error":
+            lacking = item_names.filter(pc.and_(rows.is_null(), pc.not_equal(item_names, "")))
+            faults.add(
+                strange.tolist(),
+                lambda row: unknown_item(item_names[int(item[row])].as_py(), catalogue, table.name),
+                f"{_listed(lacking)}; {DROP_UNKNOWN}",
             )
-        if n_unknown:
-            user, dense, time = user[known], dense[known], time[known]
+        faults.check()
+        if not kept.all():
+            user, dense, time = user[kept], dense[kept], time[kept]
+        user, user_names = _without_blank(user, user_names)
         order = np.lexsort((time, user))  # stable: equal keys keep the order of the source
         user, dense, time = user[order], dense[order], time[order]
         tied = np.zeros(user.size, bool)
@@ -150,20 +148,41 @@ class InteractionColumns:
         return Ordered(
             users=tuple(user_names.to_pylist()),
             sequences=Sequences.from_lengths(dense, lengths),
-            unknown=n_unknown,
+            unknown=int(strange.size),
+            nameless=int((~named).sum()),
             repeated=repeated,
             equal_times=int((tied & ~repeated).sum()),
         )
 
 
-def _unknown(names: Any, rows: int) -> str:
-    """All the unknown items in one message: how many, the first ten, and the way on."""
+def _filled(names: Any) -> NDArray[np.bool_]:
+    """Which of the distinct names are not ""."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.not_equal(names, "").to_numpy(zero_copy_only=False), bool)
+
+
+def _without_blank(codes: NDArray[np.int32], names: Any) -> tuple[NDArray[np.int32], Any]:
+    """Codes and names without the name "", which no code may stand for."""
+    blank = np.flatnonzero(~_filled(names))
+    if not blank.size:
+        return codes, names
+    (at,) = blank.tolist()
+    return codes - (codes > at), names.filter(_filled(names))
+
+
+def _listed(names: Any) -> str:
+    """The unknown items: how many, and the first ten."""
+    if len(names) == 1:
+        return "1 unknown item"
     shown = ", ".join(repr(name)[:80] for name in names[:10].to_pylist())
     rest = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return (
-        f"unknown items of {rows:,} interactions: {shown}{rest} "
-        "(--option unknown_items=drop leaves them out)"
-    )
+    return f"{len(names):,} unknown items: {shown}{rest}"
+
+
+def unknown_item(name: str, catalogue: tuple[str, ...], table: str) -> str:
+    """What to say of an item that is not in the table of items."""
+    return f"item {name!r} is not in {table}{alike(name, catalogue)}"
 
 
 def alike(name: str, catalogue: tuple[str, ...]) -> str:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
+import zlib
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import LONGEST_LINE, open_binary, utf8_lines
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.lines import open_binary, utf8_lines
+from odmt_fast.data.readers.recoding import UTF8
 
 ROWS = 1 << 16
 LETTERS = 16 << 20
 LATIN = "iso-8859-1"
+_CHUNK = 1 << 20
 
 
 def delimited_blocks(
-    path: Path, separator: str, titles: tuple[str, ...], *, header: bool, encoding: str = "utf-8"
+    path: Path, separator: str, titles: tuple[str, ...], *, header: bool, encoding: str = UTF8
 ) -> Iterator[Any]:
     """Arrow record batches of texts; blank lines are skipped, empty fields are null.
 
@@ -27,7 +32,7 @@ def delimited_blocks(
         separator: between the columns.
         titles: names of all columns, in order.
         header: whether the first line that is not blank names columns instead of holding values.
-        encoding: "utf-8" or `LATIN`.
+        encoding: of the file.
 
     Raises:
         DataError: a line has another number of columns, or the file cannot be read.
@@ -41,18 +46,32 @@ def delimited_blocks(
     for block in _blocks(filled):
         rows = pc.split_pattern(pa.array([line for _, line in block], pa.large_string()), separator)
         counts = pc.list_value_length(rows).to_numpy()
-        if (wrong := np.flatnonzero(counts != len(titles))).size:
-            raise DataError(
-                path,
-                f"{counts[wrong[0]]} columns separated by {separator!r}, expected {len(titles)} "
-                f"({', '.join(titles)[:200]})",
-                line=block[wrong[0]][0],
-            )
+        _check_widths(path, separator, titles, [number for number, _ in block], counts)
         flat = rows.flatten().cast(pa.string())
         flat = pc.if_else(pc.equal(flat, ""), pa.scalar(None, pa.string()), flat)
         at = np.arange(len(block)) * len(titles)
         columns = [flat.take(pa.array(at + place)) for place in range(len(titles))]
         yield pa.RecordBatch.from_arrays(columns, names=list(titles))
+
+
+def _check_widths(
+    path: Path,
+    separator: str,
+    titles: tuple[str, ...],
+    lines: list[int],
+    counts: NDArray[np.int32],
+) -> None:
+    """Raises a DataError that tells the lines with another number of columns."""
+    faults = Faults(path)
+    found = {lines[row]: counts[row] for row in np.flatnonzero(counts != len(titles)).tolist()}
+    faults.add(
+        found,
+        lambda line: (
+            f"{found[line]} columns separated by {separator!r}, expected {len(titles)} "
+            f"({', '.join(titles)[:200]})"
+        ),
+    )
+    faults.check()
 
 
 def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
@@ -68,35 +87,32 @@ def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
         yield block
 
 
-def filled_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+def filled_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not blank."""
-    source = utf8_lines(path) if encoding == "utf-8" else _latin_lines(path)
-    return ((number, line) for number, line in source if line.strip())
+    return ((number, line) for number, line in utf8_lines(path, encoding) if line.strip())
 
 
 def encoding_of(path: Path) -> str:
-    """ "utf-8" where the whole file is, else `LATIN`, in which every file can be read."""
-    try:
-        for _ in utf8_lines(path):
-            pass
-    except DataError as error:
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            return LATIN
-        raise
-    return "utf-8"
-
-
-def line_of_row(path: Path, row: int, *, header: bool, encoding: str = "utf-8") -> int:
-    """Line of data row `row` (from 0)."""
-    numbers = (number for number, _ in filled_lines(path, encoding))
-    return next(islice(numbers, row + header, None))
-
-
-def _latin_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """`UTF8` where the whole file is, else `LATIN`, in which every file can be read."""
+    decoder = codecs.getincrementaldecoder(UTF8)()
     with open_binary(path) as file:
-        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
-            if len(raw) > LONGEST_LINE:
-                raise DataError(
-                    path, f"this line has more than {LONGEST_LINE >> 20} MiB", line=number
-                )
-            yield number, raw.decode(LATIN).rstrip("\r\n")
+        try:
+            while chunk := file.read(_CHUNK):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return LATIN
+        except (OSError, EOFError, zlib.error):
+            pass  # whoever reads it says what is wrong
+    return UTF8
+
+
+def faults_of(path: Path, *, header: bool, encoding: str = UTF8) -> Faults:
+    """Faults by data row (from 0) of `path`."""
+
+    def lines_of(rows: Sequence[int]) -> list[int]:
+        numbers = (number for number, _ in filled_lines(path, encoding))
+        found = list(islice(numbers, max(rows) + header + 1))
+        return [found[row + header] for row in rows]
+
+    return Faults(path, lines_of)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import NameColumn, Unknown, alike
+from odmt_fast.data.readers.catalogue import Catalogue
+from odmt_fast.data.readers.columns import DROP_UNKNOWN, NameColumn, unknown_item
+from odmt_fast.data.readers.faults import Faults
 from odmt_fast.data.readers.image_files import match_images
-from odmt_fast.data.readers.tabular import TimeColumn, names
+from odmt_fast.data.readers.options import ReaderOptions
+from odmt_fast.data.readers.times import TimeColumn, TimeUnit
+from odmt_fast.data.readers.values import names
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
 
@@ -42,33 +46,14 @@ class Source:
     """One file of interactions.
 
     Attributes:
-        path: the file.
         blocks: Arrow record batches with the columns that are asked for.
-        line_of: line of a row (from 0).
+        faults: of the file, by row.
         part: of a ready-made split, see `Interactions.parts`.
     """
 
-    path: Path
     blocks: Iterable[Any]
-    line_of: Callable[[int], int]
+    faults: Faults
     part: int = 0
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """What the file of the items says.
-
-    Attributes:
-        path: the file.
-        ids: item names, distinct.
-        texts: of the items.
-        repeated: rows that repeat an item.
-    """
-
-    path: Path
-    ids: tuple[str, ...]
-    texts: tuple[str | None, ...]
-    repeated: int = 0
 
 
 def gather(
@@ -77,9 +62,10 @@ def gather(
     catalogue: Catalogue | None,
     images: Path | None,
     report: Report,
+    options: ReaderOptions,
     *,
-    unknown: Unknown,
     min_rating: float = 0.0,
+    time_unit: TimeUnit = "auto",
 ) -> Log:
     """Everything the files hold.
 
@@ -89,50 +75,63 @@ def gather(
         catalogue: the items; None takes those of the interactions, without texts.
         images: see `match_images`.
         report: kind and source of the reading; the counts are filled in.
-        unknown: what to do with items the catalogue lacks.
+        options: what becomes of unknown items and missing names.
         min_rating: interactions rated lower are left out and counted.
+        time_unit: see `TimeColumn`.
 
     Raises:
-        DataError: a value is missing or malformed, or an item is unknown and `unknown` is "error".
+        DataError: values are missing or malformed, or items are unknown and not to be dropped.
     """
-    gathered, n_read, n_low = _Gathered(), 0, 0
+    gathered, n_read, n_low, n_nameless = _Gathered(), 0, 0, 0
     times = None
     for source in sources:
         if titles.timestamp is not None:
-            times = times or TimeColumn(source.path, titles.timestamp, source.line_of)
-            times.path, times.line_of = source.path, source.line_of
+            times = times or TimeColumn(titles.timestamp, source.faults, time_unit)
+            times.faults = source.faults
+        named = partial(names, faults=source.faults, refuse=options.missing_ids == "error")
         start = 0
         for block in source.blocks:
-            users = names(block[titles.user], source.path, titles.user, start, source.line_of)
-            items = names(block[titles.item], source.path, titles.item, start, source.line_of)
+            users = named(block[titles.user], titles.user, start)
+            items = named(block[titles.item], titles.item, start)
             when = np.zeros(len(users), np.int64)
             if times is not None:
                 when = times.numbers(block[times.title], start)
-            keep = np.ones(len(users), bool)
+            filled = _filled(users) & _filled(items)
+            keep = filled
             if titles.rating is not None:
-                keep = _ratings(block[titles.rating], source, titles.rating, start) >= min_rating
+                rated = _ratings(block[titles.rating], source.faults, titles.rating, start)
+                keep = filled & (rated >= min_rating)
             users, items, when = users.filter(keep), items.filter(keep), when[keep]
-            if catalogue is not None and unknown == "error":
-                _check_known(items, catalogue, source, start + np.flatnonzero(keep))
+            if catalogue is not None and options.unknown_items == "error":
+                _check_known(items, catalogue, source.faults, start + np.flatnonzero(keep))
             gathered.add(users, items, when, source.part)
             start += len(keep)
-            n_low += int(len(keep) - keep.sum())
+            n_nameless += int(len(keep) - filled.sum())
+            n_low += int(filled.sum() - keep.sum())
+        source.faults.check()
         n_read += start
     log = gathered.finish(catalogue, report)
     matches = match_images(images, log.items.ids)
-    counts: dict[str, Any] = matches.counts
+    counts: dict[str, Any] = {**({} if catalogue is None else catalogue.counts), **matches.counts}
     return replace(
         log,
         items=replace(log.items, images=matches.images),
         report=replace(
             log.report,
             interactions_read=n_read,
-            repeated_items=0 if catalogue is None else catalogue.repeated,
+            interactions_nameless=n_nameless,
             ratings_low=n_low,
+            times_rounded=0 if times is None else times.finish(),
             **counts,
         ),
         parts=log.parts if len(sources) > 1 else None,
     )
+
+
+def _filled(column: Any) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.not_equal(column, "").to_numpy(zero_copy_only=False), bool)
 
 
 @dataclass
@@ -192,7 +191,7 @@ class _Gathered:
         )
 
 
-def _ratings(column: Any, source: Source, title: str, start: int) -> NDArray[np.float64]:
+def _ratings(column: Any, faults: Faults, title: str, start: int) -> NDArray[np.float64]:
     """The numbers of a column of ratings; a row without one has NaN, which is below all."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -201,31 +200,26 @@ def _ratings(column: Any, source: Source, title: str, start: int) -> NDArray[np.
         return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False))
     except pa.ArrowInvalid:
         pass
-    for row, value in enumerate(column.to_pylist(), start):
+    numbers = np.full(len(column), np.nan)
+    for row, value in enumerate(column.to_pylist()):
         try:
-            float(value if value is not None else "nan")
+            numbers[row] = float("nan" if value is None else value)
         except ValueError:
-            raise DataError(
-                source.path,
-                f"column {title!r} is {str(value)[:200]!r}, which is not a number",
-                line=source.line_of(row),
-            ) from None
-    return np.array([float("nan" if value is None else value) for value in column.to_pylist()])
+            told = f"column {title!r} is {str(value)[:200]!r}, which is not a number"
+            faults.tell(start + row, told)
+    return numbers
 
 
-def _check_known(items: Any, catalogue: Catalogue, source: Source, rows: NDArray[np.int64]) -> None:
-    """Raises a DataError for the first item that the catalogue lacks; `rows` are the file's."""
+def _check_known(items: Any, catalogue: Catalogue, faults: Faults, rows: NDArray[np.int64]) -> None:
+    """Adds a fault for every item that the catalogue lacks; `rows` are the file's."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     found = pc.index_in(items, value_set=pa.array(catalogue.ids, pa.string()))
-    if not found.null_count:
-        return
-    at = int(np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))[0])
-    name = items[at].as_py()
-    raise DataError(
-        source.path,
-        f"item {name!r} is not in {catalogue.path.name}{alike(name, catalogue.ids)} "
-        "(--option unknown_items=drop leaves such interactions out)",
-        line=source.line_of(int(rows[at])),
+    strange = np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))
+    at = dict(zip(rows[strange].tolist(), strange.tolist(), strict=True))
+    faults.add(
+        at,
+        lambda row: unknown_item(items[at[row]].as_py(), catalogue.ids, catalogue.path.name),
+        DROP_UNKNOWN,
     )

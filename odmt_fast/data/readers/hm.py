@@ -12,8 +12,8 @@ from pathlib import Path
 
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import Unknown
 from odmt_fast.data.readers.image_files import match_images
+from odmt_fast.data.readers.options import TabularOptions
 from odmt_fast.data.readers.table import images_folder, read_interactions, read_items
 from odmt_fast.data.report import Report
 
@@ -21,20 +21,23 @@ TRANSACTIONS = "transactions_train.csv"
 ARTICLES = "articles.csv"
 
 
-@dataclass(frozen=True)
-class HmOptions:
+@dataclass(frozen=True, kw_only=True)
+class HmOptions(TabularOptions):
     """What to take.
 
     Attributes:
+        user: column of the customer.
+        item: column of the article, in both files.
+        timestamp: column of the day.
         texts: columns of articles.csv whose texts are joined by ". ".
         images: the image folder; None takes ``images/`` if it is there.
-        unknown_items: "error" refuses a purchase of an article that articles.csv lacks, "drop"
-            leaves it out and counts it.
     """
 
+    user: str = "customer_id"
+    item: str = "article_id"
+    timestamp: str = "t_dat"
     texts: tuple[str, ...] = ("prod_name", "product_type_name", "detail_desc")
     images: str | None = None
-    unknown_items: Unknown = "error"
 
 
 def read_hm(path: Path, options: HmOptions) -> Log:
@@ -44,25 +47,20 @@ def read_hm(path: Path, options: HmOptions) -> Log:
         DataError: a file or a column is missing; a value is missing or malformed; an article is
             listed twice; an article is unknown and `options.unknown_items` is "error".
     """
-    ids, texts, _ = read_items(path / ARTICLES, "article_id", options.texts)
-    matches = match_images(images_folder(path, options.images), ids)
-    ordered, n_read = read_interactions(
+    options.check_files(path / TRANSACTIONS, path / ARTICLES)
+    catalogue = read_items(path / ARTICLES, options.item, options.texts, options=options)
+    matches = match_images(images_folder(path, options.images), catalogue.ids)
+    ordered, counts = read_interactions(
         path / TRANSACTIONS,
-        ("customer_id", "article_id", "t_dat"),
-        ids,
+        (options.user, options.item, options.timestamp),
+        catalogue.ids,
         table=path / ARTICLES,
-        unknown=options.unknown_items,
+        options=options,
     )
     return Log(
         users=ordered.users,
-        items=ItemTable(ids, texts, matches.images),
+        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
         sequences=ordered.sequences,
         repeated=ordered.repeated,
-        report=Report(
-            kind="hm",
-            source=str(path),
-            interactions_read=n_read,
-            **ordered.counts(),
-            **matches.counts,
-        ),
+        report=Report(kind="hm", source=str(path), **counts, **catalogue.counts, **matches.counts),
     )

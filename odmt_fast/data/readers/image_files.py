@@ -91,6 +91,7 @@ def _match_files(folder: Path, items: Sequence[str]) -> Matches:
         ("images_unused", "images_composed", "images_padded", "files_foreign"), 0
     )
     files: dict[str, Path] = {}
+    twice: list[tuple[str, Path]] = []
     later: list[Path] = []
     for path in _walk(folder):
         names = _names(path)
@@ -101,11 +102,14 @@ def _match_files(folder: Path, items: Sequence[str]) -> Matches:
         if item is None and path.parent != folder:
             item = composed.get(_composed(path.parent.name)) if _is_picture(path) else None
         if item is not None:
-            _claim(files, item, path)
+            if item in files:
+                twice.append((item, path))
+            files.setdefault(item, path)
         elif _is_picture(path):
             later.append(path)
         else:
             counts["files_foreign"] += 1
+    _refuse_second(files, twice)
     padded = _unambiguous(lambda path: _bare(path.stem), later)
     for path in later:
         item = bare.get(_bare(path.stem))
@@ -118,12 +122,17 @@ def _match_files(folder: Path, items: Sequence[str]) -> Matches:
     return Matches(images, counts)
 
 
-def _claim(files: dict[str, Path], item: str, path: Path) -> None:
-    if item in files:
-        raise DataError(
-            path, f"item {item!r} has a second image, {files[item]}; keep one: {_NAMING}"
-        )
-    files[item] = path
+def _refuse_second(files: dict[str, Path], twice: list[tuple[str, Path]]) -> None:
+    """Raises a DataError where items have several pictures: `files`, and those in `twice`."""
+    if not twice:
+        return
+    told = [f"item {item!r} has a second image, {files[item]}" for item, _ in twice[:_NAMED]]
+    if len(twice) > 1:
+        others = zip(told[1:], twice[1:], strict=False)
+        shown = "; ".join(f"{path}: {reason}" for reason, (_, path) in others)
+        more = f"; and {len(twice) - _NAMED:,} more" if len(twice) > _NAMED else ""
+        told[0] += f"; {len(twice):,} do: {shown}{more}"
+    raise DataError(twice[0][1], f"{told[0]}; keep one: {_NAMING}")
 
 
 def _names(path: Path) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
 import zlib
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from odmt_fast.data.errors import DataError
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.recoding import UTF8, Recoded, is_utf8
 
 LONGEST_LINE = 64 << 20
 """Bytes of a line, unpacked; a file that packs more into one is refused before it takes memory."""
@@ -27,6 +28,12 @@ def open_binary(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
+def open_utf8(path: Path, encoding: str = UTF8) -> IO[bytes]:
+    """As `open_binary`, a file in another encoding turned into UTF-8 on the way."""
+    file = open_binary(path)
+    return file if is_utf8(encoding) else io.BufferedReader(Recoded(path, file, encoding))
+
+
 def require_file(path: Path) -> None:
     """Raises a DataError unless `path` is a file; a pipe or a device is not opened."""
     if not path.exists():
@@ -36,26 +43,24 @@ def require_file(path: Path) -> None:
         raise DataError(path, f"this is {kind}, not a file")
 
 
-def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
+def utf8_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     """Line numbers (from 1) and lines of `path` without their line end or a byte order mark.
 
     Raises:
-        DataError: there is no such file, a line is not UTF-8 or longer than `LONGEST_LINE`, or the
-            gzip is damaged.
+        DataError: there is no such file, lines are not of that encoding or longer than
+            `LONGEST_LINE`, or the gzip is damaged.
     """
-    with open_binary(path) as file:
-        for number, raw in enumerate(_raw_lines(path, file), 1):
+    with open_utf8(path, encoding) as file:
+        lines = enumerate(raw_lines(path, file), 1)
+        for number, raw in lines:
             try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                line = _decode(number, raw)
             except UnicodeDecodeError as error:
-                found = f"(byte {error.start + 1} of the line)"
-                if number == 1:
-                    found = _disguise(path, raw) or found
-                raise DataError(path, f"not UTF-8 {found}", line=number) from error
+                _refuse(path, number, raw, error, lines)
             yield number, line.rstrip("\r\n")
 
 
-def _raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+def raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     """The lines as bytes, none of them held beyond `LONGEST_LINE`."""
     number = 1
     while True:
@@ -73,79 +78,42 @@ def _raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         number += 1
 
 
+def _decode(number: int, raw: bytes) -> str:
+    return raw.decode("utf-8-sig" if number == 1 else UTF8)
+
+
+def _refuse(
+    path: Path,
+    number: int,
+    raw: bytes,
+    error: UnicodeDecodeError,
+    rest: Iterator[tuple[int, bytes]],
+) -> None:
+    """Raises a DataError that tells this and the other lines that are not UTF-8."""
+    if number == 1 and (found := _disguise(path, raw)):
+        raise DataError(path, f"not UTF-8 {found}", line=1) from error
+    faults = Faults(path)
+    while True:
+        faults.tell(
+            number,
+            f"not UTF-8 (byte {error.start + 1} of the line)",
+            f"name its encoding, such as --encoding {path.name}=cp1252 or =latin-1",
+        )
+        for number, raw in rest:
+            try:
+                _decode(number, raw)
+            except UnicodeDecodeError as another:
+                error = another
+                break
+        else:
+            faults.check()
+
+
 def _disguise(path: Path, raw: bytes) -> str:
     """What the first bytes of a file show it to be, and the remedy; nothing where they do not."""
     if raw.startswith(b"\x1f\x8b"):
         twice = path.suffix == ".gz"
         return "but gzip in gzip: unpack it once" if twice else "but gzip: add .gz to its name"
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "but UTF-16, as Excel writes it: save it as UTF-8"
+        return f"but UTF-16, as Excel writes it: pass --encoding {path.name}=utf-16"
     return ""
-
-
-def check_quotes(path: Path, *, spanning: bool) -> None:
-    """Makes sure that no quoted field of a CSV swallows the lines after it.
-
-    Args:
-        path: the file.
-        spanning: whether a field may go on over line ends; then it must end somewhere.
-
-    Raises:
-        DataError: names the line on which a field begins that does not end.
-    """
-    with open_binary(path) as file:
-        try:
-            if not any(b'"' in block for block in iter(lambda: file.read(16 << 20), b"")):
-                return
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(path, f"the gzip is damaged: {error}") from error
-    opened = None
-    with open_binary(path) as file:
-        for number, raw in enumerate(_raw_lines(path, file), 1):
-            if raw.count(b'"') % 2:
-                opened = None if opened else number
-                if not spanning:
-                    break
-    if opened:
-        raise DataError(path, "a quoted field begins here and does not end", line=opened)
-
-
-def csv_line(path: Path, row: int) -> int:
-    """Line at which data row `row` (from 0, header and blank lines not counted) of a CSV ends."""
-    left, number, quoted, filled = row + 2, 0, False, False
-    with _open_text(path) as file:  # not the csv module: it refuses long fields
-        for number, line in enumerate(file, 1):
-            filled |= bool(line.strip("\r\n"))
-            quoted ^= bool(line.count('"') % 2)
-            if filled and not quoted:
-                left, filled = left - 1, False
-            if not left:
-                return number
-    return number
-
-
-def explain_csv(path: Path, reason: str, delimiter: str = ",") -> DataError:
-    """The error to raise for a CSV the fast parser refused: finds the line, else says `reason`."""
-    try:
-        for _ in utf8_lines(path):
-            pass
-    except DataError as error:
-        return error
-    with _open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        try:
-            header = next(reader, [])
-            for record in reader:
-                if record and len(record) != len(header):
-                    return DataError(
-                        path,
-                        f"{len(record)} columns where the header has {len(header)}",
-                        line=reader.line_num,
-                    )
-        except csv.Error as error:  # a field longer than the module takes; the fast parser's word
-            return DataError(path, f"{reason} ({error})", line=reader.line_num)
-    return DataError(path, reason)
-
-
-def _open_text(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_binary(path), "utf-8-sig", errors="replace", newline="")

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.readers import delimited, tabular
-from odmt_fast.data.readers.columns import Unknown
-from odmt_fast.data.readers.gather import Catalogue, Source, Titles, gather
-from odmt_fast.data.readers.table import join_texts
+from odmt_fast.data.readers.catalogue import read_catalogue
+from odmt_fast.data.readers.csv_format import CsvFormat
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.gather import Source, Titles, gather
+from odmt_fast.data.readers.options import ReaderOptions
+from odmt_fast.data.readers.recoding import is_utf8
 from odmt_fast.data.report import Report
 
 RATINGS = ("userId", "movieId", "rating", "timestamp")
@@ -56,22 +58,19 @@ EDITIONS = (
 )
 
 
-@dataclass(frozen=True)
-class MovieLensOptions:
+@dataclass(frozen=True, kw_only=True)
+class MovieLensOptions(ReaderOptions):
     """What to take.
 
     Attributes:
         texts: of title and genres, joined by ". ".
         min_rating: ratings below it are left out and counted; 4 is usual for implicit feedback.
         images: a folder of <movie>.jpg or an LMDB; None takes ``images/`` or ``posters/`` if there.
-        unknown_items: "error" refuses a rating of a movie that is not listed, "drop" leaves it out
-            and counts it.
     """
 
     texts: tuple[str, ...] = ("title", "genres")
     min_rating: float = 0.0
     images: str | None = None
-    unknown_items: Unknown = "error"
 
 
 def fits(folder: Path) -> bool:
@@ -105,53 +104,57 @@ def read_movielens(path: Path, options: MovieLensOptions) -> Log:
             "(--option texts=...)",
         )
     ratings, movies = path / edition.ratings, path / edition.movies
-    encoding = "utf-8"
+    options.check_files(ratings, movies)
+    titles = Titles("userId", "movieId", "timestamp", "rating" if options.min_rating > 0 else None)
+    encoding = options.encoding_of(movies)
     if edition.marks is None:
+        form = CsvFormat(options.encoding)
         source = Source(
-            ratings, tabular.blocks(ratings, RATINGS), partial(tabular.line_of_row, ratings)
+            tabular.blocks(ratings, RATINGS, form=form),
+            Faults(ratings, lambda rows: tabular.lines_of_rows(ratings, rows, form)),
         )
-        listed: Iterable[Any] = tabular.blocks(movies, MOVIES, quoted_newlines=True)
-        line_of = partial(tabular.line_of_row, movies)
+        listed: Iterable[Any] = tabular.blocks(movies, MOVIES, quoted_newlines=True, form=form)
+        faults = Faults(movies, lambda rows: tabular.lines_of_rows(movies, rows, form))
     else:
-        encoding = delimited.encoding_of(movies)
+        if is_utf8(encoding):
+            encoding = delimited.encoding_of(movies)
+        own = options.encoding_of(ratings)
         source = Source(
-            ratings,
-            delimited.delimited_blocks(ratings, edition.marks[0], RATINGS, header=False),
-            partial(delimited.line_of_row, ratings, header=False),
+            delimited.delimited_blocks(
+                ratings, edition.marks[0], RATINGS, header=False, encoding=own
+            ),
+            delimited.faults_of(ratings, header=False, encoding=own),
         )
-        titles = (*MOVIES[:2], *_DATES, *GENRES) if edition.name == "100K" else MOVIES
+        columns = (*MOVIES[:2], *_DATES, *GENRES) if edition.name == "100K" else MOVIES
         listed = delimited.delimited_blocks(
-            movies, edition.marks[1], titles, header=False, encoding=encoding
+            movies, edition.marks[1], columns, header=False, encoding=encoding
         )
-        line_of = partial(delimited.line_of_row, movies, header=False, encoding=encoding)
-    catalogue = _catalogue(movies, listed, options.texts, line_of)
+        faults = delimited.faults_of(movies, header=False, encoding=encoding)
+    catalogue = read_catalogue(
+        movies,
+        ((block["movieId"], _texts(block, options.texts)) for block in listed),
+        "movieId",
+        faults,
+        options,
+    )
     folders = [options.images] if options.images else ["images", "posters"]
     images = [path / name for name in folders if options.images or (path / name).is_dir()]
-    said = "" if encoding == "utf-8" else ", titles in ISO 8859-1"
+    said = ", titles in ISO 8859-1" if encoding == delimited.LATIN else ""
     return gather(
         [source],
-        Titles("userId", "movieId", "timestamp", "rating" if options.min_rating > 0 else None),
+        titles,
         catalogue,
         images[0] if images else None,
         Report(kind=f"movielens {edition.name}{said}", source=str(path)),
-        unknown=options.unknown_items,
+        options,
         min_rating=options.min_rating,
     )
 
 
-def _catalogue(
-    path: Path, listed: Iterable[Any], texts: tuple[str, ...], line_of: Any
-) -> Catalogue:
-    found: dict[str, str | None] = {}
-    for block in listed:
-        start = len(found)
-        ids = tabular.names(block["movieId"], path, "movieId", start, line_of).to_pylist()
-        parts = {"title": block["title"].to_pylist(), "genres": _genres(block)}
-        for row, item in enumerate(ids):
-            if item in found:
-                raise DataError(path, f"movie {item!r} is listed twice", line=line_of(start + row))
-            found[item] = join_texts(tuple(parts[name][row] for name in texts))
-    return Catalogue(path, tuple(found), tuple(found.values()))
+def _texts(block: Any, wanted: tuple[str, ...]) -> list[list[str | None]]:
+    """Title and genres of the movies of a block, those that are wanted."""
+    parts = {"title": block["title"].to_pylist(), "genres": _genres(block)}
+    return [parts[name] for name in wanted]
 
 
 def _genres(block: Any) -> list[str | None]:

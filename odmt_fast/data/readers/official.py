@@ -12,7 +12,8 @@ Source: official utils/load_data.py, utils/dataset_config.py.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from numpy.typing import NDArray
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
 from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.columns import NameColumn, Unknown, alike
+from odmt_fast.data.readers.catalogue import Catalogue
+from odmt_fast.data.readers.columns import DROP_UNKNOWN, NameColumn, unknown_item
+from odmt_fast.data.readers.faults import NAMED, Faults
 from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.lines import utf8_lines
-from odmt_fast.data.readers.table import join_texts
+from odmt_fast.data.readers.options import ReaderOptions
+from odmt_fast.data.readers.values import DROP_MISSING, TextJoiner, is_missing, missing_name
 from odmt_fast.data.report import Report
 from odmt_fast.data.sequences import Sequences
 
@@ -43,22 +47,19 @@ IMAGES = ("images", "*image*.lmdb", "*cover*.lmdb")
 USERS_A_BLOCK = 50_000
 
 
-@dataclass(frozen=True)
-class OfficialOptions:
+@dataclass(frozen=True, kw_only=True)
+class OfficialOptions(ReaderOptions):
     """Names inside the folder; None finds them by the official patterns.
 
     Attributes:
         behaviors: the file of user sequences.
         text: the file of item texts.
         images: the image folder or LMDB.
-        unknown_items: "error" refuses a sequence with an item that the text file lacks, "drop"
-            leaves the item out of it and counts it.
     """
 
     behaviors: str | None = None
     text: str | None = None
     images: str | None = None
-    unknown_items: Unknown = "error"
 
 
 def find_one(folder: Path, patterns: tuple[str, ...]) -> Path | None:
@@ -89,27 +90,27 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
     images = path / options.images if options.images else find_one(path, IMAGES)
     if behaviors is None:
         raise DataError(path, f"no user sequences here; expected {' or '.join(BEHAVIORS)}")
-    listed, blank_texts = None, 0
     if text is None:
         _check_no_texts(path, behaviors)
+        options.check_files(behaviors)
+        listed = None
     else:
-        listed, texts, blank_texts = _read_texts(text)
-    users, ids, sequences, blank_users, unknown = _read_behaviors(
-        behaviors, text, listed, options.unknown_items
-    )
-    if listed is None:
-        texts = (None,) * len(ids)
+        options.check_files(behaviors, text)
+        listed = _read_texts(text, options)
+    users, ids = _read_behaviors(behaviors, listed, options)
+    catalogue = listed or Catalogue(behaviors, ids, (None,) * len(ids), counts={"blank_lines": 0})
     matches = match_images(images, ids)
+    blank = catalogue.counts.pop("blank_lines") + users.counts.pop("blank_lines")
     return Log(
-        users=users,
-        items=ItemTable(ids, texts, matches.images),
-        sequences=sequences,
+        users=tuple(users.names),
+        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
+        sequences=users.sequences(),
         report=Report(
             kind="official" if text else "official, no texts",
             source=str(path),
-            interactions_read=sequences.items.size + unknown,
-            interactions_unknown=unknown,
-            blank_lines=blank_texts + blank_users,
+            blank_lines=blank,
+            **users.counts,
+            **catalogue.counts,
             **matches.counts,
         ),
     )
@@ -127,95 +128,138 @@ def _check_no_texts(folder: Path, behaviors: Path) -> None:
         )
 
 
-def _read_texts(path: Path) -> tuple[tuple[str, ...], tuple[str | None, ...], int]:
+def _read_texts(path: Path, options: OfficialOptions) -> Catalogue:
     separator, name = (",", "comma") if path.suffix == ".csv" else ("\t", "TAB")
+    faults, joiner = Faults(path), TextJoiner(watch_quotes=path.suffix != ".csv")
     texts: dict[str, str | None] = {}
-    blank = 0
-    for number, line in utf8_lines(path):
+    blank, nameless = 0, 0
+    for number, line in utf8_lines(path, options.encoding_of(path)):
         if not line.strip():
             blank += 1
             continue
         item, found, text = line.partition(separator)
-        if not found:
-            raise DataError(path, f"no {name} between item and text", line=number)
-        if not item or any(letter.isspace() for letter in item):
-            raise DataError(path, f"{item!r} is not an item name (no spaces)", line=number)
-        if item in texts:
-            raise DataError(path, f"item {item!r} is listed twice", line=number)
+        if found and is_missing(item):
+            nameless += 1
+            if options.missing_ids == "error":
+                told = missing_name("the item", item)
+                faults.tell(number, told, DROP_MISSING)
+            continue
+        if told := _wrong_item(item, found, name, texts):
+            faults.tell(number, told)
+            continue
         if path.suffix == ".csv" and text.startswith('"'):
-            text = _unquoted(path, number, text)
-        texts[item] = join_texts((text,))
-    return tuple(texts), tuple(texts.values()), blank
+            try:
+                text = ",".join(next(csv.reader([text], strict=True)))
+            except csv.Error as error:
+                told = f"the quoted text is damaged: {error}"
+                faults.tell(number, told)
+        texts[item] = joiner.join((text,))
+    faults.check()
+    counts = {"blank_lines": blank, "items_nameless": nameless, **joiner.counts()}
+    return Catalogue(path, tuple(texts), tuple(texts.values()), counts=counts)
 
 
-def _unquoted(path: Path, number: int, text: str) -> str:
-    """What a quoted field of a CSV says."""
-    try:
-        return ",".join(next(csv.reader([text], strict=True)))
-    except csv.Error as error:
-        raise DataError(path, f"the quoted text is damaged: {error}", line=number) from error
+def _wrong_item(item: str, separator: str, name: str, listed: Container[str]) -> str:
+    """What is wrong with the item of a line; nothing where it is right."""
+    if not separator:
+        return f"no {name} between item and text"
+    if any(letter.isspace() for letter in item):
+        return f"{item!r} is not an item name (no spaces)"
+    return f"item {item!r} is listed twice" if item in listed else ""
+
+
+@dataclass
+class _Users:
+    """The sequences of the users as they are gathered, and counts of a report."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    items: list[NDArray[np.int32]] = field(default_factory=list)
+    lengths: list[NDArray[np.int64]] = field(default_factory=list)
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("blank_lines", "interactions_read", "interactions_nameless", "interactions_unknown"), 0
+        )
+    )
+
+    def sequences(self) -> Sequences:
+        """Items of each user."""
+        flat = np.concatenate(self.items) if self.items else np.empty(0, np.int32)
+        lengths = np.concatenate(self.lengths) if self.lengths else np.empty(0, np.int64)
+        return Sequences.from_lengths(flat, lengths)
 
 
 def _read_behaviors(
-    path: Path, items_path: Path | None, ids: tuple[str, ...] | None, unknown: Unknown
-) -> tuple[tuple[str, ...], tuple[str, ...], Sequences, int, int]:
-    """Users, the catalogue, their items, blank lines, and how many items were left out.
-
-    The catalogue is `ids`; without them, the items in order of first appearance.
-    """
+    path: Path, listed: Catalogue | None, options: OfficialOptions
+) -> tuple[_Users, tuple[str, ...]]:
+    """The users, and the catalogue: `listed`, or the items in order of first appearance."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array(ids or (), pa.string())
-    unlisted = NameColumn()
-    users: dict[str, None] = {}
-    items: list[NDArray[np.int32]] = []
-    lengths: list[NDArray[np.int64]] = []
-    blank, left_out = 0, 0
-    source = utf8_lines(path)
+    ids = () if listed is None else listed.ids
+    known = pa.array(ids, pa.string())
+    unlisted, users, faults = NameColumn(), _Users(), Faults(path)
+    source = utf8_lines(path, options.encoding_of(path))
     while block := list(islice(source, USERS_A_BLOCK)):
-        numbers: list[int] = []
-        tails: list[str] = []
-        for number, line in block:
-            user, found, tail = line.partition("\t")
-            if not found and not user.strip():
-                blank += 1
-                continue
-            if not user.strip() or not found:
-                raise DataError(path, "expected user TAB items separated by spaces", line=number)
-            if user in users:
-                raise DataError(path, f"user {user!r} is listed twice", line=number)
-            users[user] = None
-            numbers.append(number)
-            tails.append(tail)
+        numbers, tails = _split_users(block, users, faults, options)
         names, counts = _split_words(tails)
-        if ids is None or items_path is None:
+        users.counts["interactions_read"] += len(names)
+        if listed is None:
             unlisted.add(names)
-            lengths.append(counts)
+            users.lengths.append(counts)
             continue
         codes = pc.index_in(names, value_set=known)
-        if codes.null_count and unknown == "error":
-            at = int(np.flatnonzero(codes.is_null().to_numpy(zero_copy_only=False))[0])
-            line_at = numbers[int(np.searchsorted(np.cumsum(counts), at, side="right"))]
-            name = names[at].as_py()
-            raise DataError(
-                path,
-                f"item {name!r} is not in {items_path.name}{alike(name, ids)} "
-                "(--option unknown_items=drop goes on without it)",
-                line=line_at,
-            )
+        users.counts["interactions_unknown"] += codes.null_count
+        line_of = np.repeat(np.asarray(numbers, np.int64), counts)
+        if codes.null_count and options.unknown_items == "error":
+            strange = np.flatnonzero(codes.is_null().to_numpy(zero_copy_only=False))
+            faults.count += max(0, strange.size - NAMED)
+            for at in strange[:NAMED].tolist():
+                told = unknown_item(names[at].as_py(), ids, listed.path.name)
+                faults.tell(int(line_of[at]), told, DROP_UNKNOWN)
         dense = codes.fill_null(-1).to_numpy() + np.int32(1)
-        known_here = dense > 0
-        left_out += int(dense.size - known_here.sum())
-        owner = np.repeat(np.arange(counts.size), counts)[known_here]
-        items.append(dense[known_here])
-        lengths.append(np.bincount(owner, minlength=counts.size).astype(np.int64))
-    if ids is None:
-        place, catalogue = unlisted.finish()
-        ids, items = tuple(catalogue.to_pylist()), [place + np.int32(1)]
-    flat = np.concatenate(items) if items else np.empty(0, np.int32)
-    per_user = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
-    return tuple(users), ids, Sequences.from_lengths(flat, per_user), blank, left_out
+        owner = np.repeat(np.arange(counts.size), counts)[dense > 0]
+        users.items.append(dense[dense > 0])
+        users.lengths.append(np.bincount(owner, minlength=counts.size).astype(np.int64))
+    faults.check()
+    if listed is None:
+        place, found = unlisted.finish()
+        ids, users.items = tuple(found.to_pylist()), [place + np.int32(1)]
+    return users, ids
+
+
+def _split_users(
+    block: list[tuple[int, str]], users: _Users, faults: Faults, options: OfficialOptions
+) -> tuple[list[int], list[str]]:
+    """Numbers of the lines that hold a user, and what stands behind the users."""
+    numbers: list[int] = []
+    tails: list[str] = []
+    for number, line in block:
+        user, found, tail = line.partition("\t")
+        if not found and not user.strip():
+            users.counts["blank_lines"] += 1
+            continue
+        if is_missing(user) and found and options.missing_ids == "drop":
+            users.counts["interactions_read"] += len(tail.split())
+            users.counts["interactions_nameless"] += len(tail.split())
+            continue
+        told, way_on = _wrong_user(user, found, users.names)
+        if told:
+            faults.tell(number, told, way_on)
+            continue
+        users.names[user] = None
+        numbers.append(number)
+        tails.append(tail)
+    return numbers, tails
+
+
+def _wrong_user(user: str, tab: str, listed: Container[str]) -> tuple[str, str]:
+    """What is wrong with the user of a line, and the way on; nothing where it is right."""
+    if not tab:
+        return "expected user TAB items separated by spaces", ""
+    if is_missing(user):
+        told = f"expected user TAB items separated by spaces; {missing_name('the user', user)}"
+        return told, DROP_MISSING
+    return (f"user {user!r} is listed twice", "") if user in listed else ("", "")
 
 
 def _split_words(lines: list[str]) -> tuple[Any, NDArray[np.int64]]:

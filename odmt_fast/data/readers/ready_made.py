@@ -9,22 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.readers.columns import Unknown
-from odmt_fast.data.readers.gather import Catalogue, Source, Titles, gather
+from odmt_fast.data.readers.alone import tabular_source
+from odmt_fast.data.readers.gather import Titles, gather
+from odmt_fast.data.readers.options import TabularOptions
 from odmt_fast.data.readers.table import SUFFIXES, images_folder, read_items
-from odmt_fast.data.readers.tabular import blocks, line_of_row
 from odmt_fast.data.report import Report
 
 PARTS = ({"train", "training"}, {"valid", "val", "dev", "validation"}, {"test"})
 
 
-@dataclass(frozen=True)
-class ReadyMadeOptions:
+@dataclass(frozen=True, kw_only=True)
+class ReadyMadeOptions(TabularOptions):
     """Names of files and columns; the defaults are those of Amazon Reviews 2023.
 
     Attributes:
@@ -36,8 +35,6 @@ class ReadyMadeOptions:
         items: the file of items; None finds ``items.parquet|csv|tsv[.gz]`` if it is there.
         texts: columns of the file of items whose texts are joined by ". ".
         images: a folder of <item>.jpg or an LMDB; None takes ``images/`` if it is there.
-        unknown_items: "error" refuses an interaction whose item is not in the file of items,
-            "drop" leaves it out and counts it.
     """
 
     user: str = "user_id"
@@ -48,7 +45,6 @@ class ReadyMadeOptions:
     items: str | None = None
     texts: tuple[str, ...] = ("title",)
     images: str | None = None
-    unknown_items: Unknown = "error"
 
 
 def fits(folder: Path) -> bool:
@@ -91,24 +87,21 @@ def read_ready_made(path: Path, options: ReadyMadeOptions) -> Log:
             f"({', '.join(SUFFIXES)}), found {shown}",
         )
     items = _items(path, options.items)
+    options.check_files(*parts, *([items] if items else []))
     catalogue = None
     if items is not None:
-        ids, texts, _ = read_items(items, options.item, options.texts)
-        catalogue = Catalogue(items, ids, texts)
+        catalogue = read_items(items, options.item, options.texts, options=options)
     rating = options.rating if options.min_rating > 0 else None
-    columns = (options.user, options.item, options.timestamp, *([rating] if rating else []))
-    sources = [
-        Source(file, blocks(file, columns), partial(line_of_row, file), part)
-        for part, file in enumerate(parts)
-    ]
+    titles = Titles(options.user, options.item, options.timestamp, rating)
     return gather(
-        sources,
-        Titles(options.user, options.item, options.timestamp, rating),
+        [tabular_source(file, titles, options, part) for part, file in enumerate(parts)],
+        titles,
         catalogue,
         images_folder(path, options.images),
         Report(kind=f"split{'' if items else ', no items'}", source=str(path)),
-        unknown=options.unknown_items,
+        options,
         min_rating=options.min_rating,
+        time_unit=options.time_unit,
     )
 
 

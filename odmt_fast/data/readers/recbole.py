@@ -7,17 +7,18 @@ Three files ``<name>.train.inter``, ``.valid.inter`` and ``.test.inter`` are a s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.readers.columns import Unknown
-from odmt_fast.data.readers.delimited import delimited_blocks, filled_lines, line_of_row
-from odmt_fast.data.readers.gather import Catalogue, Source, Titles, gather
+from odmt_fast.data.readers.catalogue import Catalogue, read_catalogue
+from odmt_fast.data.readers.delimited import delimited_blocks, faults_of, filled_lines
+from odmt_fast.data.readers.gather import Source, Titles, gather
+from odmt_fast.data.readers.headers import nearest
+from odmt_fast.data.readers.options import ReaderOptions
 from odmt_fast.data.readers.ready_made import part_files
-from odmt_fast.data.readers.table import images_folder, join_texts
-from odmt_fast.data.readers.tabular import names, nearest
+from odmt_fast.data.readers.table import images_folder
+from odmt_fast.data.readers.times import TimeUnit
 from odmt_fast.data.report import Report
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -25,8 +26,8 @@ TEXTS = ("title", "movie_title", "product_name", "item_name", "name")
 SUFFIXES = ("", ".gz")
 
 
-@dataclass(frozen=True)
-class RecBoleOptions:
+@dataclass(frozen=True, kw_only=True)
+class RecBoleOptions(ReaderOptions):
     """Names of fields, without their types, and what to take.
 
     Attributes:
@@ -38,8 +39,7 @@ class RecBoleOptions:
         texts: fields of the .item file joined by ". "; empty takes the first of title, movie_title,
             product_name, item_name and name that is there.
         images: a folder of <item>.jpg or an LMDB; None takes ``images/`` if it is there.
-        unknown_items: "error" refuses an interaction whose item is not in the .item file, "drop"
-            leaves it out and counts it.
+        time_unit: unit of the times; see `TimeColumn`.
     """
 
     user: str = "user_id"
@@ -49,7 +49,7 @@ class RecBoleOptions:
     min_rating: float = 0.0
     texts: tuple[str, ...] = ()
     images: str | None = None
-    unknown_items: Unknown = "error"
+    time_unit: TimeUnit = "auto"
 
 
 def fits(folder: Path) -> bool:
@@ -83,8 +83,9 @@ def read_recbole(path: Path, options: RecBoleOptions) -> Log:
     if len(items) > 1:
         shown = ", ".join(file.name for file in items)
         raise DataError(path, f"expected one .item file, found {shown}; move the others away")
+    options.check_files(*(parts or interactions), *items)
     catalogue = _catalogue(items[0], options) if items else None
-    headers = {file: _header(file) for file in parts or interactions}
+    headers = {file: _header(file, options) for file in parts or interactions}
     untimed = [file for file, header in headers.items() if options.timestamp not in header]
     if untimed and (len(untimed) < len(headers) or options.timestamp != "timestamp"):
         raise DataError(untimed[0], _missing(options.timestamp, headers[untimed[0]]), line=1)
@@ -106,8 +107,9 @@ def read_recbole(path: Path, options: RecBoleOptions) -> Log:
                 f"rows carry a history of their own ({lists[0]}); write one interaction a row",
                 line=1,
             )
-        blocks = delimited_blocks(file, "\t", header, header=True)
-        sources.append(Source(file, blocks, partial(line_of_row, file, header=True), number))
+        encoding = options.encoding_of(file)
+        blocks = delimited_blocks(file, "\t", header, header=True, encoding=encoding)
+        sources.append(Source(blocks, faults_of(file, header=True, encoding=encoding), number))
     said = "" if not untimed else ", in the order of the file"
     return gather(
         sources,
@@ -115,14 +117,15 @@ def read_recbole(path: Path, options: RecBoleOptions) -> Log:
         catalogue,
         images_folder(path, options.images),
         Report(kind=f"recbole{'' if items else ', no items'}{said}", source=str(path)),
-        unknown=options.unknown_items,
+        options,
         min_rating=options.min_rating,
+        time_unit=options.time_unit,
     )
 
 
-def _header(path: Path) -> tuple[str, ...]:
+def _header(path: Path, options: RecBoleOptions) -> tuple[str, ...]:
     """The names of the fields."""
-    number, line = next(filled_lines(path), (1, ""))
+    number, line = next(filled_lines(path, options.encoding_of(path)), (1, ""))
     found = [title.rpartition(":") for title in line.split("\t")]
     for name, _, kind in found:
         if not name or kind not in TYPES:
@@ -141,12 +144,12 @@ def _header(path: Path) -> tuple[str, ...]:
 def _missing(name: str, header: tuple[str, ...]) -> str:
     return (
         f"field {name!r} is missing; it has {', '.join(header)}{nearest(name, header)} "
-        "(--option user=..., item=..., timestamp=..., rating=..., texts=...)"
+        "(--user-column, --item-column, --time-column, --text-columns, --option rating=)"
     )
 
 
 def _catalogue(path: Path, options: RecBoleOptions) -> Catalogue:
-    header = _header(path)
+    header = _header(path, options)
     texts = options.texts or tuple(name for name in TEXTS if name in header)[:1]
     for name in (options.item, *texts):
         if name not in header:
@@ -155,17 +158,15 @@ def _catalogue(path: Path, options: RecBoleOptions) -> Catalogue:
         raise DataError(
             path,
             f"none of its fields is {', '.join(TEXTS)}; name the texts among {', '.join(header)} "
-            "with --option texts=...",
+            "with --text-columns",
             line=1,
         )
-    line_of = partial(line_of_row, path, header=True)
-    found: dict[str, str | None] = {}
-    for block in delimited_blocks(path, "\t", header, header=True):
-        start = len(found)
-        ids = names(block[options.item], path, options.item, start, line_of).to_pylist()
-        parts = [block[name].to_pylist() for name in texts]
-        for row, item in enumerate(ids):
-            if item in found:
-                raise DataError(path, f"item {item!r} is listed twice", line=line_of(start + row))
-            found[item] = join_texts(tuple(values[row] for values in parts))
-    return Catalogue(path, tuple(found), tuple(found.values()))
+    encoding = options.encoding_of(path)
+    blocks = delimited_blocks(path, "\t", header, header=True, encoding=encoding)
+    return read_catalogue(
+        path,
+        ((block[options.item], [block[name].to_pylist() for name in texts]) for block in blocks),
+        options.item,
+        faults_of(path, header=True, encoding=encoding),
+        options,
+    )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.readers.lines import require_file, utf8_lines
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.lines import open_utf8, require_file, utf8_lines
+from odmt_fast.data.readers.recoding import UTF8, is_utf8
 
 BLOCK_BYTES = 32 << 20  # a line must fit; metadata lines reach several MB
 LITERAL_ROWS = 8192
@@ -20,25 +23,40 @@ LITERAL_STARTS = ("{'", "{u'", '{u"')
 
 
 def json_blocks(
-    path: Path, fields: dict[str, Any], *, required: tuple[str, ...], loose: bool = False
-) -> Any:
+    path: Path,
+    fields: dict[str, Any],
+    *,
+    required: tuple[str, ...],
+    encoding: str = UTF8,
+    loose: bool = False,
+) -> Iterator[Any]:
     """Arrow record batches of the named fields of JSON lines; other fields are ignored.
 
     Args:
         path: the file.
         fields: name -> Arrow type, a string or a list of strings for texts.
         required: fields that no line may lack.
+        encoding: of the file.
         loose: a text may be a number and a list may hold lists (slower).
+
+    Raises:
+        DataError: lines are no records, lack a required field or hold it as another type; tells
+            the first ten of them and how many there are.
     """
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
     require_file(path)
-    if loose or _holds_literals(path):
-        yield from _literal_blocks(path, fields, required, loose)
+    if loose or _holds_literals(path, encoding):
+        yield from _literal_blocks(path, fields, required, encoding, loose=loose)
         return
+    plain = is_utf8(encoding)
     try:
-        with pa.input_stream(path, compression="detect") as stream:
+        with (
+            pa.input_stream(path, compression="detect")
+            if plain
+            else pa.input_stream(open_utf8(path, encoding))
+        ) as stream:
             reader = arrow_json.open_json(
                 stream,
                 read_options=arrow_json.ReadOptions(block_size=BLOCK_BYTES),
@@ -49,27 +67,38 @@ def json_blocks(
             for block in reader:
                 block.validate(full=True)  # the parser lets bytes pass that are not UTF-8
                 if any(block[name].null_count for name in required):
-                    raise _explain(path, fields, required, f"a line lacks {' or '.join(required)}")
+                    reason = f"a line lacks {' or '.join(required)}"
+                    raise _explain(path, fields, required, reason, encoding)
                 yield block
-    except (pa.ArrowException, OSError) as error:
-        raise _explain(path, fields, required, str(error)) from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        raise _explain(path, fields, required, str(error), encoding) from error
 
 
-def first_record(path: Path) -> dict[str, Any]:
+def first_record(path: Path, encoding: str = UTF8) -> dict[str, Any]:
     """The first record of `path`; empty where there is none.
 
     Raises:
         DataError: the file cannot be read, or the line is no record.
     """
-    for number, line in utf8_lines(path):
+    for number, line in utf8_lines(path, encoding):
         if line.strip():
             return _record(path, number, line, literal=line.lstrip().startswith(LITERAL_STARTS))
     return {}
 
 
-def _holds_literals(path: Path) -> bool:
+def lines_of_records(path: Path, records: Sequence[int], encoding: str = UTF8) -> list[int]:
+    """Lines (from 1) of records (ascending, from 0)."""
+    filled = (number for number, line in utf8_lines(path, encoding) if line.strip())
+    wanted = set(records)
+    found = {
+        at: number for at, number in enumerate(islice(filled, max(wanted) + 1)) if at in wanted
+    }
+    return [found[record] for record in records]
+
+
+def _holds_literals(path: Path, encoding: str) -> bool:
     """Whether the first line that is not blank begins as a Python dict and not as JSON."""
-    filled = (line.lstrip() for _, line in utf8_lines(path) if line.strip())
+    filled = (line.lstrip() for _, line in utf8_lines(path, encoding) if line.strip())
     return next(filled, "").startswith(LITERAL_STARTS)
 
 
@@ -95,22 +124,38 @@ def _record(path: Path, number: int, line: str, *, literal: bool) -> dict[str, A
 
 
 def _literal_blocks(
-    path: Path, fields: dict[str, Any], required: tuple[str, ...], loose: bool
+    path: Path,
+    fields: dict[str, Any],
+    required: tuple[str, ...],
+    encoding: str,
+    *,
+    loose: bool,
 ) -> Iterator[Any]:
     """As `json_blocks`; a line may be JSON all the same."""
     import pyarrow as pa
 
-    filled = ((number, line) for number, line in utf8_lines(path) if line.strip())
+    faults = Faults(path)
+    filled = ((number, line) for number, line in utf8_lines(path, encoding) if line.strip())
     while block := list(islice(filled, LITERAL_ROWS)):
-        columns: dict[str, list[Any]] = {name: [] for name in fields}
+        rows: list[list[Any]] = []
         for number, line in block:
             literal = line.lstrip().startswith(LITERAL_STARTS)
-            record = _record(path, number, line, literal=literal)
-            for name, kind in fields.items():
-                value = _value(path, number, record, name, kind, name in required, loose)
-                columns[name].append(value)
-        arrays = [pa.array(columns[name], kind) for name, kind in fields.items()]
-        yield pa.RecordBatch.from_arrays(arrays, names=list(fields))
+            try:
+                record = _record(path, number, line, literal=literal)
+                rows.append(
+                    [
+                        _value(path, number, record, name, kind, name in required, loose)
+                        for name, kind in fields.items()
+                    ]
+                )
+            except DataError as error:
+                faults.tell(number, error.reason)
+        if not faults.count:
+            arrays = [
+                pa.array([row[at] for row in rows], kind) for at, kind in enumerate(fields.values())
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=list(fields))
+    faults.check()
 
 
 def _value(
@@ -153,34 +198,23 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _explain(
-    path: Path, fields: dict[str, Any], required: tuple[str, ...], reason: str
+    path: Path, fields: dict[str, Any], required: tuple[str, ...], reason: str, encoding: str
 ) -> DataError:
-    """The error for a file the fast parser refused: the first bad line, else `reason`."""
-    import pyarrow as pa
-
+    """The error for a file the fast parser refused: the bad lines, else `reason`."""
+    faults = Faults(path)
     try:
-        for number, line in utf8_lines(path):
+        for number, line in utf8_lines(path, encoding):
             if not line.strip():
                 continue
-            record = _record(path, number, line, literal=False)
-            for name, kind in fields.items():
-                value = record.get(name)
-                if value is None and name in required:
-                    return DataError(path, f"field {name!r} is missing", line=number)
-                try:
-                    pa.scalar(value, kind)
-                except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
-                    shown = repr(value)[:200]
-                    return DataError(
-                        path, f"field {name!r} is {shown}, expected {kind}", line=number
-                    )
+            try:
+                record = _record(path, number, line, literal=False)
+                for name, kind in fields.items():
+                    _value(path, number, record, name, kind, name in required)
+            except DataError as error:
+                faults.tell(number, error.reason)
+        faults.check()
     except DataError as error:
         return error
     except (OSError, EOFError) as error:
         return DataError(path, str(error))
     return DataError(path, reason)
-
-
-def line_of_record(path: Path, record: int) -> int:
-    filled = (number for number, line in utf8_lines(path) if line.strip())
-    return next(number for at, number in enumerate(filled) if at == record)

@@ -9,25 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.readers.columns import Unknown
-from odmt_fast.data.readers.gather import Catalogue, Source, Titles, gather
-from odmt_fast.data.readers.records import first_record, json_blocks, line_of_record
-from odmt_fast.data.readers.table import images_folder, join_texts
-from odmt_fast.data.readers.tabular import nearest
+from odmt_fast.data.readers.catalogue import Catalogue
+from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.gather import Source, Titles, gather
+from odmt_fast.data.readers.headers import nearest
+from odmt_fast.data.readers.options import ReaderOptions, Rule, flag
+from odmt_fast.data.readers.records import first_record, json_blocks, lines_of_records
+from odmt_fast.data.readers.table import images_folder
+from odmt_fast.data.readers.values import TextJoiner, is_missing
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
 LISTS = ("genres", "tags", "specs")
 
 
-@dataclass(frozen=True)
-class SteamOptions:
+@dataclass(frozen=True, kw_only=True)
+class SteamOptions(ReaderOptions):
     """Names of files and fields, and what to take.
 
     Attributes:
@@ -37,8 +39,7 @@ class SteamOptions:
         texts: fields of a game joined by ". ": app_name, title, genres, tags, specs, developer,
             publisher, price.
         images: a folder of <game>.jpg or an LMDB; None takes ``images/`` if it is there.
-        unknown_items: "drop" leaves out reviews of games that are not listed and counts them,
-            "error" refuses them.
+        unknown_items: as in `ReaderOptions`, but "drop" unless asked otherwise.
     """
 
     reviews: str | None = None
@@ -46,7 +47,7 @@ class SteamOptions:
     user: str = "username"
     texts: tuple[str, ...] = ("app_name", "genres")
     images: str | None = None
-    unknown_items: Unknown = "drop"
+    unknown_items: Rule = "drop"
 
 
 def fits(folder: Path) -> bool:
@@ -71,47 +72,58 @@ def read_steam(path: Path, options: SteamOptions) -> Log:
     if reviews is None:
         raise DataError(path, "no reviews here; expected steam_reviews.json.gz")
     games = _choose(path, options.games, "games")
-    catalogue = None if games is None else _catalogue(games, options.texts)
+    options.check_files(reviews, *([games] if games else []))
+    catalogue = None if games is None else _catalogue(games, options)
     titles = Titles(options.user, "product_id", "date")
-    source = Source(reviews, _reviews(reviews, titles), partial(line_of_record, reviews))
+    encoding = options.encoding_of(reviews)
+    faults = Faults(reviews, lambda rows: lines_of_records(reviews, rows, encoding))
     return gather(
-        [source],
+        [Source(_reviews(reviews, titles, encoding), faults)],
         titles,
         catalogue,
         images_folder(path, options.images),
         Report(kind=f"steam{'' if games else ', no games'}", source=str(path)),
-        unknown=options.unknown_items,
+        options,
     )
 
 
-def _reviews(path: Path, titles: Titles) -> Iterator[Any]:
+def _reviews(path: Path, titles: Titles, encoding: str) -> Iterator[Any]:
     import pyarrow as pa
 
     fields = dict.fromkeys((titles.user, titles.item, "date"), pa.string())
-    yield from json_blocks(path, fields, required=tuple(fields))
+    yield from json_blocks(path, fields, required=("date",), encoding=encoding)
 
 
-def _catalogue(path: Path, texts: tuple[str, ...]) -> Catalogue:
+def _catalogue(path: Path, options: SteamOptions) -> Catalogue:
     import pyarrow as pa
 
+    texts, encoding = options.texts, options.encoding_of(path)
     fields = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in texts}
+    fields = {"id": pa.string(), **fields}
     found: dict[str, str | None] = {}
-    n_read, absent = 0, list(texts)
-    for block in json_blocks(path, {"id": pa.string(), **fields}, required=(), loose=True):
+    joiner, n_read, nameless, absent = TextJoiner(), 0, 0, list(texts)
+    for block in json_blocks(path, fields, required=(), encoding=encoding, loose=True):
         n_read += block.num_rows
         absent = [name for name in absent if block[name].null_count == block.num_rows]
         columns = [_said(block[name].to_pylist()) for name in texts]
         for row, game in enumerate(block["id"].to_pylist()):
-            if game and game.strip():
-                found.setdefault(game, join_texts(tuple(values[row] for values in columns)))
+            if is_missing(game):
+                nameless += 1
+            elif game not in found:
+                found[game] = joiner.join(values[row] for values in columns)
     if absent and n_read:
-        present = list(first_record(path))
+        present = list(first_record(path, encoding))
         raise DataError(
             path,
             f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
-            f"{nearest(absent[0], present)} (--option texts=...)",
+            f"{nearest(absent[0], present)} ({flag('texts')})",
         )
-    return Catalogue(path, tuple(found), tuple(found.values()), n_read - len(found))
+    counts = {
+        "repeated_items": n_read - nameless - len(found),
+        "items_nameless": nameless,
+        **joiner.counts(),
+    }
+    return Catalogue(path, tuple(found), tuple(found.values()), counts=counts)
 
 
 def _said(values: list[Any]) -> list[str | None]:
