@@ -68,14 +68,17 @@ def fork(body: Callable[[], int | None], log: Path) -> int:
     """Forks a process that runs `body` and exits with what it returns; its id."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # Before the fork, which may be killed at once.
+    out, err = (open(f"{log}{end}", "wb") for end in (".out", ".err"))  # noqa: SIM115
     pid = os.fork()
     if pid:
+        out.close()
+        err.close()
         return pid
     code = 70
     try:
-        for stream, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
-            handle = os.open(str(log) + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(handle, stream.fileno())
+        os.dup2(out.fileno(), sys.stdout.fileno())
+        os.dup2(err.fileno(), sys.stderr.fileno())
         code = body() or 0
     except BaseException:  # the traceback is what the parent looks for
         import traceback

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import Json
+from odmt_fast.cli.options import Json, MaxPixels
 from odmt_fast.cli.output import Output
 
 BUILT_IN = {"text": "hashed-words", "image": "pca-patches"}
@@ -50,6 +50,7 @@ def extract(
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Work that a killed extraction may cost, beside one batch.")
     ] = 0.5,
+    max_pixels: MaxPixels = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never ask the hub.", show_default=False)
     ] = False,
@@ -61,14 +62,17 @@ def extract(
     """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
     from odmt_fast.cli.workspace import default_store
     from odmt_fast.data import Interactions
+    from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
 
     if modality not in ("text", "image"):
         raise ValueError(f"--modality {modality} does not exist; use text or image")
     output = Output(json_output)
+    items = Interactions.load(dataset).items
+    limits = BOUNDS.updated(max_pixels=max_pixels).pictures
     store = extract_tokens(
-        Interactions.load(dataset).items,
+        items.with_limits(limits),
         "text" if modality == "text" else "image",
         encoder or BUILT_IN[modality],
         out or default_store(dataset, modality),

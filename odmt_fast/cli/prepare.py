@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from odmt_fast.cli.options import Json
+from odmt_fast.cli.options import Json, MaxPixels
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.settings import pairs
 
@@ -56,10 +56,19 @@ def prepare(
     check_images: Annotated[
         bool, typer.Option(help="Decode every picture once, to find broken ones now.")
     ] = True,
+    max_pixels: MaxPixels = None,
+    max_line_bytes: Annotated[
+        int | None,
+        typer.Option(help="Longest line of a file, unpacked.", show_default="64 MiB"),
+    ] = None,
+    max_columns: Annotated[
+        int | None, typer.Option(help="Most columns of a table.", show_default="10,000")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Read interactions, texts and pictures into a dataset the other commands use."""
     from odmt_fast.data import Filters, detect, read
+    from odmt_fast.data.bounds import BOUNDS
 
     output = Output(json_output)
     chosen = detect(source) if kind == "auto" else kind
@@ -76,6 +85,9 @@ def prepare(
         ),
         decode_images=check_images,
         missing_images=cast("MissingImages", missing_images),
+        limits=BOUNDS.updated(
+            line_bytes=max_line_bytes, columns=max_columns, max_pixels=max_pixels
+        ),
     )
     data.save(out)
     output.result(

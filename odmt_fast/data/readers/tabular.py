@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from odmt_fast.data.bounds import block_bytes, bounds
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.lines import (
     check_quotes,
@@ -55,6 +56,7 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
 
         try:
             with pq.ParquetFile(path) as file:
+                bounds().check_table(path, file.metadata.num_columns, file.metadata.num_rows)
                 _require(path, wanted, file.schema_arrow.names)
                 yield from file.iter_batches(columns=wanted)
         # Thrift faults come as plain OSErrors, without the file's name.
@@ -67,12 +69,13 @@ def blocks(path: Path, columns: tuple[str, ...], *, quoted_newlines: bool = Fals
     parse = csv.ParseOptions(delimiter=delimiter(path), newlines_in_values=quoted_newlines)
     try:
         _check_separator(path)
+        bounds().check_table(path, _header(path).count(delimiter(path)) + 1)
         check_quotes(path, spanning=quoted_newlines)
         _require(path, wanted, csv.open_csv(path, parse_options=parse).schema.names)
         yield from csv.open_csv(
             path,
             parse_options=parse,
-            read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+            read_options=csv.ReadOptions(block_size=block_bytes(BLOCK_BYTES)),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, pa.string()),
                 include_columns=wanted,
@@ -275,7 +278,7 @@ class TimeColumn:
         at, text = self._first_bad(column, kinds)
         raise DataError(
             self.path,
-            f"column {self.title!r} has {text!r}, which is not a time like the ones before",
+            f"column {self.title!r} has {text[:200]!r}, which is not a time like the ones before",
             line=self.line_of(start + at),
         )
 
@@ -312,9 +315,14 @@ def _require(path: Path, wanted: list[str], present: list[str]) -> None:
         raise DataError(path, f"several columns are named {twice[0]!r}; rename all but one")
 
 
+def _header(path: Path) -> str:
+    """The first line of a CSV."""
+    return next(utf8_lines(path), (1, ""))[1]
+
+
 def _check_separator(path: Path) -> None:
     """Raises a DataError where the header shows that its columns are separated otherwise."""
-    _, header = next(utf8_lines(path), (1, ""))
+    header = _header(path)
     used = delimiter(path)
     others = [mark for mark in ("::", "\t", ";", "|", ",") if mark != used]
     found = next((mark for mark in others if mark in header), None)
