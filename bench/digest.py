@@ -1,4 +1,4 @@
-"""``python -m bench.digest``: what the digests of a token store cost when it is written and read."""
+"""``python -m bench.digest``: what the digests of a token store cost, written and read."""
 
 from __future__ import annotations
 
