@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-import torch._dynamo  # noqa: F401 - optimisers import it; here once instead of in every fork
 
 from bench.machine import machine
 from bench.results import ROOT
@@ -18,7 +18,7 @@ from bench.table import table
 from bench.torture.damage import damage, damageable
 from bench.torture.kills import kill_extraction, kill_training
 from bench.torture.readers import fuzz, layouts
-from bench.torture.session import fork, wait
+from bench.torture.session import fork, wait, warm
 from bench.torture.shop import Shop, make_shop
 from bench.torture.tally import Tally, in_lanes
 
@@ -32,9 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100, help="sessions of each kind to kill")
-    parser.add_argument(
-        "--damages", type=int, default=100, help="of every file; 500 take half an hour"
-    )
+    parser.add_argument("--damages", type=int, default=500, help="of every file")
     parser.add_argument("--lines", type=int, default=200_000, help="damaged lines in all")
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=("kills", "damages", "lines"))
@@ -78,8 +76,8 @@ def torture(folder: Path, asked: argparse.Namespace) -> list[Tally]:
         ]
         rows += in_lanes(damage, jobs, asked.lanes)
     if asked.only in (None, "lines"):
-        kinds = layouts()
-        jobs = [(kind, folder / "lines", asked.seed, asked.lines // len(kinds)) for kind in kinds]
+        names = layouts()
+        jobs = [(name, folder / "lines", asked.seed, asked.lines // len(names)) for name in names]
         rows += in_lanes(fuzz, jobs, asked.lanes)
     return rows
 
@@ -90,7 +88,10 @@ def _make(folder: Path) -> Shop:
     done = wait(fork(lambda: make_shop(folder) and None, log), log, 600)
     if done.code:
         raise SystemExit(f"the shop could not be made: {done.last_line}")
-    return Shop(folder)
+    shop, spare = Shop(folder), folder.with_name("spare")
+    warm(shop.train(spare / "run"), shop.evaluate(), shop.extract("image", spare / "image"))
+    shutil.rmtree(spare)
+    return shop
 
 
 def report(rows: list[Tally], minutes: float) -> str:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 USERS, ITEMS, LENGTH = 8, 12, 5
@@ -64,26 +65,28 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def table(chance: random.Random) -> Source:
+def table(chance: random.Random, separator: str = ",", suffix: str = ".csv") -> Source:
     """interactions.csv and items.csv."""
     rows = _rows(chance)
+    interactions = [("user", "item", "timestamp"), *((u, i, str(t)) for u, i, t in rows)]
+    items = [("item", "text"), *((f"i{n}", _quoted(_title(n))) for n in range(ITEMS))]
     return Source(
         {
-            "interactions.csv": ["user,item,timestamp", *(f"{u},{i},{t}" for u, i, t in rows)],
-            "items.csv": ["item,text", *(f"i{n},{_quoted(_title(n))}" for n in range(ITEMS))],
+            f"interactions{suffix}": [separator.join(row) for row in interactions],
+            f"items{suffix}": [separator.join(row) for row in items],
         },
-        _facts("interactions.csv", rows, 1),
+        _facts(f"interactions{suffix}", rows, 1),
     )
 
 
-def amazon(chance: random.Random) -> Source:
-    """Reviews and metadata, a JSON object a line (2018)."""
+def amazon(chance: random.Random, fields: tuple[str, str, str], *, python: bool) -> Source:
+    """Reviews and metadata, a JSON object a line; metadata of 2014 are Python literals."""
     rows = _rows(chance)
-    reviews = [
-        json.dumps({"reviewerID": u, "asin": i, "unixReviewTime": t, "overall": 5.0})
-        for u, i, t in rows
-    ]
-    meta = [json.dumps({"asin": f"i{n}", "title": _title(n)}) for n in range(ITEMS)]
+    user, item, time = fields
+    unit = 1000 if time == "timestamp" else 1
+    reviews = [json.dumps({user: u, item: i, time: t * unit, "overall": 5.0}) for u, i, t in rows]
+    write = repr if python else json.dumps
+    meta = [write({item: f"i{n}", "title": _title(n)}) for n in range(ITEMS)]
     return Source(
         {"Things_5.json": reviews, "meta_Things.json": meta}, _facts("Things_5.json", rows, 0)
     )
@@ -169,14 +172,35 @@ def steam(chance: random.Random) -> Source:
     )
 
 
-CORPUS: dict[str, Callable[[random.Random], Source]] = {
-    "official": official,
-    "table": table,
-    "amazon": amazon,
-    "hm": hm,
-    "movielens": movielens,
-    "recbole": recbole,
-    "split": split,
-    "steam": steam,
+_REVIEW = ("reviewerID", "asin", "unixReviewTime")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to write a source.
+
+    Attributes:
+        kind: a key of ``odmt_fast.data.READERS``.
+        make: draws a source.
+    """
+
+    kind: str
+    make: Callable[[random.Random], Source]
+
+
+CORPUS: dict[str, Layout] = {
+    "official": Layout("official", official),
+    "table": Layout("table", table),
+    "table (TSV)": Layout("table", partial(table, separator="\t", suffix=".tsv")),
+    "amazon 2014": Layout("amazon", partial(amazon, fields=_REVIEW, python=True)),
+    "amazon 2018": Layout("amazon", partial(amazon, fields=_REVIEW, python=False)),
+    "amazon 2023": Layout(
+        "amazon", partial(amazon, fields=("user_id", "parent_asin", "timestamp"), python=False)
+    ),
+    "hm": Layout("hm", hm),
+    "movielens": Layout("movielens", movielens),
+    "recbole": Layout("recbole", recbole),
+    "split": Layout("split", split),
+    "steam": Layout("steam", steam),
 }
-"""Layout (a key of ``odmt_fast.data.READERS``) -> its source."""
+"""Every reader in every edition, by the name it has in the table."""

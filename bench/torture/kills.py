@@ -41,14 +41,15 @@ def kill_extraction(shop: Shop, folder: Path, seed: int, kills: int) -> Tally:
     """Kills `kills` extractions; every store that was resumed must have the bytes of the shop's."""
     tally = Tally("extraction killed and resumed")
     chance = random.Random(seed)
+    spare = folder / "whole"
+    seconds = {m: _duration(lambda m=m: run(*shop.extract(m, spare / m))) for m in ENCODERS}
+    shutil.rmtree(spare)
     life = 0
     while kills > 0:
         modality = chance.choice(list(ENCODERS))
         expected = state_of_store(shop.dataset / "features" / modality)
         out = folder / f"store-{seed}-{life}"
-        seconds = _duration(lambda m=modality: run(*shop.extract(m, folder / f"whole-{m}")))
-        shutil.rmtree(folder / f"whole-{modality}")
-        died, kills = _live(shop.extract(modality, out), seconds, chance, kills, tally)
+        died, kills = _live(shop.extract(modality, out), seconds[modality], chance, kills, tally)
         if died:
             found = state_of_store(out)
             names = sorted({*expected, *found})
@@ -109,6 +110,6 @@ def state_of_run(folder: Path) -> dict[str, Any]:
 
 
 def state_of_store(folder: Path) -> dict[str, str]:
-    """Digests of the visible files of a token store."""
-    files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
+    """Digests of the files of a token store; nothing of the killed may be left but the lock."""
+    files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".lock")]
     return {file.name: file_digest(file) for file in files}

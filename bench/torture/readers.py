@@ -22,37 +22,37 @@ _PIECES = (
 
 
 def layouts() -> list[str]:
-    """Every layout that can be read.
+    """Names of every layout that can be read.
 
     Raises:
-        LookupError: the corpus has none of a layout.
+        LookupError: the corpus has none of a reader.
     """
-    if missing := set(READERS) - set(CORPUS):
+    if missing := set(READERS) - {layout.kind for layout in CORPUS.values()}:
         raise LookupError(f"bench/torture/corpus.py lacks {', '.join(sorted(missing))}")
-    return list(READERS)
+    return list(CORPUS)
 
 
-def fuzz(kind: str, folder: Path, seed: int, lines: int) -> Tally:
-    """Reads sources of `kind` until `lines` damaged lines have passed.
+def fuzz(name: str, folder: Path, seed: int, lines: int) -> Tally:
+    """Reads sources of the layout `name` until `lines` damaged lines have passed.
 
     A trial is one source with some damaged lines. It is unchanged when it is read and every line
     left whole is found in what was read, refused when a DataError names one of its files.
     """
-    tally = Tally(f"lines of {kind}")
-    chance = random.Random(f"{seed}/{kind}")
+    tally = Tally(f"lines of {name}")
+    chance = random.Random(f"{seed}/{name}")
     signal.signal(signal.SIGALRM, _expired)
     passed = 0
     while passed < lines:
-        source = CORPUS[kind](chance)
-        place = folder / f"{kind}-{seed}-{passed}"
+        source = CORPUS[name].make(chance)
+        place = folder / f"{name}-{seed}-{passed}"
         place.mkdir(parents=True)
         damaged = _write(source, place, chance)
         passed += len(damaged)
-        _judge(tally, kind, source, place, damaged)
+        _judge(tally, CORPUS[name].kind, source, place, damaged)
         for file in place.iterdir():
             file.unlink()
         place.rmdir()
-    tally.what = f"{passed:,} damaged lines of {kind}"
+    tally.what = f"{passed:,} damaged lines of {name}"
     return tally
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -14,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import odmt_fast.cli.workflow  # noqa: F401 - what commands import late, once for all forks
-import odmt_fast.studies.plots  # noqa: F401
 from odmt_fast.cli import main
 
 
@@ -69,14 +68,17 @@ def fork(body: Callable[[], int | None], log: Path) -> int:
     """Forks a process that runs `body` and exits with what it returns; its id."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # Before the fork, which may be killed at once.
+    out, err = (open(f"{log}{end}", "wb") for end in (".out", ".err"))  # noqa: SIM115
     pid = os.fork()
     if pid:
+        out.close()
+        err.close()
         return pid
     code = 70
     try:
-        for stream, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
-            handle = os.open(str(log) + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(handle, stream.fileno())
+        os.dup2(out.fileno(), sys.stdout.fileno())
+        os.dup2(err.fileno(), sys.stderr.fileno())
         code = body() or 0
     except BaseException:  # the traceback is what the parent looks for
         import traceback
@@ -112,6 +114,29 @@ def run(*words: str | Path, seconds: float = 60.0) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         return wait(start([str(word) for word in words], log), log, seconds)
+
+
+def warm(*commands: Sequence[str | Path]) -> None:
+    """Imports here what `commands` import on their way, so that forks need not do it again.
+
+    Each is run once, in a fork, to see what that is; what a command does is done in its fork alone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log, names = Path(folder, "log"), Path(folder, "modules")
+        for words in commands:
+
+            def body(words: Sequence[str | Path] = words) -> int:
+                code = main([str(word) for word in words])
+                names.write_text("\n".join(sys.modules), "utf-8")
+                return code
+
+            done = wait(fork(body, log), log, 300)
+            if done.code:
+                raise RuntimeError(f"odmt-fast {' '.join(map(str, words))}: {done.last_line}")
+            for name in names.read_text("utf-8").split("\n"):
+                # Some names are only made on the way, and are no modules of their own.
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
 
 
 def kill_after(seconds: float, words: Sequence[str | Path]) -> Outcome:

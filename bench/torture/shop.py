@@ -49,6 +49,8 @@ class Shop:
     def extract(self, modality: str, out: Path) -> list[str | Path]:
         """The words that extract into `out`."""
         words: list[str | Path] = ["extract", self.dataset, "--modality", modality]
+        # Saved every few items, so that a shop of 80 is killed between its parts too.
+        words += ["--checkpoint-minutes", "0.0002"]
         return [*words, "--encoder", ENCODERS[modality], "--out", out]
 
     def evaluate(self) -> list[str | Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Json
+from odmt_fast.cli.options import Json, MaxPixels
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.overwrite import Overwrite, agreed
 
@@ -54,6 +54,7 @@ def extract(
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Work that a killed extraction may cost, beside one batch.")
     ] = 0.5,
+    max_pixels: MaxPixels = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never ask the hub.", show_default=False)
     ] = False,
@@ -63,6 +64,7 @@ def extract(
     """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
     from odmt_fast.cli.workspace import default_store
     from odmt_fast.data import Interactions
+    from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
     from odmt_fast.features.index import OtherStoreError
@@ -76,6 +78,7 @@ def extract(
             f"--modality {modality}: none of the {len(items):,} items of {dataset} has one; "
             "train without it, or prepare the dataset again from a source that has them"
         )
+    items = items.with_limits(BOUNDS.updated(max_pixels=max_pixels).pictures)
     options = EncoderOptions(
         layer=layer,
         max_tokens=max_tokens,

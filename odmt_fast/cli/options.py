@@ -26,6 +26,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting: --set model.tau=0.5 (repeat)."),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(help="Largest picture that is decoded.", show_default="128,000,000"),
+]
 Data = Annotated[Path | None, typer.Option(help="Prepared dataset (data.path).")]
 Store = Annotated[
     list[str] | None,

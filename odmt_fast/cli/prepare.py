@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from odmt_fast.cli.options import Json
+from odmt_fast.cli.options import Json, MaxPixels
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.overwrite import Overwrite, agreed
 from odmt_fast.cli.settings import pairs
@@ -159,6 +159,21 @@ def prepare(
             help="Decode every picture once, to find broken ones now.", rich_help_panel=_AWKWARD
         ),
     ] = True,
+    max_pixels: MaxPixels = None,
+    max_line_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest line of a file, unpacked.",
+            show_default="64 MiB",
+            rich_help_panel=_AWKWARD,
+        ),
+    ] = None,
+    max_columns: Annotated[
+        int | None,
+        typer.Option(
+            help="Most columns of a table.", show_default="10,000", rich_help_panel=_AWKWARD
+        ),
+    ] = None,
     min_length: Annotated[
         int, typer.Option(help="Drop users with fewer interactions.", rich_help_panel=_KEPT)
     ] = 5,
@@ -183,6 +198,7 @@ def prepare(
     docs/data.md shows every layout, column and option with an example.
     """
     from odmt_fast.data import Filters, detect, read
+    from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.data.store import MANIFEST
 
     output = Output(json_output)
@@ -209,6 +225,7 @@ def prepare(
         keep_last=keep_last,
         repeats=cast("Repeats", repeats),
     )
+    limits = BOUNDS.updated(line_bytes=max_line_bytes, columns=max_columns, max_pixels=max_pixels)
     if (out / MANIFEST).exists() and not overwrite and not agreed(f"{out} holds a dataset"):
         raise ValueError(
             f"{out} holds a dataset; pass --overwrite to replace it once the new one is read, or "
@@ -222,6 +239,7 @@ def prepare(
         filters=filters,
         decode_images=check_images,
         missing_images=cast("MissingImages", missing_images),
+        limits=limits,
     )
     data.save(out)
     output.result(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,20 @@ class ImageSource:
     Attributes:
         path: the image file, or the LMDB.
         key: the LMDB key; None for an image file.
+        limits: what `load` refuses where it is not given others.
     """
 
     path: Path
     key: str | None = None
+    limits: PictureLimits = field(default=LIMITS, compare=False, repr=False)
 
-    def load(self, *, longest: int | None = None, limits: PictureLimits = LIMITS) -> Image:
+    def load(self, *, longest: int | None = None, limits: PictureLimits | None = None) -> Image:
         """Decodes the picture as a viewer shows it: upright, on white, 8 bits, its first frame.
 
         Args:
             longest: a hint: the caller needs no more than this many pixels a side, so that a JPEG
                 may be decoded at a fraction of its size (never below the hint).
-            limits: what is refused before memory is taken for it.
+            limits: what is refused before memory is taken for it; None takes its own.
 
         Returns:
             A PIL image, mode RGB.
@@ -41,6 +43,7 @@ class ImageSource:
         Raises:
             DataError: it is missing, is past the limits, or cannot be decoded.
         """
+        limits = limits or self.limits
         if self.key is not None:
             from odmt_fast.data.readers.lmdb_images import load_image
 
@@ -109,6 +112,11 @@ class ItemTable:
         """Which of "text" and "image" any item has, in this order."""
         found = {"text": self.texts, "image": self.images}
         return tuple(name for name, values in found.items() if any(v is not None for v in values))
+
+    def with_limits(self, limits: PictureLimits) -> ItemTable:
+        """The table with other bounds for its pictures."""
+        images = (image and replace(image, limits=limits) for image in self.images)
+        return replace(self, images=tuple(images))
 
     def take(self, rows: NDArray[np.integer]) -> ItemTable:
         """The table of the rows (0-based) `rows`, in that order."""

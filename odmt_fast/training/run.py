@@ -16,7 +16,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config, Precision
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.storage import FolderLock, write_atomically
+from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
 from odmt_fast.training.errors import CheckpointError, ResumeError
 from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
@@ -228,6 +228,8 @@ def _choose_memory(model: nn.Module, *, recompute: bool) -> None:
 def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The checkpoint to go on from, or None after making room for a new run."""
     last = output / "checkpoints" / checkpoint.LAST
+    for file in (last, output / "checkpoints" / checkpoint.BEST, output / "config.json"):
+        remove_unfinished(file)
     if resume and last.is_file():
         tensors, header = checkpoint.load(last)
         if not header.keys() >= {"progress", "identity"}:

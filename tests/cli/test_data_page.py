@@ -16,7 +16,9 @@ from odmt_fast.data import READERS, Interactions
 from odmt_fast.data.readers.options import flag
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
-FILE = re.compile(r"^`([\w./]+)`(?: in `([\w-]+)`)?\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FILE = re.compile(
+    r"^`([\w./-]+)`(?: in `([\w-]+)`)?\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE
+)
 COMMANDS = [
     command
     for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

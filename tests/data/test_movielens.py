@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from odmt_fast.data import DataError, Filters, detect, read
+from odmt_fast.data.bounds import BOUNDS
 from odmt_fast.data.readers.movielens import GENRES, MovieLensOptions
 
 TITLES = {"1": "Amélie (2001)", "2": 'The "Great" Film, A (1950)', "3": "War & Peace (1956)"}
@@ -130,11 +131,11 @@ def test_long_files_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monkey
         read(tmp_path, filters=KEEP)
 
 
-def test_a_line_of_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_of_no_end_is_refused(tmp_path: Path) -> None:
     dat(tmp_path)
-    monkeypatch.setattr("odmt_fast.data.readers.lines.LONGEST_LINE", 30)
+    limits = BOUNDS.updated(line_bytes=30)
     with pytest.raises(DataError, match=r"movies.dat, line 1: this line has more than"):
-        read(tmp_path, filters=KEEP)
+        read(tmp_path, filters=KEEP, limits=limits)
 
 
 def test_a_misspelt_text_is_refused(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ PICKLES = {
     "frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"}.",
     "long": b"\x80\x02\x8b" + struct.pack("<i", 1 << 30) + b"x.",
     "extension": b"\x80\x02\x82\x01.",
+    "millions of opcodes": b"\x80\x02" + b"}" * 5_000_000 + b".",
     "nested lists": b"\x80\x02" + b"]" * 100_000 + b".",
 }
 

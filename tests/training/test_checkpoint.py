@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from training.toy_run import toy_train
 
 from odmt_fast.storage import StorageError
 from odmt_fast.storage import tensors as storage_tensors
 from odmt_fast.training import checkpoint
 from odmt_fast.training.errors import CheckpointError
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    for file in (checkpoint.LAST, checkpoint.BEST):
+        left = tmp_path / "checkpoints" / file
+        left.parent.mkdir(parents=True)
+        left.with_name(f".{left.name}.1-2.part").write_bytes(b"half a checkpoint")
+    toy_train(tmp_path, epochs=1)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_tensors_and_header_come_back_exactly(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_args
 
+from odmt_fast.data.bounds import BOUNDS, Bounds, bounded
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters, Log, assemble, settle_repeats, without_items
 from odmt_fast.data.interactions import Interactions
@@ -114,6 +115,7 @@ def read(
     filters: Filters | None = None,
     decode_images: bool = True,
     missing_images: MissingImages = "refuse",
+    limits: Bounds = BOUNDS,
 ) -> Interactions:
     """Reads and filters a folder of any known layout.
 
@@ -126,6 +128,7 @@ def read(
         missing_images: what becomes of an item whose picture cannot be read: "refuse" names the
             pictures, "allow" keeps the item without picture, "drop" leaves the item out, before
             the filters.
+        limits: what is refused before memory is taken for it.
 
     Raises:
         DataError: something in the folder cannot be used; names file, line and reason.
@@ -149,14 +152,15 @@ def read(
             f"{', '.join(get_args(MissingImages))}"
         )
     filters = filters or Filters()
-    log = settle_repeats(reader.read(folder, options), filters.repeats)
+    with bounded(limits):
+        log = settle_repeats(reader.read(folder, options), filters.repeats)
     interactions = assemble(log, filters)
     if not decode_images:
         return interactions
     if missing_images == "refuse":
-        check_images(interactions.items)
+        check_images(interactions.items, limits.pictures)
         return interactions
-    broken = broken_images(interactions.items)
+    broken = broken_images(interactions.items, limits.pictures)
     if not broken:
         return interactions
     names = {interactions.items.ids[row] for row in broken}

@@ -192,13 +192,13 @@ def without_images(items: ItemTable, rows: Iterable[int]) -> ItemTable:
     return ItemTable(items.ids, items.texts, tuple(images))
 
 
-def check_images(items: ItemTable) -> None:
+def check_images(items: ItemTable, limits: PictureLimits = LIMITS) -> None:
     """Refuses pictures that cannot be decoded.
 
     Raises:
         DataError: names the first ten of them, and how many there are.
     """
-    broken = broken_images(items)
+    broken = broken_images(items, limits)
     if not broken:
         return
     way_on = (

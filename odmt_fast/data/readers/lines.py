@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from odmt_fast.data.bounds import bounds
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.faults import Faults
 from odmt_fast.data.readers.recoding import UTF8, Recoded, is_utf8
-
-LONGEST_LINE = 64 << 20
-"""Bytes of a line, unpacked; a file that packs more into one is refused before it takes memory."""
 
 
 def open_binary(path: Path) -> IO[bytes]:
@@ -47,8 +45,8 @@ def utf8_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     """Line numbers (from 1) and lines of `path` without their line end or a byte order mark.
 
     Raises:
-        DataError: there is no such file, lines are not of that encoding or longer than
-            `LONGEST_LINE`, or the gzip is damaged.
+        DataError: there is no such file, lines are not of that encoding or longer than the bounds
+            allow, or the gzip is damaged.
     """
     with open_utf8(path, encoding) as file:
         lines = enumerate(raw_lines(path, file), 1)
@@ -61,18 +59,20 @@ def utf8_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
 
 
 def raw_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """The lines as bytes, none of them held beyond `LONGEST_LINE`."""
-    number = 1
+    """The lines as bytes, none of them held beyond the bounds."""
+    number, longest = 1, bounds().line_bytes
     while True:
         try:
-            raw = file.readline(LONGEST_LINE + 1)
+            raw = file.readline(longest + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(path, f"the gzip is damaged: {error}", line=number) from error
         if not raw:
             return
-        if len(raw) > LONGEST_LINE:
+        if len(raw) > longest:
             raise DataError(
-                path, f"this line has more than {LONGEST_LINE >> 20} MiB; is it one?", line=number
+                path,
+                f"this line has more than {longest:,} bytes; if it is one, raise --max-line-bytes",
+                line=number,
             )
         yield raw
         number += 1

@@ -73,6 +73,10 @@ _OPCODES = [
 ]
 
 
+# An LMDB_Image takes some thirty.
+_MOST_OPCODES = 1000
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name == "LMDB_Image":
@@ -122,6 +126,12 @@ def load_image(path: Path, key: str, limits: PictureLimits = LIMITS) -> Image:
     from PIL import Image
 
     value = read_entry(path, key)
+    if len(value) > limits.max_bytes:
+        raise DataError(
+            path,
+            f"entry {key!r} has {len(value):,} bytes, more than the {limits.max_bytes:,} that are "
+            "read",
+        )
     try:
         _check_opcodes(value)
         entry = _Unpickler(io.BytesIO(value)).load()
@@ -146,7 +156,9 @@ def load_image(path: Path, key: str, limits: PictureLimits = LIMITS) -> Image:
 
 def _check_opcodes(value: bytes) -> None:
     """Walks a pickle without running it, so that no length or memo index in it is believed."""
-    for opcode, argument, place in pickletools.genops(value):
+    for number, (opcode, argument, place) in enumerate(pickletools.genops(value)):
+        if number == _MOST_OPCODES:
+            raise pickle.UnpicklingError(f"it holds more than {_MOST_OPCODES} opcodes")
         if opcode.name == "GLOBAL" and not str(argument).endswith(" LMDB_Image"):
             asked = str(argument).replace(" ", ".")
             raise pickle.UnpicklingError(f"the pickle asks for {asked}, which is refused")

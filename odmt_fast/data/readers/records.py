@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from odmt_fast.data.bounds import block_bytes
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.faults import Faults
 from odmt_fast.data.readers.lines import open_utf8, require_file, utf8_lines
@@ -59,7 +60,7 @@ def json_blocks(
         ) as stream:
             reader = arrow_json.open_json(
                 stream,
-                read_options=arrow_json.ReadOptions(block_size=BLOCK_BYTES),
+                read_options=arrow_json.ReadOptions(block_size=block_bytes(BLOCK_BYTES)),
                 parse_options=arrow_json.ParseOptions(
                     explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore"
                 ),
@@ -186,9 +187,16 @@ def _value(
     try:
         pa.scalar(value, kind)
     except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
-        shown = repr(value)[:200]
+        shown = _shown(value)
         raise DataError(path, f"field {name!r} is {shown}, expected {kind}", line=number) from error
     return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except ValueError:  # Python does not write integers of more than 4,300 digits
+        return f"an integer of {value.bit_length():,} bits" if isinstance(value, int) else "a value"
 
 
 def _flat(value: Any) -> list[Any]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from odmt_fast.data.bounds import block_bytes, bounds
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.csv_format import CsvFormat, check_quotes, csv_lines, explain_csv
 from odmt_fast.data.readers.headers import check_columns, check_separator
-from odmt_fast.data.readers.lines import require_file
+from odmt_fast.data.readers.lines import require_file, utf8_lines
 
 BLOCK_BYTES = 16 << 20
 AS_NAMED = CsvFormat()
@@ -66,6 +67,7 @@ def _parquet_blocks(path: Path, wanted: list[str], flags: Mapping[str, str]) -> 
     require_file(path)
     try:
         with pq.ParquetFile(path) as file:
+            bounds().check_table(path, file.metadata.num_columns, file.metadata.num_rows)
             check_columns(path, wanted, file.schema_arrow.names, flags)
             yield from file.iter_batches(columns=wanted)
     # Thrift faults come as plain OSErrors, without the file's name.
@@ -99,6 +101,8 @@ def _csv_blocks(
 
     try:
         check_separator(path, form)
+        _, header_line = next(utf8_lines(path, form.encoding_of(path)), (1, ""))
+        bounds().check_table(path, header_line.count(form.delimiter_of(path)) + 1)
         if quotes:
             check_quotes(path, form, spanning=quoted_newlines)
         with source() as stream:
@@ -108,7 +112,7 @@ def _csv_blocks(
             for block in csv.open_csv(
                 stream,
                 parse_options=parse,
-                read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+                read_options=csv.ReadOptions(block_size=block_bytes(BLOCK_BYTES)),
                 convert_options=csv.ConvertOptions(
                     column_types=dict.fromkeys(wanted, pa.string()),
                     include_columns=wanted,

@@ -212,8 +212,8 @@ class TimeColumn:
         self.faults.add(
             (bad + start).tolist(),
             lambda row: (
-                f"column {self.title!r} has {column[row - start].as_py()!r}, which is not a time "
-                "like the ones before"
+                f"column {self.title!r} has {column[row - start].as_py()[:200]!r}, which is not a "
+                "time like the ones before"
             ),
         )
         self.kind = self.kind or kind
