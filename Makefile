@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 export PYTHONSAFEPATH := 1
-AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 ODMT_TEST_ISA=avx2
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	ODMT_TEST_ISA=avx2
 ISA_TESTS := tests/kernels/linear tests/kernels/feed_forward tests/kernels/distilled_softmax \
 	tests/kernels/packed_attention tests/kernels/readout_attention tests/kernels/residual_norm \
 	tests/model/test_golden.py tests/training/test_odmt.py
 
-.PHONY: demo test test-interpret test-isa check bench report torture clean
+.PHONY: demo test test-interpret test-isa sanitize check bench report torture clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/odmt-fast demo --output demo
@@ -29,6 +30,10 @@ test-interpret: $(VENV)/test.stamp
 test-isa: $(VENV)/test.stamp
 	$(AVX2) $(BIN)/pytest $(ISA_TESTS)
 	ODMT_TEST_ISA=baseline $(BIN)/pytest $(ISA_TESTS)
+
+# The C++ code once under AddressSanitizer and UBSan, about six minutes on two cores.
+sanitize: $(VENV)/test.stamp
+	tests/sanitize.sh
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
