@@ -11,7 +11,7 @@ ISA_TESTS := tests/kernels/linear tests/kernels/feed_forward tests/kernels/disti
 	tests/kernels/packed_attention tests/kernels/readout_attention tests/kernels/residual_norm \
 	tests/model/test_golden.py tests/training/test_odmt.py
 
-.PHONY: demo test test-interpret test-isa sanitize check bench report torture clean
+.PHONY: demo test test-interpret test-isa sanitize check bench bench-step bench-avx2 report torture clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/odmt-fast demo --output demo
@@ -44,6 +44,14 @@ check: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/pytest bench --benchmark
+
+# The step alone, natively and held to AVX2: step.json and step_avx2.json of one run.
+bench-step: $(VENV)/test.stamp
+	$(BIN)/pytest bench/test_step.py --benchmark -k test_step
+	$(MAKE) bench-avx2
+
+bench-avx2: $(VENV)/test.stamp
+	$(AVX2) $(BIN)/pytest bench/test_step.py --benchmark -k test_step
 
 report: $(VENV)/test.stamp
 	env -u PYTHONSAFEPATH $(BIN)/python -m bench.report
