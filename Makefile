@@ -18,9 +18,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
-	$(AVX2) $(BIN)/pytest $(ISA_TESTS)
-	ODMT_TEST_ISA=baseline $(BIN)/pytest $(ISA_TESTS)
+	$(MAKE) test-interpret test-isa
 
 test-interpret: $(VENV)/test.stamp
 	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/model -m interpreter
