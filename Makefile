@@ -5,21 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 export PYTHONSAFEPATH := 1
-AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 ODMT_TEST_ISA=avx2
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	ODMT_TEST_ISA=avx2
 ISA_TESTS := tests/kernels/linear tests/kernels/feed_forward tests/kernels/distilled_softmax \
 	tests/kernels/packed_attention tests/kernels/readout_attention tests/kernels/residual_norm \
 	tests/official/test_golden.py tests/training/test_odmt.py
 
-.PHONY: demo test test-interpret test-isa check bench report torture clean
+.PHONY: demo test test-interpret test-isa sanitize check bench bench-step bench-avx2 report torture clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/odmt-fast demo --output demo
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/models tests/official -m interpreter
-	$(AVX2) $(BIN)/pytest $(ISA_TESTS)
-	ODMT_TEST_ISA=baseline $(BIN)/pytest $(ISA_TESTS)
+	$(MAKE) test-interpret test-isa
 
 test-interpret: $(VENV)/test.stamp
 	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels tests/models tests/official -m interpreter
@@ -30,6 +29,10 @@ test-isa: $(VENV)/test.stamp
 	$(AVX2) $(BIN)/pytest $(ISA_TESTS)
 	ODMT_TEST_ISA=baseline $(BIN)/pytest $(ISA_TESTS)
 
+# The C++ code once under AddressSanitizer and UBSan, about six minutes on two cores.
+sanitize: $(VENV)/test.stamp
+	tests/sanitize.sh
+
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,6 +42,14 @@ check: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/pytest bench --benchmark
+
+# The step alone, natively and held to AVX2: step.json and step_avx2.json of one run.
+bench-step: $(VENV)/test.stamp
+	$(BIN)/pytest bench/test_step.py --benchmark -k test_step
+	$(MAKE) bench-avx2
+
+bench-avx2: $(VENV)/test.stamp
+	$(AVX2) $(BIN)/pytest bench/test_step.py --benchmark -k test_step
 
 report: $(VENV)/test.stamp
 	env -u PYTHONSAFEPATH $(BIN)/python -m bench.report

@@ -81,7 +81,9 @@ class BuildExtension(build_ext):
         macros.append(f'-DODMT_FAST_BUILD="{" ".join(info)}"')
         include = [f"-I{path}" for path in (CSRC, pybind11.get_include(), *self.include_dirs)]
         newest = max((path.stat().st_mtime for path in HEADERS), default=0)
-        cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp]
+        # Those of the environment last, as everywhere: they may lower -O3 or add a sanitizer.
+        theirs = os.environ.get("CXXFLAGS", "").split()
+        cxx = [*self.compiler.compiler_so, *CXX.split(), *openmp, *theirs]
         key = repr((ISA, cxx, nvcc, macros, pybind11.__version__, self.get_ext_filename("_C")))
         # Kept between builds; pip gives every build a fresh build_temp.
         objects = Path("build", f"csrc-{hashlib.sha256(key.encode()).hexdigest()[:12]}")

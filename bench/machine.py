@@ -11,6 +11,25 @@ import torch
 
 from odmt_fast import __version__
 
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ODMT_TEST_ISA")
+
+
+def limited_isa() -> str | None:
+    """The instruction set that ``make bench-avx2`` holds the whole process to; our own code from
+    now on, the libraries since they were loaded. None: no limit.
+
+    Raises:
+        RuntimeError: our code is not built for it, or this CPU does not have it.
+    """
+    isa = os.environ.get("ODMT_TEST_ISA")
+    if isa is None:
+        return None
+    from odmt_fast import _C
+
+    if not _C.use_isa(isa):
+        raise RuntimeError(f"ODMT_TEST_ISA={isa} is not built, or this CPU does not have it")
+    return isa
+
 
 def machine() -> dict[str, str | int]:
     """Processor, threads, versions and date, for the head of a results file."""
@@ -19,10 +38,12 @@ def machine() -> dict[str, str | int]:
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].split(":", 1)[1].strip() if lines else name
+    limits = " ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ)
     return {
         "date": date.today().isoformat(),
         "processor": name,
         "isa": torch.backends.cpu.get_cpu_capability(),
+        **({"limits": limits} if limits else {}),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import movielens_table, paired
+from bench import movielens_table, paired, step_table
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
+from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
 from bench.table import table
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -19,114 +20,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results.md"
 MARKS = ("<!-- headline -->", "<!-- /headline -->")
 """What stands between them in the README is made from the results."""
-GIB = 2**30
 RANKINGS = ("id", "text", "image", "ensemble")
-
-IMPLEMENTATIONS = {
-    "engine": "`odmt_fast.ODMT`",
-    "tuned": "tuned baseline",
-    "compiled": "tuned baseline, torch.compile",
-    "reference": "reference, freed memory kept",
-    "untouched": "reference (the official algorithm) as it is",
-}
-
-
-def floor_seconds(row: dict[str, Any]) -> float:
-    """Needed FLOP over the matmul rate of the same process."""
-    return sum(row["needed_flop"].values()) / row["matmul_flops"]
-
-
-def step_section(results: dict[str, Any]) -> str:
-    """Implementations side by side, then the engine's stages."""
-    rows = results["rows"]
-    at = {(row["implementation"], row["dtype"]): row for row in rows}
-    seconds = {key: median(row["seconds"]) for key, row in at.items()}
-    body = []
-    for (name, dtype), row in at.items():
-        took = seconds[name, dtype]
-        body.append(
-            [
-                IMPLEMENTATIONS[name],
-                dtype,
-                f"{1e3 * took:,.0f}",
-                f"{row['users'] / took:,.1f}",
-                f"{seconds['untouched', dtype] / took:.1f}x",
-                f"{seconds['reference', dtype] / took:.1f}x",
-                f"{seconds['reference', 'fp32'] / took:.1f}x",
-                f"{floor_seconds(row) / took:.0%}",
-                f"{row['step_bytes'] / GIB:.2f}",
-            ]
-        )
-    head = ["", "dtype", "step ms", "users/s", "vs reference as it is", "vs memory kept"]
-    head += ["vs memory kept, fp32", "of the floor", "step GiB"]
-    first = rows[0]
-    text = [
-        "## The training step",
-        "",
-        f"Official settings (width 768, 2 layers, 2 heads, 12 steps, up to 30 text and 50 image "
-        f"tokens, dropout 0.1), batch {first['users']}: {first['items']} distinct items in "
-        f"{first['slots']} slots, {first['rows']} rows, {first['tokens']:,} tokens. Forward and "
-        "backward, median; each implementation in a process of its own, one after the other. All "
-        "but the last keep freed memory in the process (`odmt_fast.training.memory`), a setting "
-        "of ours that helps the reference most; the last is the reference as it is, every "
-        "activation a fresh mapping. The floor is the needed FLOP (DESIGN section 9 "
-        "formula, `bench/floor.py`) over the best matmul rate measured in that process, torch's "
-        "or ours. Step memory is the growth of the peak resident memory over that of model and "
-        "features.",
-        "",
-        table(head, body),
-        "",
-        "## The engine's stages",
-        "",
-        "Each with its backward. The floor of a stage is its share of the needed FLOP; saved is "
-        "what its forward keeps for its backward.",
-        "",
-    ]
-    stage_rows = []
-    for dtype in ("fp32", "bf16"):
-        row = at["engine", dtype]
-        total = sum(stage["seconds"] for stage in row["stages"])
-        for stage in row["stages"]:
-            needed = row["needed_flop"].get(stage["name"])
-            share = (
-                "" if needed is None else f"{needed / row['matmul_flops'] / stage['seconds']:.0%}"
-            )
-            stage_rows.append(
-                [
-                    stage["name"],
-                    dtype,
-                    f"{1e3 * stage['seconds']:,.1f}",
-                    f"{stage['seconds'] / total:.1%}",
-                    share,
-                    f"{stage['saved_bytes'] / GIB:.3f}",
-                ]
-            )
-    head = ["stage", "dtype", "ms", "of the step", "of its floor", "saved GiB"]
-    return "\n".join([*text, table(head, stage_rows)])
-
-
-def headline(results: dict[str, Any]) -> str:
-    """The README's table: one row an implementation."""
-    at = {(row["implementation"], row["dtype"]): row for row in results["rows"]}
-    body = [
-        [
-            label,
-            *(f"{median(at[name, dtype]['seconds']):.2f} s" for dtype in ("fp32", "bf16")),
-            f"{at[name, 'fp32']['step_bytes'] / GIB:.1f} GiB",
-        ]
-        for name, label in IMPLEMENTATIONS.items()
-    ]
-    machine = results["machine"]
-    head = ["one training step, batch 64, official settings", "fp32", "bf16", "memory (fp32)"]
-    return "\n".join(
-        [
-            table(head, body),
-            "",
-            f"<sub>{machine['cores']} CPU cores ({machine['isa']}), torch {machine['torch']}, "
-            f"{machine['date']}; `make bench`, `make report`. No figure on a GPU is claimed "
-            "yet.</sub>",
-        ]
-    )
 
 
 def batch_size_section(results: dict[str, Any]) -> str:
@@ -305,7 +199,8 @@ def gpu_section(path: Path) -> str:
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "step": step_section,
+    "step": step_table.section,
+    "step_avx2": step_table.section,
     "batch_size": batch_size_section,
     "batch_index": batch_index_section,
     "quality_demo": quality_section,
@@ -331,8 +226,9 @@ def main() -> None:
     parts += [gpu_section(path) for path in sorted((FOLDER / "gpu").glob("*.json"))]
     PAGE.write_text("\n".join(parts))
     print(PAGE.relative_to(ROOT))
-    if (FOLDER / "step.json").exists():
-        write_between(README, MARKS, headline(load("step")))
+    steps = [load(name) for name in ("step", "step_avx2") if (FOLDER / f"{name}.json").exists()]
+    if steps:
+        write_between(README, MARKS, step_table.headline(steps))
     if (FOLDER / "movielens.json").exists():
         write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
 

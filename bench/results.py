@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.machine import machine
+from bench.machine import limited_isa, machine
 
 FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
@@ -30,9 +30,13 @@ def measured(module: str, *arguments: str) -> dict[str, Any]:
 
 
 def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
-    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows."""
+    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows.
+
+    On limited instructions the name ends in their name: ``step_avx2``.
+    """
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    isa = limited_isa()
+    path = FOLDER / f"{name}_{isa}.json" if isa else FOLDER / f"{name}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n")
     os.replace(temporary, path)

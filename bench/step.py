@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.baselines import Tuned
 from bench.floor import matmul_rate, needed_work
+from bench.machine import limited_isa, machine
 from bench.memory import PeakMemory
 from bench.stages import stage_seconds
 from bench.workload import EPOCH, Workload
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--vary", action="store_true", help="engine: a batch of its own per step")
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
+    limited_isa()
     if options.implementation != "untouched":
         keep_freed_memory()
     workload = Workload(users=options.users)
@@ -119,6 +121,7 @@ def main() -> None:
                 "peak_bytes": peak_bytes,
                 "needed_flop": asdict(work),
                 "matmul_flops": rate,
+                "isa": machine()["isa"],
                 "threads": torch.get_num_threads(),
                 "stages": [asdict(stage) for stage in stages],
             }

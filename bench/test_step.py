@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.machine import limited_isa
 from bench.results import measured, save
 
 CASES = [
@@ -20,6 +21,9 @@ CASES = [
     ("untouched", "fp32"),
     ("untouched", "bf16"),
 ]
+if limited_isa() is not None:
+    # Without instructions for bf16 only the engine finishes a step of it in less than minutes.
+    CASES = [case for case in CASES if case[1] == "fp32" or case[0] == "engine"]
 ROWS: list[dict[str, Any]] = []
 
 

@@ -130,6 +130,7 @@ INLINE TileLeft tile_rows(const AttentionShape& s, Heads x, Segment g, bf16* cop
   if (d == s.width && x.token % 2 == 0 && g.first + rows <= s.cu_seqlens[s.segments])
     return {from, x.token};
   std::memset(copy, 0, (std::size_t)(rows * d) * sizeof(bf16));
+  if (s.width == 0) return {copy, d};  // memcpy takes no null pointer, not even for nothing
   for (std::int64_t r = 0; r < g.length; ++r)
     std::memcpy(copy + r * d, from + r * x.token, (std::size_t)s.width * sizeof(bf16));
   return {copy, d};

@@ -8,7 +8,8 @@ backend that cannot run raises and names what is missing. Operators without that
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
@@ -16,6 +17,10 @@ ENVIRONMENT_VARIABLE = "ODMT_FAST_BACKEND"
 
 Missing = Callable[[str], str | None]
 """device type -> why the backend cannot run on it, or None when it can."""
+Watcher = Callable[[str, str, str, Mapping[str, Missing]], None]
+"""(operator, device type, chosen backend, candidates) -> nothing."""
+
+_watcher: Watcher | None = None
 
 
 def forced() -> str | None:
@@ -41,11 +46,23 @@ def choose(op: str, device_type: str, candidates: Mapping[str, Missing]) -> str:
     """
     name = forced()
     if name is None or name not in candidates:
-        return next(n for n, missing in candidates.items() if missing(device_type) is None)
-    reason = candidates[name](device_type)
-    if reason is not None:
+        name = next(n for n, missing in candidates.items() if missing(device_type) is None)
+    elif (reason := candidates[name](device_type)) is not None:
         raise RuntimeError(f"{ENVIRONMENT_VARIABLE}={name}: {op} cannot run: {reason}")
+    if _watcher is not None:
+        _watcher(op, device_type, name, candidates)
     return name
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Tells `watcher` of every choice of this process, in whichever thread it is made."""
+    global _watcher
+    before, _watcher = _watcher, watcher
+    try:
+        yield
+    finally:
+        _watcher = before
 
 
 def runs_anywhere(device_type: str) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
 from odmt_fast.kernels.debiased_logits import reference
 from odmt_fast.kernels.debiased_logits.reference import Columns, accumulation_dtype
+from odmt_fast.kernels.linear.libraries import bmm
 
 OP = "debiased_logits"
 CPU_DTYPES = (torch.float32, torch.bfloat16)
@@ -42,7 +43,7 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
         RuntimeError: the forced backend cannot run here.
     """
     check_inputs(OP, queries, items, columns)
-    scores = torch.bmm(queries, items.transpose(1, 2))
+    scores = bmm(queries, items.transpose(1, 2))
     if torch.compiler.is_compiling():
         return _forward_op(scores, *columns)
     if _backend(scores) == "reference":

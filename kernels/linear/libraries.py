@@ -79,7 +79,13 @@ def use(libraries: Libraries | None) -> None:
 
 def narrow(x: Tensor) -> bool:
     """Whether products of x must be computed in fp32 and rounded to its dtype."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not current().bf16_is_fast
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not _bf16_is_fast()
+
+
+# Measured when a graph is made, never traced into it.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _bf16_is_fast() -> bool:
+    return current().bf16_is_fast
 
 
 def bmm(left: Tensor, right: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from odmt_fast import __version__
 from odmt_fast.cli.baselines import baselines
 from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
-from odmt_fast.cli.errors import one_line
+from odmt_fast.cli.errors import about_usage, one_line
 from odmt_fast.cli.evaluate import evaluate
 from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
@@ -26,11 +26,12 @@ from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.train import train
 
-_INTERRUPTED, _TERMINATED = 130, 143
+_WRONG_USAGE, _INTERRUPTED, _TERMINATED = 2, 130, 143
+# Typer's own errors about words of the command line; it gives no name to what they have in common.
+_USAGE_ERROR = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="odmt-fast",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -89,18 +90,20 @@ def run(arguments: list[str]) -> int:
     arguments = [word for word in arguments if word != "--debug"]
     try:
         with _ending_on_sigterm():
-            app(arguments, prog_name="odmt-fast")
+            # Errors come here instead of into boxes of Typer's, which cut and frame them.
+            status = app(arguments or ["--help"], prog_name="odmt-fast", standalone_mode=False)
+        return status if isinstance(status, int) else 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        if debug:
+        usage = isinstance(error, _USAGE_ERROR)
+        if debug and not usage:
             raise
-        message = one_line(error)
+        message = about_usage(error) if usage else one_line(error)
         print(f"error: {message}", file=sys.stderr)
         if "--json" in arguments:
             print_json({"error": message})
-        return 1
-    return 0
+        return _WRONG_USAGE if usage else 1

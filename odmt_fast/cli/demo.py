@@ -15,6 +15,7 @@ from rich.table import Table
 from odmt_fast.cli.extract import BUILT_IN
 from odmt_fast.cli.options import Device, Json, Set
 from odmt_fast.cli.output import Output, add_text_column, table
+from odmt_fast.cli.progress import Steps
 from odmt_fast.cli.settings import load_config
 from odmt_fast.cli.text import one_line
 from odmt_fast.config import Config
@@ -105,16 +106,18 @@ def demo(
         },
         base=Config().updated(SETTINGS),
     )
+    steps = Steps(6, output.note)
     stores = _prepare(
-        output, shop, dataset, DemoOptions(users=users, items=items, seed=config.training.seed)
+        steps, shop, dataset, DemoOptions(users=users, items=items, seed=config.training.seed)
     )
     config = config.updated({"features.stores": stores})
-    output.note(f"training for up to {config.training.epochs} epochs into {run}")
-    trained = train_and_test(config, resume=not fresh)
+    with steps.step("training", f"training up to {config.training.epochs} epochs into {run}"):
+        trained = train_and_test(config, resume=not fresh)
     if trained.test is None or trained.best is None:
         raise ValueError(f"the training was interrupted; run odmt-fast demo -o {output_dir} again")
-    examples = _examples(trained.workspace, trained.best)
-    figures = plot_run(run, output_dir / "plots", _METRICS[0])
+    with steps.step("examples and plots", f"recommending, and drawing {output_dir / 'plots'}"):
+        examples = _examples(trained.workspace, trained.best)
+        figures = plot_run(run, output_dir / "plots", _METRICS[0])
     result = trained.test
     order = ("popularity", *(name for name in result.names if name != "popularity"))
     ceiling = json.loads((shop / "demo.json").read_text("utf-8"))["ceiling_hr@10"]
@@ -125,6 +128,7 @@ def demo(
         "ceiling_hr@10": ceiling,
         "examples": [asdict(example) for example in examples],
         "figures": [str(path) for path in figures],
+        "seconds": steps.seconds,
     }
 
     def show(console: Console) -> None:
@@ -136,25 +140,30 @@ def demo(
             console.print(_example_table(example))
         for path in figures:
             console.print(f"wrote {path}")
+        console.print(steps.summary())
 
     output.result(values, show)
 
 
-def _prepare(output: Output, shop: Path, dataset: Path, options: DemoOptions) -> dict[str, Path]:
+def _prepare(steps: Steps, shop: Path, dataset: Path, options: DemoOptions) -> dict[str, Path]:
     """Shop, dataset and features, each made unless it is there; the stores by modality."""
     from odmt_fast.cli.workspace import MODALITIES, default_store
     from odmt_fast.data import read
     from odmt_fast.data.demo import write_demo
     from odmt_fast.features.extract import extract
 
-    output.note(f"a shop of {options.items} items and {options.users} people in {shop}")
-    data = read(write_demo(shop, options), "official")
-    data.save(dataset)
+    what = f"making a shop of {options.items:,} items and {options.users:,} people in {shop}"
+    with steps.step("shop", what) as tell:
+        write_demo(shop, options, tell)
+    with steps.step("dataset", f"reading it, every picture decoded, into {dataset}"):
+        data = read(shop, "official")
+        data.save(dataset)
     stores: dict[str, Path] = {}
     for modality in MODALITIES:
-        output.note(f"{modality} features by {BUILT_IN[modality]}")
         stores[modality] = default_store(dataset, modality)
-        extract(data.items, modality, BUILT_IN[modality], stores[modality])
+        encoder = BUILT_IN[modality]
+        with steps.step(f"{modality} features", f"{modality} features by {encoder}") as tell:
+            extract(data.items, modality, encoder, stores[modality], progress=tell)
     return stores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -29,6 +30,12 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, _EXPECTED):
         return message
     return f"{type(error).__name__}: {message} (a bug; run with --debug for the traceback)"
+
+
+def about_usage(error: Any) -> str:
+    """An error of Typer's about the words of the command line, in one line with where to look."""
+    where = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
+    return text.one_line(error.format_message()).rstrip(".") + where
 
 
 def _out_of_memory(error: BaseException, message: str) -> str | None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from odmt_fast.cli.text import one_line, visible
+from odmt_fast.cli.text import hidden, one_line, visible
 
 # Of a table that no terminal limits: a file or a pipe keeps what 80 columns would cut.
 _PIPE_WIDTH = 160
@@ -72,13 +72,14 @@ class Output:
 
 
 def print_json(values: dict[str, Any]) -> None:
-    """One JSON object on stdout; letters that its encoding lacks are escaped."""
+    """One JSON object on stdout; letters that its encoding lacks or nobody sees are escaped."""
     text = json.dumps(values, default=_plain, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(values, default=_plain)
-    print(text)
+    # Inside its strings JSON may name any letter by its number.
+    print("".join(f"\\u{ord(letter):04x}" if hidden(letter) else letter for letter in text))
 
 
 def table(

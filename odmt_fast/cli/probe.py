@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +14,7 @@ from odmt_fast.data import Sequences, leave_one_out
 from odmt_fast.evaluation import evaluate
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels import backend
+from odmt_fast.kernels.backend import Missing
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import numpy_generator, torch_generator
 
@@ -39,13 +38,21 @@ class Choice:
 
 def probe(device: torch.device) -> tuple[list[Choice], str | None]:
     """Runs the step; the choices made until it ended, and what ended it early (None: nothing)."""
-    with _watched() as choices:
+    choices: list[Choice] = []
+
+    def note(op: str, device_type: str, chosen: str, candidates: Mapping[str, Missing]) -> None:
+        choice = Choice(op, device_type, chosen, _why(chosen, device_type, candidates))
+        if choice not in choices:
+            choices.append(choice)
+
+    failure = None
+    with backend.watched(note):
         try:
             _step(device)
         # Whatever is wrong with the machine is the answer, not an accident.
         except Exception as error:
-            return sorted(choices, key=_name), f"{type(error).__name__}: {error}"
-    return sorted(choices, key=_name), None
+            failure = f"{type(error).__name__}: {error}"
+    return sorted(choices, key=_name), failure
 
 
 def _name(choice: Choice) -> str:
@@ -65,36 +72,7 @@ def _step(device: torch.device) -> None:
     evaluate(model, split.test, split.test_history)
 
 
-@contextmanager
-def _watched() -> Iterator[list[Choice]]:
-    """Notes what `kernels.backend.choose` answers, wherever an operator imported it."""
-    made: list[Choice] = []
-    choose = backend.choose
-
-    def noting(
-        op: str, device_type: str, candidates: Mapping[str, Callable[[str], str | None]]
-    ) -> str:
-        name = choose(op, device_type, candidates)
-        choice = Choice(op, device_type, name, _why(name, device_type, candidates))
-        if choice not in made:
-            made.append(choice)
-        return name
-
-    users = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("odmt_fast.kernels.") and getattr(module, "choose", None) is choose
-    ]
-    try:
-        for module in users:
-            module.__dict__["choose"] = noting
-        yield made
-    finally:
-        for module in users:
-            module.__dict__["choose"] = choose
-
-
-def _why(name: str, device_type: str, candidates: Mapping[str, Callable[[str], str | None]]) -> str:
+def _why(name: str, device_type: str, candidates: Mapping[str, Missing]) -> str:
     if backend.forced() == name:
         return f"forced by {backend.ENVIRONMENT_VARIABLE}"
     reasons = []

@@ -9,6 +9,11 @@ _UNSEEN = ("Cc", "Cs")
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+def hidden(letter: str) -> bool:
+    """Whether `letter` does something to a terminal instead of being seen."""
+    return unicodedata.category(letter) in _UNSEEN or letter in _DIRECTION
+
+
 def visible(text: str) -> str:
     """`text` with every control character but line breaks as its escape, such as ``\\x1b``.
 
@@ -19,10 +24,7 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        ascii(letter)[1:-1]
-        if letter != "\n" and (unicodedata.category(letter) in _UNSEEN or letter in _DIRECTION)
-        else letter
-        for letter in text
+        ascii(letter)[1:-1] if letter != "\n" and hidden(letter) else letter for letter in text
     )
 
 

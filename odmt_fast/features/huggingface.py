@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from odmt_fast.features.encoder import EncoderOptions
+from odmt_fast.kernels.linear.libraries import current
 
 T = TypeVar("T")
 
@@ -99,10 +101,18 @@ def weights_digest(model: nn.Module, *extra: str) -> str:
 
 
 def precision(options: EncoderOptions) -> AbstractContextManager[Any]:
-    """The context in which a model runs."""
+    """The context in which a model runs; bf16 is autocast, where the device multiplies it fast."""
+    device = options.torch_device.type
     if options.compute == "fp32":
         return nullcontext()
-    return torch.autocast(options.torch_device.type, dtype=torch.bfloat16)
+    if device == "cpu" and not current().bf16_is_fast:
+        warnings.warn(
+            "this CPU has no fast products of bf16: the encoder computes in fp32, which is faster "
+            "here and more exact than the compute='bf16' that was asked for",
+            stacklevel=2,
+        )
+        return nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)
 
 
 def pick_layer(outputs: Any, layer: int | None, name: str) -> Tensor:

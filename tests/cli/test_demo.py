@@ -27,12 +27,17 @@ def test_demo_goes_all_the_way_and_can_be_repeated(
     for example in values["examples"]:
         assert len(example["recommended"]) == 5
         assert not set(example["history"]) & set(example["recommended"])
+    steps = ["shop", "dataset", "text features", "image features", "training", "examples and plots"]
+    assert list(values["seconds"]) == steps and min(values["seconds"].values()) > 0
+    announced = [line for line in done.err.splitlines() if line[1:3] == "/6"]
+    assert [line[0] for line in announced] == list("123456")
     for path in values["figures"]:
         with Image.open(path) as image:
             assert image.size[0] >= 800
     # A second time nothing is trained anew and people see the same.
     again = command("demo", "--output", tmp_path / "demo", *TINY)
     assert again.status == 0, again.err
+    assert again.out.splitlines()[-1].startswith("Took ")
     assert f"{values['metrics']['ensemble']['hr@10']:.4f}" in again.out
     assert values["examples"][0]["user"] in again.out
     assert str(values["figures"][0]) in again.out.replace("\n", "")

@@ -15,6 +15,8 @@ from torch import Tensor
 from odmt_fast.features.encoder import Encoder, EncoderOptions
 from odmt_fast.features.extract import extract
 from odmt_fast.features.registry import load_encoder
+from odmt_fast.kernels.linear import libraries
+from odmt_fast.kernels.linear.libraries import Libraries
 
 TinyEncoder = Callable[[str], str]
 TEXTS = [
@@ -175,8 +177,13 @@ def test_batches_do_not_change_the_states(
     ("name", "modality"), [("bert", "text"), ("clip", "image"), ("resnet", "image")]
 )
 def test_bf16_compute_is_near_fp32_and_another_identity(
-    tiny_encoder: TinyEncoder, pictures: list[Any], name: str, modality: Any
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_encoder: TinyEncoder,
+    pictures: list[Any],
+    name: str,
+    modality: Any,
 ) -> None:
+    monkeypatch.setattr(libraries, "_chosen", Libraries(False, False, bf16_is_fast=True))
     inputs = TEXTS if modality == "text" else pictures
     exact = load_encoder(tiny_encoder(name), modality, options(max_tokens=20))
     fast = load_encoder(tiny_encoder(name), modality, options(max_tokens=20, compute="bf16"))
@@ -185,6 +192,23 @@ def test_bf16_compute_is_near_fp32_and_another_identity(
         assert not torch.equal(a, b)
         assert float((a - b).norm() / a.norm()) < 0.03
     assert exact.identity != fast.identity
+
+
+@pytest.mark.parametrize(("name", "modality"), [("bert", "text"), ("resnet", "image")])
+def test_bf16_is_computed_in_fp32_where_its_products_are_slow(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_encoder: TinyEncoder,
+    pictures: list[Any],
+    name: str,
+    modality: Any,
+) -> None:
+    monkeypatch.setattr(libraries, "_chosen", Libraries(False, False, bf16_is_fast=False))
+    inputs = TEXTS if modality == "text" else pictures
+    exact = load_encoder(tiny_encoder(name), modality, options(max_tokens=20))
+    asked = load_encoder(tiny_encoder(name), modality, options(max_tokens=20, compute="bf16"))
+    with pytest.warns(UserWarning, match="no fast products of bf16: the encoder computes in fp32"):
+        got = encode(asked, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(encode(exact, inputs), got, strict=True))
 
 
 def test_identity_follows_the_weights_not_the_folder(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accuracy import assert_within, error
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -77,18 +78,11 @@ def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_worse() -> NoWorse:
-    """The accuracy rule: at most twice the error of the eager reference in the same dtype."""
+    """The accuracy rule against the result of the eager reference in the same dtype."""
 
-    def check(name: str, got: Tensor, gold: Tensor, naive: Tensor, factor: float = 2.0) -> None:
-        assert torch.isfinite(got).all(), f"{name}: not finite"
-        assert got.dtype == naive.dtype and got.shape == naive.shape, name
-        error = (got.double() - gold).abs()
-        allowed = factor * float((naive.double() - gold).abs().max()) + 1e-6
-        worst = int(error.argmax())
-        assert float(error.max()) <= allowed, (
-            f"{name}: element {worst} of {list(got.shape)} is {got.flatten()[worst]}, should be "
-            f"{gold.flatten()[worst]}; error {float(error.max()):.2e}, allowed {allowed:.2e}"
-        )
+    def check(name: str, got: Tensor, gold: Tensor, naive: Tensor) -> None:
+        assert got.dtype == naive.dtype, name
+        assert_within(name, got, gold, [error(naive, gold)], floor=1e-6)
 
     return check
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -64,10 +65,15 @@ def generate(options: DemoOptions) -> tuple[Catalogue, Purchases]:
     return catalogue, simulate(catalogue, options.users, shoppers)
 
 
-def write_demo(directory: str | PathLike[str], options: DemoOptions | None = None) -> Path:
+def write_demo(
+    directory: str | PathLike[str],
+    options: DemoOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Writes behaviors.tsv, text.tsv, images/ and demo.json to `directory` and returns its path.
 
     The folder appears all at once. If it is there already and holds the same shop, nothing is done.
+    `progress` is told after each picture how many are drawn, and of how many.
 
     Raises:
         DataError: something else is there.
@@ -84,7 +90,7 @@ def write_demo(directory: str | PathLike[str], options: DemoOptions | None = Non
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write(partial, options)
+        _write(partial, options, progress)
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -93,7 +99,7 @@ def write_demo(directory: str | PathLike[str], options: DemoOptions | None = Non
     return target
 
 
-def _write(folder: Path, options: DemoOptions) -> None:
+def _write(folder: Path, options: DemoOptions, progress: Callable[[int, int], None] | None) -> None:
     from odmt_fast.data.demo.pictures import render
 
     catalogue, purchases = generate(options)
@@ -115,6 +121,8 @@ def _write(folder: Path, options: DemoOptions) -> None:
             side=options.side,
         )
         picture.save(folder / "images" / f"{item}.jpg", quality=88, subsampling=0)
+        if progress is not None:
+            progress(i + 1, len(catalogue.ids))
     about = {
         "what": "a generated shop of odmt_fast; no rights of others are involved",
         "version": VERSION,

@@ -212,7 +212,7 @@ class TimeColumn:
         self.faults.add(
             (bad + start).tolist(),
             lambda row: (
-                f"column {self.title!r} has {column[row - start].as_py()[:200]!r}, which is not a "
+                f"column {self.title!r} has {column[row - start].as_py()[:60]!r}, which is not a "
                 "time like the ones before"
             ),
         )

@@ -10,6 +10,7 @@ import torch
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.kernels.debiased_logits import NEG, Columns, debiased_logits, op
 from odmt_fast.kernels.debiased_logits import reference as law
+from odmt_fast.kernels.linear import libraries
 
 BACKENDS = [
     "reference",
@@ -107,6 +108,29 @@ def test_compiles_whole(backend):
         outcomes.append((z.detach(), queries.grad, items.grad))
     for got, want in zip(*outcomes, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_slow_bf16_products_are_computed_in_fp32(backend, monkeypatch, compiled):
+    narrow = libraries.Libraries(False, False, bf16_is_fast=False)
+    monkeypatch.setattr(libraries, "_chosen", narrow)
+    seen = []
+    bmm = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: seen.append(a.dtype) or bmm(a, b))
+    function = (
+        torch.compile(debiased_logits, backend="aot_eager", fullgraph=True)
+        if compiled
+        else debiased_logits
+    )
+    queries, items = (x.requires_grad_() for x in inputs(torch.bfloat16))
+    got = function(queries, items, columns_of_two_users())
+    monkeypatch.undo()
+    if not compiled:
+        assert seen == [torch.float32]
+    want = law.debiased_logits(queries, items, columns_of_two_users())
+    torch.testing.assert_close(got, want, atol=0.02, rtol=0.02)
+    got.sum().backward()
+    assert queries.grad.isfinite().all() and items.grad.dtype == torch.bfloat16
 
 
 def test_no_rows_and_wrong_inputs(backend):

@@ -1,23 +1,18 @@
-"""Random problems of the loss, and the yardstick: twice the error of the eager reference.
-
-The eager error of one problem may be next to nothing by luck: a few roundings that cancel, or none.
-So it is taken as the worst over the problem itself and some whose inputs differ by a few units in
-the last place, each against its own float64 result. Besides, a result may be off by one rounding of
-its tensor's largest value to its dtype. Errors are the largest of a tensor.
-"""
+"""Random problems of the loss, and the accuracy rule (tests/accuracy.py) for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
+from accuracy import NUDGES, assert_within, error, nudged
 
 from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Columns, rows
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax
 
 NAMES = ("ce", "kd", "d_queries", "d_items")
-NUDGES = 4
 
 Outcome = dict[str, torch.Tensor]
 
@@ -62,12 +57,8 @@ class Problem:
     def nudged(self, seed: int) -> Problem:
         """Inputs moved by a few units in the last place."""
         generator = torch.Generator().manual_seed(seed)
-
-        def moved(x: torch.Tensor) -> torch.Tensor:
-            steps = 4 * torch.finfo(x.dtype).eps * torch.randn(x.shape, generator=generator)
-            return (x.double() * (1 + steps)).to(x.dtype)
-
-        return replace(self, queries=moved(self.queries), items=moved(self.items))
+        queries, items = (nudged(x, x.dtype, generator) for x in (self.queries, self.items))
+        return replace(self, queries=queries, items=items)
 
 
 def every_edge(branches: int) -> tuple[tuple[int, int], ...]:
@@ -115,32 +106,19 @@ def random_problem(
     )
 
 
-def errors(problem: Problem, outcome: Outcome) -> dict[str, tuple[float, float]]:
-    """(largest absolute error, largest exact value) of every tensor."""
-    gold = problem.to(torch.float64).run(distilled_softmax)
-    return {
-        name: (
-            (outcome[name].double() - exact).abs().max().item() if exact.numel() else 0.0,
-            exact.abs().max().item() if exact.numel() else 0.0,
-        )
-        for name, exact in gold.items()
-    }
-
-
 def assert_no_worse(problem: Problem, function, **options) -> None:
-    """Every output is within twice the eager reference's error, see the top of this file."""
-    naive = problem.run(distilled_softmax)
-    eager = [errors(problem, naive)]
-    for seed in range(NUDGES):
-        near = problem.nudged(seed)
-        eager.append(errors(near, near.run(distilled_softmax)))
-    got = problem.run(function, **options)
-    for name, (error, largest) in errors(problem, got).items():
-        assert got[name].shape == naive[name].shape and got[name].dtype == naive[name].dtype
-        assert torch.isfinite(got[name]).all(), f"{name} is not finite"
-        worst = max(each[name][0] for each in eager)
-        allowed = 2 * worst + torch.finfo(got[name].dtype).eps / 2 * largest
-        assert error <= allowed, f"{name}: {error}, eager {worst}, allowed {allowed}"
+    """Every output is within twice the eager reference's error, see tests/accuracy.py."""
+
+    @cache
+    def near(which: int) -> tuple[Outcome, Outcome]:
+        tried = problem.nudged(which) if which else problem
+        return tried.run(distilled_softmax), tried.to(torch.float64).run(distilled_softmax)
+
+    eager, exact = near(0)
+    for name, got in problem.run(function, **options).items():
+        assert got.dtype == eager[name].dtype
+        pairs = (near(which) for which in range(1 + NUDGES))
+        assert_within(name, got, exact[name], (error(a[name], b[name]) for a, b in pairs))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from accuracy import assert_no_worse
 from thread_bits import skip_where_products_depend_on_threads
 from torch import Tensor
 
@@ -43,13 +44,8 @@ def test_no_worse_than_twice_the_eager_error(
 ) -> None:
     tensors = [t.to(dtype).double() for t in arguments(groups, rows, inner, outer)]
     tensors = tensors if bias else tensors[:2]
-    exact = with_gradients(linear_reference, tensors, torch.float64)
-    eager = with_gradients(linear_reference, tensors, dtype)
-    got = with_gradients(linear, tensors, dtype)
-    for name, a, b, c in zip(("y", "dx", "dW", "db"), exact, eager, got, strict=False):
-        assert c.dtype == dtype and torch.isfinite(c).all()
-        unit = torch.finfo(dtype).eps * a.abs().max()
-        assert (c.double() - a).abs().max() <= 2 * (b.double() - a).abs().max() + unit, name
+    names = ("y", "dx", "dW", "db")
+    assert_no_worse(names, linear, linear_reference, tensors, dtype, with_gradients)
 
 
 @needs_extension
