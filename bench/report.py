@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import movielens_table, paired
+from bench import allocators, movielens_table, paired
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
@@ -67,8 +67,8 @@ def step_section(results: dict[str, Any]) -> str:
         f"tokens, dropout 0.1), batch {first['users']}: {first['items']} distinct items in "
         f"{first['slots']} slots, {first['rows']} rows, {first['tokens']:,} tokens. Forward and "
         "backward, median; each implementation in a process of its own, one after the other. All "
-        "but the last keep freed memory in the process (`odmt_fast.training.memory`), a setting "
-        "of ours that helps the reference most; the last is the reference as it is, every "
+        "but the last keep freed memory in the process (`odmt_fast.training.memory`), as the "
+        "training loop does; the last is the reference as it is, every "
         "activation a fresh mapping. The floor is the needed FLOP (DESIGN section 9 "
         "formula, `bench/floor.py`) over the best matmul rate measured in that process, torch's "
         "or ours. Step memory is the growth of the peak resident memory over that of model and "
@@ -307,6 +307,7 @@ def gpu_section(path: Path) -> str:
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step": step_section,
     "batch_size": batch_size_section,
+    "allocators": allocators.section,
     "batch_index": batch_index_section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,

@@ -13,7 +13,6 @@ namespace py = pybind11;
 void bind_batch_index(py::module_&);
 void bind_cpu_kernels(py::module_&);
 void bind_distilled_rows(py::module_&);
-void bind_tensor_memory(py::module_&);
 
 static py::dict build_info() {
   py::dict info;
@@ -38,5 +37,4 @@ PYBIND11_MODULE(_C, m) {
   bind_batch_index(m);
   bind_cpu_kernels(m);
   bind_distilled_rows(m);
-  bind_tensor_memory(m);
 }
