@@ -1,8 +1,9 @@
 """Build of odmt_fast: the packages, and the optional extension ``odmt_fast._C`` made of ``csrc/``.
 
 ``ODMT_FAST_EXT=auto|cpu|cuda|none`` says what to compile. ``auto`` takes the most that builds here
-(cuda with nvcc, else cpu with a compiler, else none) and warns where it falls back; a build that
-was asked for by name fails loudly. torch is never imported: the extension sees raw pointers only.
+(cuda with nvcc, for the GPUs here; else cpu with a compiler, else none) and warns where it falls
+back; a build that was asked for by name fails loudly, and cuda then knows every architecture.
+torch is never imported: the extension sees raw pointers only.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,19 +38,36 @@ def run(*command):
     return done.stdout + done.stderr
 
 
+def cuda_targets(nvcc):
+    """What the CUDA sources are compiled for. Every architecture takes its time: asked for by name,
+    all that are known and PTX for later ones; else those of the GPUs here, or where there are
+    none, PTX alone, which the driver compiles for its GPU.
+    """
+    known = run(nvcc, "--list-gpu-arch").split()
+    if WANTED == "cuda":
+        found = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch}" in known]
+        return [*(f"sm_{arch}" for arch in found), f"compute_{found[-1]}"]
+    try:
+        printed = run("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+    except (OSError, RuntimeError):
+        printed = ""
+    here = sorted({line.strip().replace(".", "") for line in printed.splitlines()})
+    found = [f"sm_{arch}" for arch in here if f"compute_{arch}" in known]
+    return found if found and len(found) == len(here) else [f"compute_{CUDA_ARCHITECTURES[0]}"]
+
+
 def cuda_toolkit():
-    """nvcc's command, the libraries to link and the architectures; nvcc may be a wrapper."""
+    """nvcc's command, the libraries to link and the targets; nvcc may be a wrapper."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise RuntimeError("nvcc is not on the PATH")
     top = re.search(r"\bTOP=(.*)", run(nvcc, "--dryrun", "-c", "x.cu"))
     root = Path(top[1].strip()) if top else Path(nvcc).parent.parent
-    known = run(nvcc, "--list-gpu-arch").split()
-    archs = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch}" in known]
-    gencode = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
-    gencode.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-    command = [nvcc, "-std=c++17", "-O3", "-Xcompiler=-fPIC", "-cudart=static", *gencode]
-    return command, [f"-L{root}/lib64", "-lcudart_static", "-ldl", "-lrt", "-lpthread"], archs
+    targets = cuda_targets(nvcc)
+    virtual = [target.replace("sm_", "compute_") for target in targets]
+    gencode = [f"-gencode=arch={v},code={t}" for v, t in zip(virtual, targets, strict=True)]
+    command = [nvcc, "-std=c++17", "-O3", "-Xcompiler=-fPIC", "-cudart=static", "-t0", *gencode]
+    return command, [f"-L{root}/lib64", "-lcudart_static", "-ldl", "-lrt", "-lpthread"], targets
 
 
 class BuildExtension(build_ext):
@@ -72,11 +91,11 @@ class BuildExtension(build_ext):
     def compile_and_link(self, cuda):
         import pybind11
 
-        nvcc, libraries, archs = cuda_toolkit() if cuda else ([], [], [])
+        nvcc, libraries, targets = cuda_toolkit() if cuda else ([], [], [])
         devices = sorted(CSRC.glob("*.cu")) if cuda else []
         openmp = [flag for flag in ["-fopenmp"] if self.accepts(flag)]
         isas = [name for name, flags in ISA.items() if self.accepts(flags)]
-        info = [CXX, *openmp, "isa baseline", *isas, *(["sm", *archs] if devices else [])]
+        info = [CXX, *openmp, "isa baseline", *isas, *targets]
         macros = [f"-DODMT_FAST_{name.upper()}" for name in [*isas, *["cuda"] * bool(devices)]]
         macros.append(f'-DODMT_FAST_BUILD="{" ".join(info)}"')
         include = [f"-I{path}" for path in (CSRC, pybind11.get_include(), *self.include_dirs)]
@@ -95,14 +114,19 @@ class BuildExtension(build_ext):
                 isa = ISA.get(source.stem.rpartition("_")[2], "").split()
                 command = nvcc if source.suffix == ".cu" else [*cxx, *isa]
                 fresh = target.with_suffix(f".{os.getpid()}.o")
+                start = time.monotonic()
                 run(*command, *include, *macros, "-c", source, "-o", fresh)
                 fresh.replace(target)
+                print(f"compiled {source} in {time.monotonic() - start:.0f} s", flush=True)
             return str(target)
 
         unknown = {name for name in ISA if name not in isas}
         sources = [s for s in map(Path, extension.sources) if s.stem.split("_")[-1] not in unknown]
+        # The slow ones first: nvcc's, the bindings and the kernels come late in the alphabet.
+        ordered = devices + sources[::-1]
+        print(f"compiling {len(ordered)} files of csrc", flush=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            linked = list(pool.map(compile_one, sources + devices))
+            linked = list(pool.map(compile_one, ordered))
         output = self.get_ext_fullpath(extension.name)
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         link = [*openmp, *(libraries if devices else [])]

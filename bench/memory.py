@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from pathlib import Path
 
@@ -17,7 +16,6 @@ class PeakMemory:
     def __init__(self) -> None:
         gc.collect()
         release_freed_memory()
-        ctypes.CDLL(None).malloc_trim(0)
         # 5 resets the high-water mark to the present size (proc(5), clear_refs).
         Path("/proc/self/clear_refs").write_text("5")
         self._start = _status("VmRSS")

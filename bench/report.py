@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import movielens_table, paired, step_table
+from bench import allocators, movielens_table, paired, step_table
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
@@ -202,6 +202,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step": step_table.section,
     "step_avx2": step_table.section,
     "batch_size": batch_size_section,
+    "allocators": allocators.section,
     "batch_index": batch_index_section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,

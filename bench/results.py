@@ -15,9 +15,12 @@ FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 
 
-def measured(module: str, *arguments: str) -> dict[str, Any]:
-    """Runs ``python -m module`` in a process of its own and reads its last line of JSON."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+def measured(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
+    """Runs ``python -m module`` in a process of its own and reads its last line of JSON.
+
+    `variables` join its environment.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | variables
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,

@@ -84,11 +84,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--stages", action="store_true", help="engine: time the stages too")
     parser.add_argument("--recompute", action="store_true", help="engine: recompute activations")
+    parser.add_argument("--as-is", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--vary", action="store_true", help="engine: a batch of its own per step")
     options = parser.parse_args()
     dtype = DTYPES[options.dtype]
     limited_isa()
-    if options.implementation != "untouched":
+    if options.implementation != "untouched" and not options.as_is:
         keep_freed_memory()
     workload = Workload(users=options.users)
     model, loss = build(options.implementation, workload, vary=options.vary)

@@ -1,24 +1,15 @@
 // The index arrays of a training batch (kernels/batch_index): distinct items by a radix sort of the
 // occurrences, then one pass over the users.
 
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+#include "batch_index.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <vector>
 
-namespace py = pybind11;
-
+namespace odmt_fast {
 namespace {
-
-template <class T>
-T* at(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
 
 struct Occurrence {
   std::uint64_t id;
@@ -84,25 +75,9 @@ void sort_short(std::int32_t* values, std::int64_t n) {
   }
 }
 
-// Where the arrays of kernels/batch_index/reference.py::BatchIndex go; items, counts and history
-// have room for all occurrences.
-struct Arrays {
-  std::int64_t* items;
-  std::int32_t* counts;
-  std::int64_t *occurrences, *offsets;
-  std::int32_t* row_offsets;
-  std::int64_t *row_input, *row_target;
-  std::int32_t* row_user;
-  std::int64_t* positions;
-  std::int32_t *history_offsets, *history;
-};
-
-// Returns (distinct items, history entries, most rows of a user).
 template <class Id, class Length>
-std::tuple<std::int64_t, std::int64_t, std::int64_t> build(const Id* ids, std::int64_t n,
-                                                           const Length* lengths,
-                                                           std::int64_t users, std::int64_t steps,
-                                                           const Arrays& to) {
+BatchIndexSizes build(const Id* ids, std::int64_t n, const Length* lengths, std::int64_t users,
+                      std::int64_t steps, const BatchIndexArrays& to) {
   check_lengths(lengths, users, n, steps);
   std::int64_t distinct = 0;
   std::uint64_t last = 0;
@@ -138,25 +113,18 @@ std::tuple<std::int64_t, std::int64_t, std::int64_t> build(const Id* ids, std::i
   return {distinct, entries, most};
 }
 
-// arrays: addresses in the order of `Arrays`.
-auto batch_index(std::uintptr_t ids, bool wide_ids, std::int64_t n, std::uintptr_t lengths,
-                 bool wide_lengths, std::int64_t users, std::int64_t steps,
-                 const std::vector<std::uintptr_t>& arrays) {
-  using I64 = std::int64_t;
-  using I32 = std::int32_t;
-  const Arrays to = {at<I64>(arrays.at(0)), at<I32>(arrays.at(1)), at<I64>(arrays.at(2)),
-                     at<I64>(arrays.at(3)), at<I32>(arrays.at(4)), at<I64>(arrays.at(5)),
-                     at<I64>(arrays.at(6)), at<I32>(arrays.at(7)), at<I64>(arrays.at(8)),
-                     at<I32>(arrays.at(9)), at<I32>(arrays.at(10))};
-  if (wide_ids && wide_lengths) return build(at<I64>(ids), n, at<I64>(lengths), users, steps, to);
-  if (wide_ids) return build(at<I64>(ids), n, at<I32>(lengths), users, steps, to);
-  if (wide_lengths) return build(at<I32>(ids), n, at<I64>(lengths), users, steps, to);
-  return build(at<I32>(ids), n, at<I32>(lengths), users, steps, to);
-}
-
 }  // namespace
 
-void bind_batch_index(py::module_& m) {
-  m.def("batch_index", &batch_index, py::call_guard<py::gil_scoped_release>(),
-        "Fills the arrays of a BatchIndex; returns (distinct items, history entries, most rows).");
+BatchIndexSizes batch_index(const void* ids, bool wide_ids, std::int64_t n, const void* lengths,
+                            bool wide_lengths, std::int64_t users, std::int64_t steps,
+                            const BatchIndexArrays& to) {
+  const auto with_lengths = [&](const auto* typed_ids) {
+    return wide_lengths
+               ? build(typed_ids, n, static_cast<const std::int64_t*>(lengths), users, steps, to)
+               : build(typed_ids, n, static_cast<const std::int32_t*>(lengths), users, steps, to);
+  };
+  return wide_ids ? with_lengths(static_cast<const std::int64_t*>(ids))
+                  : with_lengths(static_cast<const std::int32_t*>(ids));
 }
+
+}  // namespace odmt_fast

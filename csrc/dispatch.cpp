@@ -1,9 +1,8 @@
 // Chooses the instruction set once, from what was compiled and what the CPU and the system allow.
 
-#include <cstring>
-#include <vector>
+#include "dispatch.h"
 
-#include "kernels.h"
+#include <cstring>
 
 #if defined(ODMT_FAST_AMX) && defined(__linux__)
 #include <cpuid.h>
@@ -74,6 +73,12 @@ static const Kernels*& active() {
 }
 
 const Kernels& kernels() { return *active(); }
+
+std::vector<const char*> isas() {
+  std::vector<const char*> names;
+  for (const Kernels& table : available()) names.push_back(table.isa);
+  return names;
+}
 
 bool use_isa(const char* name) {
   for (const Kernels& table : available())

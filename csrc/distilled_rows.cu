@@ -150,14 +150,13 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
   RowSums<Thread, K> sums = {};
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     load_scores<K>(z, row, branch, a.log_p, c);
-    accumulate<Thread, K, Distil>(sums, z, used.weight(a, c), centre, inv_tau);
+    accumulate<Thread, K>(sums, z, used.weight(a, c), centre, inv_tau, Distil);
   }
   reduce(reinterpret_cast<const float(&)[n_sums]>(sums), partial, totals);
 
   if (threadIdx.x == 0) {
     load_scores<K>(z, row, branch, a.log_p, used.target);
-    finish_row<K, Distil>(stats, centre, totals, z, a.edges, a.tau,
-                          a.terms + r * (K + a.edges.count));
+    finish_row<K>(stats, centre, totals, z, a.edges, a.tau, a.terms + r * (K + a.edges.count));
   }
   __syncthreads();
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);
@@ -182,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(RowArgs a) {
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     float z[K], dz[K];
     load_scores<K>(z, row, branch, a.log_p, c);
-    column_gradients<Thread, K, Distil>(dz, z, used.weight(a, c), own, inv_tau);
+    column_gradients<Thread, K>(dz, z, used.weight(a, c), own, inv_tau, Distil);
     for (int k = 0; k < K; ++k) {
       narrow(c == used.target ? dz[k] - own.target[k] : dz[k], out + k * branch + c);
     }

@@ -141,16 +141,17 @@ ODMT_LANE void soften(const typename L::V (&z)[K], const typename L::V (&centred
   e[K] = L::exp(L::at_most_zero(sum_of<K>(z) - top[K]) * (inv_tau / K));
 }
 
-template <class L, int K, bool Distil>
+template <class L, int K>
 ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
-                          const typename L::V& w, const RowCentre<K>& centre, float inv_tau) {
+                          const typename L::V& w, const RowCentre<K>& centre, float inv_tau,
+                          bool distil) {
   using V = typename L::V;
   V centred[K];
   for (int k = 0; k < K; ++k) {
     centred[k] = L::at_most_zero(z[k] - centre.top[k]);
     sums.sum[k] = sums.sum[k] + w * L::exp(centred[k]);
   }
-  if (!Distil) return;
+  if (!distil) return;
   V e[K + 1];
   soften<L, K>(z, centred, centre.top, inv_tau, e);
   for (int t = 0; t <= K; ++t) {
@@ -164,9 +165,10 @@ ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
 
 // Statistics and losses of a row, ce [K] then one kd per edge, from the totals of its sums (sum [K],
 // soft [K + 1], cross [(K + 1) * K]) and the target's scores.
-template <int K, bool Distil, class Real>
+template <int K, class Real>
 ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Real* total,
                          const float (&target)[K], const Edges& edges, float tau, float* terms) {
+  const bool distil = edges.count > 0;
   const Real* soft = total + K;
   const Real* cross_sum = soft + K + 1;
   Real cross[(K + 1) * K];
@@ -179,7 +181,7 @@ ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Rea
     out.soft[t] = static_cast<float>(soft[t]);
     for (int s = 0; s < K; ++s) {
       const int i = t * K + s;
-      cross[i] = Distil ? centre.student[i] - centre.top[s] + cross_sum[i] / soft[t] : Real(0);
+      cross[i] = distil ? centre.student[i] - centre.top[s] + cross_sum[i] / soft[t] : Real(0);
       out.cross[i] = static_cast<float>(cross[i]);
     }
   }
@@ -190,16 +192,17 @@ ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Rea
 }
 
 // Gradients of one or more columns' scores; the target's own -target[k] is the caller's.
-template <class L, int K, bool Distil>
+template <class L, int K>
 ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)[K],
-                                const typename L::V& w, const RowGradient<K>& row, float inv_tau) {
+                                const typename L::V& w, const RowGradient<K>& row, float inv_tau,
+                                bool distil) {
   using V = typename L::V;
   V centred[K];
   for (int k = 0; k < K; ++k) {
     centred[k] = L::at_most_zero(z[k] - row.top[k]);
     dz[k] = w * L::exp(centred[k]) * row.ce[k];
   }
-  if (!Distil) return;
+  if (!distil) return;
   V p[K + 1];
   soften<L, K>(z, centred, row.top, inv_tau, p);
   for (int t = 0; t <= K; ++t) p[t] = w * p[t] * row.soft[t];

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "distilled_rows.h"
+
 namespace odmt_fast {
 
 struct bf16 {
@@ -53,6 +55,11 @@ struct ReadoutShape {
   std::int64_t readouts;
 };
 
+// Rows begin .. end - 1 of the distilled softmax; weights: scratch of the thread, [columns], holding
+// the counts.
+using RowPass = void (*)(const RowArgs&, bool bf16, std::int64_t begin, std::int64_t end,
+                         float* weights);
+
 struct Kernels {
   const char* isa;
   void (*dropout)(Type, std::int64_t n, const void* x, void* y, Dropout, int threads);
@@ -79,12 +86,10 @@ struct Kernels {
   void (*relu)(Type, std::int64_t rows, std::int64_t width, void* x, int threads);
   void (*relu_backward_bias)(Type, std::int64_t rows, std::int64_t width, void* dh, const void* h,
                              float* dbias, int threads);
+  RowPass distilled_forward, distilled_backward;
+  // Scores (a.logits) to fp32 logits (a.gradients), and gradients of logits to those of scores.
+  void (*debias)(const RowArgs& a, bool bf16);
+  void (*undebias)(const RowArgs& a, bool bf16);
 };
-
-// The table of the best instruction set of this CPU, unless use_isa chose another.
-const Kernels& kernels();
-
-// Forces an instruction set (the tests compare them); false when it is not built or cannot run.
-bool use_isa(const char* name);
 
 }  // namespace odmt_fast

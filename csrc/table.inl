@@ -1,4 +1,5 @@
 // The table of one instruction set: included by kernels_<isa>.cpp, compiled with its flags.
+#include "distilled_rows.inl"
 #include "pointwise.inl"
 #include "readout.inl"
 
@@ -19,7 +20,11 @@ Kernels table() {
           readout_backward,
           column_sum,
           relu,
-          relu_backward_bias};
+          relu_backward_bias,
+          distilled_rows<true>,
+          distilled_rows<false>,
+          debias,
+          undebias};
 }
 
 }  // namespace ODMT_FAST_ISA

@@ -46,15 +46,18 @@ INLINE f32x16 widen(u16x16 bits) {
   return (f32x16)(__builtin_convertvector(bits, u32x16) << 16);
 }
 
-// Round to nearest even; NaN stays NaN.
+// The bits of a bfloat16 in each lane: rounded to nearest even, NaN stays NaN.
+template <class U, class V>
+INLINE U bf16_bits(V v) {
+  const U bits = (U)v, rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return v == v ? rounded : ((bits >> 16) | 0x40u);
+}
+
 INLINE u16x16 narrow(f32x16 v) {
 #if defined(__AVX512BF16__)
   return (u16x16)_mm512_cvtneps_pbh((__m512)v);
 #else
-  u32x16 bits = (u32x16)v;
-  u32x16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  u32x16 nan = (bits >> 16) | 0x40u;
-  return __builtin_convertvector(v == v ? rounded : nan, u16x16);
+  return __builtin_convertvector(bf16_bits<u32x16>(v), u16x16);
 #endif
 }
 
@@ -146,26 +149,33 @@ INLINE float hmax(f32x16 v) {
   return v[0];
 }
 
-// e^x within 2 ulp for x in [-87, 88]; smaller x gives about 1e-38, NaN stays NaN.
+// e^x within 2 ulp for x in [-87, 88], NaN stays NaN: 2^n e^r, Cody-Waite reduction and the Cephes
+// polynomial.
+template <class U, class V>
+INLINE V exp_within(V x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const V shifted = x * 1.44269504088896341f + magic;
+  const V n = shifted - magic;
+  V r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const U power = ((U)shifted - 0x4B400000u + 127u) << 23;
+  return p * (V)power;
+}
+
+// As exp_within; x below -87 gives about 1e-38.
 INLINE f32x16 vexp(f32x16 x) {
 #if defined(__AVX512F__)
   x = (f32x16)_mm512_max_ps(_mm512_set1_ps(-87.0f), (__m512)x);
 #else
   x = x < -87.0f ? fill(-87.0f) : x;
 #endif
-  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  f32x16 shifted = x * 1.44269504088896341f + magic;
-  f32x16 n = shifted - magic;
-  f32x16 r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  f32x16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  u32x16 power = ((u32x16)shifted - 0x4B400000u + 127u) << 23;
-  return p * (f32x16)power;
+  return exp_within<u32x16>(x);
 }
 
 // A buffer of one thread that grows and is kept: a fresh allocation would cost page faults.

@@ -52,7 +52,7 @@ run $operators/distilled_softmax $operators/debiased_logits &
 loss=$!
 failed=0
 run $operators/{cpu,batch_index,dropout,feed_forward,linear,packed_attention,readout_attention} \
-  $operators/{residual_norm,test_edges.py} tests/model/test_golden.py || failed=$?
+  $operators/{residual_norm,test_edges.py} tests/official/test_golden.py || failed=$?
 wait $loss || failed=$?
 [[ $failed == 0 ]] || echo "sanitize: failed with status $failed" >&2
 exit $failed

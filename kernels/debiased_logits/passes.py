@@ -10,7 +10,7 @@ from torch import Tensor
 from odmt_fast.kernels.debiased_logits.reference import Columns
 
 SCALARS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""Numbers of the storage types in the extension (csrc/distilled_rows_module.h)."""
+"""Numbers of the storage types in the extension (csrc/distilled_rows.h)."""
 
 
 def prepared(columns: Columns) -> Columns:

@@ -1,57 +1,48 @@
 """Keeps freed activation memory inside the process on CPU.
 
-The C library serves every large tensor by a fresh mapping and unmaps it when it is freed, so each
-training step faults in, zeroes and gives back all of its activations page by page. Its own heap can
-be told to keep them instead, but small blocks of a long life (oneDNN's kernels among them) come to
-lie between the large ones and leave holes of nearly their size.
+glibc serves every large tensor by a fresh mapping and unmaps it when it is freed, so each training
+step faults in, zeroes and gives back all of its activations page by page. Its documented switches
+(mallopt(3)) make it serve them from its heap and keep what is freed there, until it is released.
+Small blocks of a long life can come to lie between large ones, so that a step holds a little more
+than is alive; docs/performance.md has the figures, and those of other allocators.
 
-Here the large tensors get a heap of their own (``csrc/block_heap.h``): a step reuses the pages of
-the one before, and what is resident stays close to what is alive. torch has no hook for it that
-works without its headers, so the import table of ``libc10.so``, torch's allocator, is redirected:
-its calls of ``posix_memalign`` and ``free``, nobody else's.
-
-oneDNN compiles kernels for every new number of rows, and each batch brings one. It keeps those of
-its last 1,024 operations, several of 256 KiB each, which adds up to hundreds of MiB that are hardly
-ever used again. Its limit is lowered here, unless ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` is set or
-oneDNN has begun to work.
-
-A tensor that the machine has no memory for is refused as torch refuses it, by a RuntimeError, also
-within the limit of a container.
-
-This holds for the whole process and cannot be undone; its price is that memory freed after a peak
-stays with the process until `release_freed_memory`. On a GPU the activations live in torch's own
-caching allocator, so only training on CPU asks for it.
+Nothing else changes: a tensor the machine has no memory for is refused as ever, and with another
+allocator (musl, macOS, one brought by ``LD_PRELOAD``) the switches do nothing. On a GPU the
+activations live in torch's own caching allocator, so only training on CPU asks for it.
 """
 
 from __future__ import annotations
 
-import os
+import ctypes
+import platform
+from functools import cache
 
-from odmt_fast.kernels.backend import extension_missing
+# malloc.h; the values are part of glibc's ABI.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_NEVER = -1
+_LARGEST = 2**31 - 1  # mallopt takes an int; larger tensors are mapped and given back as before
 
-# A step needs about a hundred, those of the layers' repeated shapes among them.
-_ONEDNN_OPERATIONS = 256
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def keep_freed_memory() -> bool:
-    """Lets CPU tensors of 1 MiB and more reuse the memory of freed ones; True if they do.
+    """Lets CPU tensors below 2 GiB reuse the memory of freed ones; True where glibc can do that.
 
-    Tensors that exist already stay where they are. False, and they do not, without the compiled
-    extension, on other systems than Linux on x86-64 or ARM64, and with a torch that is not made of
-    shared libraries.
+    It holds for the process, until it ends. Tensors that exist already stay where they are.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_ONEDNN_OPERATIONS))
-    if extension_missing("cpu"):
-        return False
-    from odmt_fast import _C
-
-    taken: bool = _C.keep_freed_tensors()
-    return taken
+    libc = _glibc()
+    return (
+        libc is not None
+        and libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST) == 1
+        and libc.mallopt(_M_TRIM_THRESHOLD, _NEVER) == 1
+    )
 
 
 def release_freed_memory() -> None:
     """Returns the memory of freed tensors to the system; the next ones fault it in again."""
-    if extension_missing("cpu") is None:
-        from odmt_fast import _C
-
-        _C.release_freed_tensors()
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(ctypes.c_size_t(0))

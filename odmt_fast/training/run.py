@@ -183,8 +183,8 @@ def train(
                 )
             elif not (keeps_memory or loop.finished):
                 reporter.message(
-                    "steps take longer here: freed memory is not kept, which needs the compiled "
-                    "extension and Linux on x86-64 or ARM64; see odmt-fast doctor"
+                    "steps may take longer here: freed memory is not kept, which needs Linux with "
+                    "glibc; docs/performance.md names an allocator that keeps it"
                 )
             tensorboard = settings.tensorboard
             if tensorboard and (missing := tensorboard_missing()):

@@ -110,6 +110,15 @@ def test_cpu_build(project: Path, build: Build) -> None:
     assert done.returncode == 0, done.stderr
     (extension,) = built(project)
     assert answer(extension) == "42"
+    assert "compiling 3 files" in done.stdout and "compiled csrc/wide_avx2.cpp" in done.stdout
+
+
+def test_only_the_bindings_see_python() -> None:
+    """A source with pybind11 takes some seconds more to compile, whatever it holds."""
+    for path in (ROOT / "csrc").iterdir():
+        if path.suffix in (".cpp", ".h", ".inl", ".cu") and path.name != "module.cpp":
+            text = path.read_text()
+            assert "pybind11" not in text and "Python.h" not in text, path.name
 
 
 @needs_compiler
@@ -135,6 +144,40 @@ def test_cuda_build_imports_without_a_gpu(project: Path, build: Build) -> None:
     done = build("cuda")
     assert done.returncode == 0, done.stderr
     assert answer(built(project)[0]) == "43"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "targets"),
+    [
+        ("cuda", "9.0", "sm_80 sm_90 sm_100 compute_100"),
+        ("auto", "9.0\\n9.0\\n", "sm_90"),
+        ("auto", "8.0\\n9.0", "sm_80 sm_90"),
+        ("auto", "8.0\\n12.1", "compute_80"),  # the compiler does not know one of them
+        ("auto", None, "compute_80"),
+    ],
+)
+def test_cuda_is_compiled_for_what_is_here(
+    tmp_path: Path, wanted: str, gpus: str | None, targets: str
+) -> None:
+    archs = "".join(f"compute_{arch}\\n" for arch in (75, 80, 86, 90, 100))
+    programs = {"nvcc": archs} | ({} if gpus is None else {"nvidia-smi": gpus})
+    for name, prints in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf '{prints}'\n")
+        (tmp_path / name).chmod(0o755)
+    code = (
+        "import runpy, sys; sys.argv = ['setup.py', '--name']; "
+        "made = runpy.run_path('setup.py', run_name='__main__'); "
+        "print(*made['cuda_targets']('nvcc'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path), "ODMT_FAST_EXT": wanted},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == targets
 
 
 @needs_compiler

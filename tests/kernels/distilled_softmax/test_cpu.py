@@ -137,15 +137,21 @@ def test_instruction_sets_agree(make_problem):
 
     problem = make_problem(n_columns=83)
     logits = torch.bmm(problem.queries, problem.items.transpose(1, 2))
-    names = _C.distilled_rows_isas()
+    best, names = _C.isa(), _C.isas()
     assert names[-1] == "baseline"
-    outcomes = [_passes(problem, logits, isa) for isa in names]
+    outcomes = []
+    try:
+        for name in names:
+            assert _C.use_isa(name)
+            outcomes.append(_passes(problem, logits))
+    finally:
+        _C.use_isa(best)
     for other in outcomes[1:]:
         for a, b in zip(outcomes[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
 
 
-def _passes(problem, logits, isa=""):
+def _passes(problem, logits):
     """Totals, statistics and logit gradients of the two row passes."""
     from odmt_fast import _C
     from odmt_fast.kernels.debiased_logits.passes import pointers, prepared
@@ -165,7 +171,6 @@ def _passes(problem, logits, isa=""):
         "edges": problem.edges,
         "tau": problem.tau,
         "stats": stats.data_ptr(),
-        "isa": isa,
     }
     _C.distilled_rows_forward(**common, totals=totals.data_ptr())
     _C.distilled_rows_backward(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -115,14 +112,12 @@ def test_any_shape_agrees(
 
 
 @needs_extension
-@pytest.mark.skipif(
-    shutil.which("nvcc") is None or os.environ.get("ODMT_FAST_EXT", "auto") not in ("auto", "cuda"),
-    reason="needs a build with nvcc",
-)
-def test_the_build_has_the_row_passes_for_every_architecture():
+def test_the_build_has_the_row_passes_of_cuda():
     from odmt_fast import _C
 
-    assert _C.build_info()["build"].endswith("sm 80 90 100")
+    if not _C.build_info()["cuda"]:
+        pytest.skip("built without CUDA")
+    assert _C.build_info()["build"].split()[-1].startswith(("sm_", "compute_"))
     for name in (
         "distilled_rows_cuda_forward",
         "distilled_rows_cuda_backward",
