@@ -31,7 +31,7 @@ class Bounds:
 
     line_bytes: int = 64 << 20
     columns: int = 10_000
-    rows_per_byte: int = 1000
+    rows_per_byte: int = 100
     pictures: PictureLimits = field(default_factory=PictureLimits)
 
     def __post_init__(self) -> None:

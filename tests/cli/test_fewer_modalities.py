@@ -88,7 +88,8 @@ def test_a_store_of_a_modality_the_dataset_lacks_is_not_looked_for(
     dataset = tmp_path / "d"
     assert command("prepare", write_shop(tmp_path / "s", ("text",)), dataset).status == 0
     assert command("extract", dataset, "--modality", "text", "--width", 8).status == 0
-    assert command("prepare", write_shop(tmp_path / "bare", ()), dataset).status == 0
+    bare = write_shop(tmp_path / "bare", ())
+    assert command("prepare", bare, dataset, "--overwrite").status == 0
     done = command("train", "--data", dataset, "--output", tmp_path / "run", *SMALL, "--json")
     assert set(json.loads(done.out)["test"]["metrics"]) == {"id", "popularity"}
 

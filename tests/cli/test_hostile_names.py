@@ -66,7 +66,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        ("prepare", "{w}/shop", "{w}/again"),
+        ("prepare", "{w}/shop", "{w}/again", "--overwrite"),
         ("extract", "{w}/dataset", "--modality", "text", "--width", "16"),
         ("train", "--data", "{w}/dataset", "--output", "{w}/run2", "--epochs", "1")
         + ("--width", "16", "--max-seq-len", "5", "--batch-size", "8"),
