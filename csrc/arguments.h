@@ -37,10 +37,10 @@ static Heads heads_of(const HeadsArgument& argument) {
 }
 
 static Mask mask_of(const std::string& name) {
-  if (name == "id_aware") return Mask::id_aware;
-  if (name == "full") return Mask::full;
+  if (name == "asymmetric") return Mask::asymmetric;
+  if (name == "symmetric") return Mask::symmetric;
   if (name == "causal") return Mask::causal;
-  throw std::invalid_argument("mask must be id_aware, full or causal, got " + name);
+  throw std::invalid_argument("mask must be asymmetric, symmetric or causal, got " + name);
 }
 
 // (bf16, address of cu_seqlens int32 [segments + 1], segments, heads, width, mask, scale, dropout,

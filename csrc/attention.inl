@@ -15,7 +15,7 @@ namespace ODMT_FAST_ISA {
 // Keys 0 .. visible - 1 are read by row i of a segment of `length` tokens.
 INLINE std::int64_t visible_keys(Mask mask, std::int64_t i, std::int64_t length) {
   if (mask == Mask::causal) return i + 1;
-  return mask == Mask::id_aware && i + 1 < length ? length - 1 : length;
+  return mask == Mask::asymmetric && i + 1 < length ? length - 1 : length;
 }
 
 // One (segment, head): its rows and where its random numbers start.

@@ -31,7 +31,7 @@ struct NormShape {
   int threads;
 };
 
-enum class Mask { id_aware, full, causal };
+enum class Mask { asymmetric, symmetric, causal };
 
 // [P, H, D] with a contiguous last dimension; strides in elements.
 struct Heads {

@@ -58,7 +58,7 @@ __attribute__((noinline)) void dots(std::int64_t rows, std::int64_t tokens, std:
 // Row r * H + h of a segment reads what its readout r reads.
 INLINE std::int64_t readout_keys(const ReadoutShape& s, std::int64_t row, std::int64_t length) {
   const bool last = row / s.attention.heads == s.readouts - 1;
-  return s.attention.mask == Mask::id_aware && !last ? length - 1 : length;
+  return s.attention.mask == Mask::asymmetric && !last ? length - 1 : length;
 }
 
 template <class T>

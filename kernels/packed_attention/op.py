@@ -17,7 +17,7 @@ from odmt_fast.kernels.packed_attention.reference import packed_attention_refere
 from odmt_fast.kernels.packed_attention.segments import check_segments
 
 OP = "packed_attention"
-MASKS = ("id_aware", "full", "causal")
+MASKS = ("asymmetric", "symmetric", "causal")
 LARGEST_HEAD = 768
 
 Three = tuple[Tensor, Tensor, Tensor]
@@ -42,8 +42,8 @@ def packed_attention(
         cu_seqlens: int32 [n + 1], segment s is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; from
             0 to P. Empty segments are allowed.
         max_seqlen: upper bound of the segment lengths, at most 512.
-        mask: "full"; "causal"; or "id_aware": the last token of a segment is read by itself only,
-            and reads all.
+        mask: "symmetric"; "causal"; or "asymmetric": the last token of a segment is read by itself
+            only, and reads all.
         scale: factor of the scores, usually D**-0.5.
         dropout: probability of dropping a probability.
         seed: int64 [1] on q's device, needed where dropout > 0; element index

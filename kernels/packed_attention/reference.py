@@ -21,7 +21,7 @@ def allowed_pairs(cu_seqlens: Tensor, max_seqlen: int, mask: str) -> Tensor:
     inside = (i < length) & (j < length)
     if mask == "causal":
         return inside & (j <= i)
-    if mask == "id_aware":
+    if mask == "asymmetric":
         return inside & ((j < length - 1) | (i == length - 1))
     return inside
 

@@ -39,7 +39,7 @@ def readable(o_q, o_k, b_qstart, b_qend, b_kstart, m_k, MASK: tl.constexpr):
     m_pair = (b_qstart[:, None] == b_kstart[None, :]) & m_k[None, :]
     if MASK == "causal":
         m_pair = m_pair & (o_k[None, :] <= o_q[:, None])
-    elif MASK == "id_aware":
+    elif MASK == "asymmetric":
         b_last = b_qend - 1
         m_pair = m_pair & ((o_k[None, :] < b_last[:, None]) | (o_q == b_last)[:, None])
     return m_pair

@@ -17,7 +17,7 @@ def _launch(longest: int, dtype: torch.dtype, p: float) -> None:
     queries, hidden = meta(722, 3, 2, 768, dtype=dtype), meta(722 * 69, 768, dtype=dtype)
     lse = meta(722, 3, 2, dtype=torch.float32)
     cu = meta(723, dtype=torch.int32)
-    problem = Problem(queries, hidden, cu, SEED, longest, "id_aware", 384**-0.5, p)
+    problem = Problem(queries, hidden, cu, SEED, longest, "asymmetric", 384**-0.5, p)
     readout_attention_fwd(problem)
     readout_attention_bwd(problem, queries, lse)
 

@@ -15,7 +15,7 @@ from odmt_fast.kernels.readout_attention.problem import Problem
 from odmt_fast.kernels.readout_attention.reference import readout_attention_reference
 
 OP = "readout_attention"
-MASKS = ("id_aware", "full")
+MASKS = ("asymmetric", "symmetric")
 MOST_ROWS = 32  # readouts * heads of a segment form one tile of the Triton kernels
 LARGEST_WIDTH = 8192
 
@@ -41,8 +41,8 @@ def readout_attention(
         cu_seqlens: int32 [U + 1], segment u is tokens cu_seqlens[u] .. cu_seqlens[u + 1] - 1; from
             0 to P.
         max_seqlen: upper bound of the segment lengths, at most 512.
-        mask: "full": every readout reads all tokens of its segment; "id_aware": readout R - 1
-            reads all, the others all but the last token.
+        mask: "symmetric": every readout reads all tokens of its segment; "asymmetric": readout
+            R - 1 reads all, the others all but the last token.
         scale: factor of the scores, (head size)**-0.5.
         dropout: probability of dropping a probability.
         seed: int64 [1] on the data's device, needed where dropout > 0; element index

@@ -14,7 +14,7 @@ def allowed_keys(cu_seqlens: Tensor, max_seqlen: int, mask: str, readouts: int) 
     length = cu_seqlens.diff().view(-1, 1, 1)
     r = torch.arange(readouts, device=cu_seqlens.device).view(1, -1, 1)
     j = torch.arange(max_seqlen, device=cu_seqlens.device).view(1, 1, -1)
-    if mask == "id_aware":
+    if mask == "asymmetric":
         return (j < length - 1) | ((r == readouts - 1) & (j < length))
     return (j < length).expand(-1, readouts, -1)
 

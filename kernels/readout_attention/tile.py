@@ -14,7 +14,7 @@ KEYS = tl.constexpr(512)  # segments.LONGEST_SEGMENT
 def readable(o_row, o_j, length, ROWS: tl.constexpr, H: tl.constexpr, MASK: tl.constexpr):
     """bool [BLOCK_R, BLOCK_N]: may row (readout * H + head) read key j? False for padding rows."""
     m_pair = (o_row < ROWS)[:, None] & (o_j < length)[None, :]
-    if MASK == "id_aware":
+    if MASK == "asymmetric":
         m_all = o_row >= ROWS - H  # the last readout
         m_pair = m_pair & (m_all[:, None] | (o_j < length - 1)[None, :])
     return m_pair

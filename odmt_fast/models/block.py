@@ -129,7 +129,7 @@ class Block(nn.Module):
             cu_seqlens: int32 [U + 1].
             readouts: int64 [U, R], rows of x to compute; the last one is the ID token.
             max_seqlen: the longest segment.
-            mask: "id_aware" or "full".
+            mask: "asymmetric" or "symmetric".
             sites: dropout of the block.
 
         Returns:

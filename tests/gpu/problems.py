@@ -188,7 +188,7 @@ ITEMS = (69, 81, 57, 1, 0, 70)
 USERS = (5, 1, 3, 0, 12, 9, 1, 2)
 SMALL = [
     attention(USERS, 24, "causal", 0.3),
-    readout((5, 1, 0, 30, 2), 40, "id_aware", 0.3),
+    readout((5, 1, 0, 30, 2), 40, "asymmetric", 0.3),
     norm(12, 50, 3, 0.3),
     drop((5, 1003), 0.5),
 ]

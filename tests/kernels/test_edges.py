@@ -120,7 +120,7 @@ def of_readout_attention(readouts: int, heads: int, d: int, *lengths: int) -> Pr
     def call(**tensors: Any) -> Tensor:
         longest = max(lengths, default=0)
         return readout_attention(
-            **tensors, max_seqlen=longest, mask="full", scale=0.3, dropout=0.25
+            **tensors, max_seqlen=longest, mask="symmetric", scale=0.3, dropout=0.25
         )
 
     return Problem("readout_attention", call, tensors)

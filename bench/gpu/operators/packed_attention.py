@@ -36,7 +36,7 @@ def cases(setting: Setting) -> Iterator[Case]:
     heads, size = (2, 16) if setting.tiny else (2, 384)
     lengths = (3, 9) if setting.tiny else (57, 81)
     official, many = (4, 6) if setting.tiny else (722, 5000)
-    items = partial(Problem, setting, heads=heads, size=size, mask="id_aware")
+    items = partial(Problem, setting, heads=heads, size=size, mask="asymmetric")
     yield items(official, *lengths).case("items")
     yield items(many, *lengths).case("items")
     yield items(official, *lengths, dropout=DROPOUT).case("items")
@@ -116,7 +116,7 @@ class Problem:
     def pairs(self) -> float:
         """Pairs of query and key that the mask allows, of all segments and one head."""
         n = self.lengths.double()
-        each = {"full": n**2, "causal": n * (n + 1) / 2, "id_aware": (n - 1) ** 2 + n}
+        each = {"symmetric": n**2, "causal": n * (n + 1) / 2, "asymmetric": (n - 1) ** 2 + n}
         return float(each[self.mask].sum())
 
     @property
@@ -265,6 +265,6 @@ def readable(mask: str, length: Tensor, i: Tensor, j: Tensor) -> Tensor:
     allowed = j < length
     if mask == "causal":
         allowed = allowed & (j <= i)
-    if mask == "id_aware":
+    if mask == "asymmetric":
         allowed = allowed & ((j < length - 1) | (i == length - 1))
     return allowed | ((i >= length) & (j == 0))

@@ -33,7 +33,7 @@ def case(setting: Setting, items: int, shortest: int, longest: int, width: int) 
     queries = torch.randn(items, READOUTS, HEADS, width, **bf16)
     hidden = torch.randn(int(lengths.sum()), width, **bf16)
     upstream = torch.randn_like(queries)
-    arguments = {"max_seqlen": longest, "mask": "id_aware", "scale": (width // HEADS) ** -0.5}
+    arguments = {"max_seqlen": longest, "mask": "asymmetric", "scale": (width // HEADS) ** -0.5}
     rows, tokens = queries.numel() * 2, hidden.numel() * 2
     product = 2.0 * float(lengths.sum()) * READOUTS * HEADS * width
     work = Work((2 * product, 5 * product), (tokens + 2 * rows, 2 * tokens + 3 * rows))

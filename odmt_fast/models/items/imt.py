@@ -38,7 +38,7 @@ class IMT(ItemEncoder):
     def __init__(self, config: ModelConfig, n_items: int, feature_dims: Mapping[str, int]) -> None:
         super().__init__()
         width = config.width
-        self.mask = "id_aware" if config.mask == "asymmetric" else "full"
+        self.mask = config.mask
         self.branches = ("id", *feature_dims)
         self.modalities = tuple(feature_dims)
         self.recompute = False

@@ -51,10 +51,10 @@ def law(
 @pytest.mark.parametrize(
     "lengths, heads, width, mask, p",
     [
-        ([1], 1, 8, "id_aware", 0.0),
+        ([1], 1, 8, "asymmetric", 0.0),
         ([1, 2, 5, 17], 2, 32, "causal", 0.1),
-        ([16, 33, 0, 32, 48, 15], 1, 20, "full", 0.0),
-        ([81, 51, 64], 2, 96, "id_aware", 0.1),
+        ([16, 33, 0, 32, 48, 15], 1, 20, "symmetric", 0.0),
+        ([81, 51, 64], 2, 96, "asymmetric", 0.1),
         ([7, 0, 100], 2, 17, "causal", 0.3),
     ],
     ids=str,
@@ -75,9 +75,9 @@ def test_forward_and_backward(
 def test_the_official_shape(isa: str, dtype: torch.dtype, seed: Tensor, no_worse: NoWorse) -> None:
     lengths = [81, 51, 66]
     qkv, dout = make(lengths, 2, 384, dtype)
-    got = run(qkv, dout, lengths, "id_aware", 0.1, seed)
-    gold = law(qkv, dout, lengths, "id_aware", 0.1, seed, torch.float64)
-    naive = law(qkv, dout, lengths, "id_aware", 0.1, seed, dtype)
+    got = run(qkv, dout, lengths, "asymmetric", 0.1, seed)
+    gold = law(qkv, dout, lengths, "asymmetric", 0.1, seed, torch.float64)
+    naive = law(qkv, dout, lengths, "asymmetric", 0.1, seed, dtype)
     for name, a, b, c in zip(("out", "dq", "dk", "dv"), got, gold, naive, strict=True):
         no_worse(name, a, b, c)
 
@@ -85,9 +85,9 @@ def test_the_official_shape(isa: str, dtype: torch.dtype, seed: Tensor, no_worse
 @DTYPES
 def test_the_longest_segment(dtype: torch.dtype, seed: Tensor, no_worse: NoWorse) -> None:
     qkv, dout = make([512, 3], 1, 16, dtype)
-    got = run(qkv, dout, [512, 3], "full", 0.1, seed)
-    gold = law(qkv, dout, [512, 3], "full", 0.1, seed, torch.float64)
-    naive = law(qkv, dout, [512, 3], "full", 0.1, seed, dtype)
+    got = run(qkv, dout, [512, 3], "symmetric", 0.1, seed)
+    gold = law(qkv, dout, [512, 3], "symmetric", 0.1, seed, torch.float64)
+    naive = law(qkv, dout, [512, 3], "symmetric", 0.1, seed, dtype)
     for name, a, b, c in zip(("out", "dq", "dk", "dv"), got, gold, naive, strict=True):
         no_worse(name, a, b, c)
 
@@ -97,7 +97,7 @@ def test_the_dropped_probabilities_are_those_of_the_law(isa: str, seed: Tensor) 
     n, heads = 40, 2
     q = torch.randn(n, heads, n)
     v = torch.eye(n).unsqueeze(1).expand(n, heads, n).contiguous()
-    settings = (cumulate([n]), n, "full", 0.1, 0.4, seed)
+    settings = (cumulate([n]), n, "symmetric", 0.1, 0.4, seed)
     out, _ = cpu.forward(q, q, v, *settings)
     expected = packed_attention_reference(q.double(), q.double(), v.double(), *settings)
     assert torch.equal(out == 0, expected == 0)
@@ -107,7 +107,7 @@ def test_masked_keys_do_not_count() -> None:
     """The ID token of a segment is read by itself only; causal rows read no later token."""
     qkv, dout = make([9], 1, 16, torch.float32)
     q, k, v = qkv.unbind(1)
-    for mask, changed, unmoved in (("id_aware", 8, slice(0, 8)), ("causal", 5, slice(0, 5))):
+    for mask, changed, unmoved in (("asymmetric", 8, slice(0, 8)), ("causal", 5, slice(0, 5))):
         settings = (cumulate([9]), 9, mask, 0.25, 0.0, None)
         out, _ = cpu.forward(q, k, v, *settings)
         other_k, other_v = k.clone(), v.clone()
@@ -121,7 +121,7 @@ def test_masked_keys_do_not_count() -> None:
 @DTYPES
 def test_large_logits_stay_finite(isa: str, dtype: torch.dtype) -> None:
     qkv, dout = make([20, 33], 1, 32, dtype)
-    for x in run(qkv * 60, dout, [20, 33], "full", 0.0, None):
+    for x in run(qkv * 60, dout, [20, 33], "symmetric", 0.0, None):
         assert bool(x.isfinite().all())
 
 
@@ -131,7 +131,7 @@ def test_gradients_into_one_buffer(isa: str, dtype: torch.dtype, seed: Tensor) -
     lengths = [5, 30, 1]
     qkv, dout = make(lengths, 2, 40, dtype)
     q, k, v = qkv.unbind(1)
-    settings = (cumulate(lengths), 30, "id_aware", 0.2, 0.1, seed)
+    settings = (cumulate(lengths), 30, "asymmetric", 0.2, 0.1, seed)
     _, saved = cpu.forward(q, k, v, *settings)
     apart = cpu.backward(dout, q, k, v, *settings, saved)
     fused = torch.full((36, 4, 2, 40), 7.0, dtype=dtype)
@@ -147,16 +147,16 @@ def test_threads_do_not_matter(
     lengths = [1 + i * 7 % 60 for i in range(40)]
     qkv, dout = make(lengths, 2, 64, dtype)
     on_threads(1)
-    one = run(qkv, dout, lengths, "id_aware", 0.1, seed)
+    one = run(qkv, dout, lengths, "asymmetric", 0.1, seed)
     on_threads(2)
-    two = run(qkv, dout, lengths, "id_aware", 0.1, seed)
+    two = run(qkv, dout, lengths, "asymmetric", 0.1, seed)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 def test_no_segments() -> None:
     qkv = torch.empty(0, 3, 2, 8)
     out, _ = cpu.forward(
-        *qkv.unbind(1), torch.zeros(1, dtype=torch.int32), 0, "full", 1.0, 0.0, None
+        *qkv.unbind(1), torch.zeros(1, dtype=torch.int32), 0, "symmetric", 1.0, 0.0, None
     )
     assert out.shape == (0, 2, 8)
 
@@ -164,6 +164,8 @@ def test_no_segments() -> None:
 def test_errors_name_the_segment_and_the_mask() -> None:
     q = torch.randn(600, 1, 8)
     with pytest.raises(ValueError, match="segment 0 has length 600"):
-        cpu.forward(q, q, q, cumulate([600]), 600, "full", 1.0, 0.0, None)
-    with pytest.raises(ValueError, match="mask must be id_aware, full or causal, got diagonal"):
+        cpu.forward(q, q, q, cumulate([600]), 600, "symmetric", 1.0, 0.0, None)
+    with pytest.raises(
+        ValueError, match="mask must be asymmetric, symmetric or causal, got diagonal"
+    ):
         cpu.forward(q, q, q, cumulate([300, 300]), 300, "diagonal", 1.0, 0.0, None)

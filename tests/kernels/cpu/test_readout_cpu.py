@@ -56,10 +56,10 @@ def law(
 @pytest.mark.parametrize(
     "lengths, readouts, heads, d, mask, p",
     [
-        ([1], 1, 1, 8, "full", 0.0),
-        ([3, 1, 17, 4], 3, 2, 33, "id_aware", 0.1),
-        ([81, 0, 51, 66], 3, 2, 96, "id_aware", 0.1),
-        ([100, 16], 4, 3, 64, "full", 0.0),
+        ([1], 1, 1, 8, "symmetric", 0.0),
+        ([3, 1, 17, 4], 3, 2, 33, "asymmetric", 0.1),
+        ([81, 0, 51, 66], 3, 2, 96, "asymmetric", 0.1),
+        ([100, 16], 4, 3, 64, "symmetric", 0.0),
     ],
     ids=str,
 )
@@ -76,9 +76,9 @@ def test_forward_and_backward(
 
 
 def test_a_readout_without_keys_is_zero(isa: str, seed: Tensor) -> None:
-    """id_aware, one token: only the last readout has something to read."""
+    """asymmetric, one token: only the last readout has something to read."""
     tensors = make([1], 3, 2, 24, torch.float32)
-    out, dqueries, _ = run(tensors, [1], "id_aware", 0.0, seed)
+    out, dqueries, _ = run(tensors, [1], "asymmetric", 0.0, seed)
     assert bool((out[:, :2] == 0).all()) and bool((dqueries[:, :2] == 0).all())
     torch.testing.assert_close(out[0, 2, 0], tensors[1][0])
 
@@ -90,7 +90,7 @@ def test_threads_do_not_matter(
     lengths = [1 + i * 7 % 60 for i in range(40)]
     tensors = make(lengths, 3, 2, 64, dtype)
     on_threads(1)
-    one = run(tensors, lengths, "id_aware", 0.1, seed)
+    one = run(tensors, lengths, "asymmetric", 0.1, seed)
     on_threads(2)
-    two = run(tensors, lengths, "id_aware", 0.1, seed)
+    two = run(tensors, lengths, "asymmetric", 0.1, seed)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))

@@ -16,7 +16,7 @@ from odmt_fast.kernels.residual_norm import residual_norm
 pytestmark = pytest.mark.interpreter
 
 CU = torch.tensor([0, 5, 5, 6], dtype=torch.int32)
-SETTINGS = {"max_seqlen": 5, "mask": "id_aware", "scale": 0.2, "dropout": 0.3}
+SETTINGS = {"max_seqlen": 5, "mask": "asymmetric", "scale": 0.2, "dropout": 0.3}
 
 
 def leaves(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -60,7 +60,7 @@ def test_compiled_equals_eager(name: str, seed: Tensor) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_opcheck(name: str, seed: Tensor) -> None:
     tensors = leaves(*CASES[name][1])
-    tail = (5, "id_aware", 0.2, 0.3)
+    tail = (5, "asymmetric", 0.2, 0.3)
     arguments = {
         "dropout": (*tensors, seed, 0.3),
         "residual_norm": (*tensors, seed, 1e-6, 0.3),

@@ -10,7 +10,7 @@ from odmt_fast.kernels.packed_attention import packed_attention, packed_self_att
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("mask", ["id_aware", "full", "causal"])
+@pytest.mark.parametrize("mask", ["asymmetric", "symmetric", "causal"])
 def test_equals_the_three_tensors(dtype: torch.dtype, mask: str) -> None:
     torch.manual_seed(1)
     lengths = torch.tensor([5, 1, 17, 3])
@@ -40,7 +40,7 @@ def test_equals_the_three_tensors(dtype: torch.dtype, mask: str) -> None:
 def test_custom_op(seed: torch.Tensor) -> None:
     qkv = torch.randn(7, 3, 2, 8, requires_grad=True)
     cu_seqlens = torch.tensor([0, 4, 4, 7], dtype=torch.int32)
-    arguments = (qkv, cu_seqlens, seed, 4, "id_aware", 0.3, 0.2)
+    arguments = (qkv, cu_seqlens, seed, 4, "asymmetric", 0.3, 0.2)
     torch.library.opcheck(torch.ops.odmt_fast.packed_self_attention.default, arguments)
 
 
@@ -69,6 +69,6 @@ def test_a_wrong_shape_is_named() -> None:
             torch.zeros(4, 2, 2, 16),
             torch.tensor([0, 4], dtype=torch.int32),
             max_seqlen=4,
-            mask="full",
+            mask="symmetric",
             scale=1.0,
         )

@@ -32,7 +32,7 @@ def one_segment(q: Tensor, k: Tensor, v: Tensor, mask: str, scale: float, keep: 
     for i in range(length):
         if mask == "causal":
             keys = range(i + 1)
-        elif mask == "id_aware" and i < length - 1:
+        elif mask == "asymmetric" and i < length - 1:
             keys = range(length - 1)
         else:
             keys = range(length)
@@ -67,16 +67,18 @@ def test_gradcheck(mask: str, seed: Tensor) -> None:
 
 def test_segments_do_not_leak() -> None:
     q, k, v = (x.detach().clone() for x in inputs(torch.float64))
-    out = packed_attention(q, k, v, segments(LENGTHS), max_seqlen=4, mask="full", scale=1.0)
+    out = packed_attention(q, k, v, segments(LENGTHS), max_seqlen=4, mask="symmetric", scale=1.0)
     for x in (q, k, v):
         x[3:] = float("nan")
-    poisoned = packed_attention(q, k, v, segments(LENGTHS), max_seqlen=4, mask="full", scale=1.0)
+    poisoned = packed_attention(
+        q, k, v, segments(LENGTHS), max_seqlen=4, mask="symmetric", scale=1.0
+    )
     assert torch.equal(out[:3], poisoned[:3])
 
 
 def test_no_tokens() -> None:
     q = torch.ones(0, 2, 8, requires_grad=True)
-    out = packed_attention(q, q, q, segments([0, 0]), max_seqlen=4, mask="full", scale=1.0)
+    out = packed_attention(q, q, q, segments([0, 0]), max_seqlen=4, mask="symmetric", scale=1.0)
     out.sum().backward()
     assert out.shape == (0, 2, 8)
 
@@ -84,7 +86,7 @@ def test_no_tokens() -> None:
 @pytest.mark.skipif(extension_missing("cpu") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_custom_op(p: float, seed: Tensor) -> None:
-    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "id_aware", 0.3, p)
+    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "asymmetric", 0.3, p)
     torch.library.opcheck(torch.ops.odmt_fast.packed_attention.default, arguments)
 
 
@@ -111,7 +113,7 @@ def test_forced_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     cu = segments(LENGTHS)
 
     def run(dtype: torch.dtype) -> Tensor:
-        return packed_attention(*inputs(dtype), cu, max_seqlen=4, mask="full", scale=0.3)
+        return packed_attention(*inputs(dtype), cu, max_seqlen=4, mask="symmetric", scale=0.3)
 
     default = run(torch.float32)
     monkeypatch.setenv("ODMT_FAST_BACKEND", "reference")
@@ -126,13 +128,13 @@ def test_forced_triton_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ODMT_FAST_BACKEND", "triton")
     x = inputs(torch.float32)
     with pytest.raises(RuntimeError, match="CUDA tensors|not installed"):
-        packed_attention(*x, segments(LENGTHS), max_seqlen=4, mask="full", scale=0.3)
+        packed_attention(*x, segments(LENGTHS), max_seqlen=4, mask="symmetric", scale=0.3)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask": "banded"}, "mask must be one of id_aware, full, causal, got 'banded'"),
+        ({"mask": "banded"}, "mask must be one of asymmetric, symmetric, causal, got 'banded'"),
         ({"q": torch.ones(8, 16)}, r"q must be \[P, H, D\], got \[8, 16\]"),
         ({"k": torch.ones(8, 2, 4)}, r"k must be like q .*got torch.float32 \[8, 2, 4\]"),
         ({"v": torch.ones(8, 8, 2).mT}, "the last axis of v must be contiguous"),
@@ -148,7 +150,7 @@ def test_wrong_arguments(change: dict[str, object], message: str) -> None:
         **dict.fromkeys(("q", "k", "v"), torch.ones(8, 2, 8)),
         "cu_seqlens": segments([4, 4]),
         "max_seqlen": 4,
-        "mask": "full",
+        "mask": "symmetric",
         "scale": 1.0,
     }
     with pytest.raises(ValueError, match=message):

@@ -37,20 +37,20 @@ CASES = [
     *(
         Case(lengths, 24, mask, p, dtype)
         for lengths in (ITEMS, USERS)
-        for mask in ("id_aware", "full", "causal")
+        for mask in ("asymmetric", "symmetric", "causal")
         for p, dtype in ((0.0, torch.float32), (0.3, torch.bfloat16))
     ),
-    Case(ITEMS, 40, "id_aware", 0.3, torch.float32),
+    Case(ITEMS, 40, "asymmetric", 0.3, torch.float32),
     Case(USERS, 40, "causal", 0.3, torch.float32),
     Case(USERS, 88, "causal", 0.3, torch.float16),
-    Case((9, 2), 16, "full", 0.1, torch.float16, longest=11),
+    Case((9, 2), 16, "symmetric", 0.1, torch.float16, longest=11),
     Case((7,), 768, "causal", 0.0, torch.bfloat16, heads=1),
-    Case((70, 3), 384, "id_aware", 0.1, torch.bfloat16, longest=81),  # the official head
-    Case((70, 128), 48, "full", 0.3, torch.float32),
+    Case((70, 3), 384, "asymmetric", 0.1, torch.bfloat16, longest=81),  # the official head
+    Case((70, 128), 48, "symmetric", 0.3, torch.float32),
     Case((130, 1), 24, "causal", 0.3, torch.bfloat16, heads=1),
-    Case((200,), 24, "id_aware", 0.3, torch.float32, heads=1),
-    Case((300, 2), 32, "id_aware", 0.0, torch.bfloat16, heads=1),
-    Case((512,), 16, "full", 0.3, torch.float16, heads=1),
+    Case((200,), 24, "asymmetric", 0.3, torch.float32, heads=1),
+    Case((300, 2), 32, "asymmetric", 0.0, torch.bfloat16, heads=1),
+    Case((512,), 16, "symmetric", 0.3, torch.float16, heads=1),
 ]
 
 
@@ -109,7 +109,7 @@ def test_fused_gradient_is_written_in_place(seed: Tensor) -> None:
 
 def test_strided_bounds_and_gradient(seed: Tensor) -> None:
     cu = torch.tensor([0, 9, 12], dtype=torch.int32)
-    settings = {"max_seqlen": 9, "mask": "id_aware", "scale": 0.2, "dropout": 0.3, "seed": seed}
+    settings = {"max_seqlen": 9, "mask": "asymmetric", "scale": 0.2, "dropout": 0.3, "seed": seed}
     results = []
     for bounds, dout in (
         (cu, torch.ones(12, 2, 24)),
@@ -127,25 +127,25 @@ def test_large_scores_stay_finite(no_worse: Callable[..., None]) -> None:
     q = torch.full((6, 1, 16), 30.0)
     q[::2] *= -1
     cu = torch.tensor([0, 4, 6], dtype=torch.int32)
-    out = packed_attention(q, q, q, cu, max_seqlen=4, mask="id_aware", scale=10.0)
-    gold = packed_attention_reference(*(q.double(),) * 3, cu, 4, "id_aware", 10.0)
-    no_worse("out", out, gold, packed_attention_reference(q, q, q, cu, 4, "id_aware", 10.0))
+    out = packed_attention(q, q, q, cu, max_seqlen=4, mask="asymmetric", scale=10.0)
+    gold = packed_attention_reference(*(q.double(),) * 3, cu, 4, "asymmetric", 10.0)
+    no_worse("out", out, gold, packed_attention_reference(q, q, q, cu, 4, "asymmetric", 10.0))
 
 
 def test_other_segments_are_never_read(no_worse: Callable[..., None]) -> None:
     x = torch.randn(12, 1, 16)
     x[5:] = float("nan")
     cu = torch.tensor([0, 5, 12], dtype=torch.int32)
-    out = packed_attention(x, x, x, cu, max_seqlen=40, mask="full", scale=1.0)
+    out = packed_attention(x, x, x, cu, max_seqlen=40, mask="symmetric", scale=1.0)
     assert torch.isfinite(out[:5]).all()
 
 
 def test_head_sizes_the_kernels_do_not_take() -> None:
     x = torch.randn(3, 1, 12)
     cu = torch.tensor([0, 3], dtype=torch.int32)
-    out = packed_attention(x, x, x, cu, max_seqlen=3, mask="full", scale=1.0)
-    torch.testing.assert_close(out, packed_attention_reference(x, x, x, cu, 3, "full", 1.0))
+    out = packed_attention(x, x, x, cu, max_seqlen=3, mask="symmetric", scale=1.0)
+    torch.testing.assert_close(out, packed_attention_reference(x, x, x, cu, 3, "symmetric", 1.0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ODMT_FAST_BACKEND", "triton")
         with pytest.raises(RuntimeError, match="head size must be a multiple of 8"):
-            packed_attention(x, x, x, cu, max_seqlen=3, mask="full", scale=1.0)
+            packed_attention(x, x, x, cu, max_seqlen=3, mask="symmetric", scale=1.0)

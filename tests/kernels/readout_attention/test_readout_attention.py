@@ -36,7 +36,7 @@ def test_equals_the_definition(mask: str, seed: Tensor) -> None:
     for u, length in enumerate(LENGTHS):
         states = hidden[int(cu[u]) : int(cu[u + 1])]
         for r in range(R):
-            read = states[:-1] if mask == "id_aware" and r < R - 1 else states
+            read = states[:-1] if mask == "asymmetric" and r < R - 1 else states
             for h in range(H):
                 if len(read) == 0:
                     assert torch.equal(out[u, r, h], torch.zeros(6, dtype=torch.float64))
@@ -54,7 +54,9 @@ def test_is_attention_with_folded_projections() -> None:
     w_k, w_v = torch.randn(4, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
     plain = torch.softmax(0.5 * q @ (hidden @ w_k.T).T, -1) @ (hidden @ w_v.T)
     queries = (q @ w_k).view(1, 2, 1, 6)
-    out = readout_attention(queries, hidden, segments([5]), max_seqlen=5, mask="full", scale=0.5)
+    out = readout_attention(
+        queries, hidden, segments([5]), max_seqlen=5, mask="symmetric", scale=0.5
+    )
     torch.testing.assert_close(out.view(2, 6) @ w_v.T, plain)
 
 
@@ -78,7 +80,7 @@ def test_gradcheck(mask: str, seed: Tensor) -> None:
 @pytest.mark.skipif(extension_missing("cpu") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_custom_op(p: float, seed: Tensor) -> None:
-    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "id_aware", 0.3, p)
+    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "asymmetric", 0.3, p)
     torch.library.opcheck(torch.ops.odmt_fast.readout_attention.default, arguments)
 
 
@@ -105,14 +107,14 @@ def test_forced_backend_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ODMT_FAST_BACKEND", "cpu")
     with pytest.raises(RuntimeError, match="readout_attention cannot run"):
         readout_attention(
-            *inputs(torch.float64), segments(LENGTHS), max_seqlen=4, mask="full", scale=1.0
+            *inputs(torch.float64), segments(LENGTHS), max_seqlen=4, mask="symmetric", scale=1.0
         )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask": "causal"}, "mask must be one of id_aware, full, got 'causal'"),
+        ({"mask": "causal"}, "mask must be one of asymmetric, symmetric, got 'causal'"),
         ({"queries": torch.ones(2, 3, 8)}, r"queries must be \[U, R, H, d\], got \[2, 3, 8\]"),
         ({"hidden": torch.ones(8, 4)}, r"hidden must be \[P, d\] with d=8, got \[8, 4\]"),
         ({"hidden": torch.ones(8, 8).bfloat16()}, "hidden must be torch.float32 on cpu"),
@@ -127,7 +129,7 @@ def test_wrong_arguments(change: dict[str, object], message: str) -> None:
         "hidden": torch.ones(8, 8),
         "cu_seqlens": segments([4, 4]),
         "max_seqlen": 4,
-        "mask": "full",
+        "mask": "symmetric",
         "scale": 1.0,
     }
     with pytest.raises(ValueError, match=message):

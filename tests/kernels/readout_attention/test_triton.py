@@ -35,16 +35,16 @@ SHORT = (5, 1, 0, 30, 2)
 CASES = [
     *(
         Case(SHORT, 40, mask, p, dtype)
-        for mask in ("id_aware", "full")
+        for mask in ("asymmetric", "symmetric")
         for p in (0.0, 0.3)
         for dtype in (torch.float32, torch.bfloat16)
     ),
-    Case((69, 81), 768, "id_aware", 0.1, torch.bfloat16),  # the official width
-    Case((70,), 123, "id_aware", 0.3, torch.float16),
-    Case((9, 4), 24, "full", 0.3, torch.float32, rows=(5, 4)),
-    Case((9, 4), 24, "id_aware", 0.0, torch.float32, rows=(1, 1)),
-    Case((200,), 24, "id_aware", 0.3, torch.float32),
-    Case((512, 3), 40, "full", 0.3, torch.bfloat16),
+    Case((69, 81), 768, "asymmetric", 0.1, torch.bfloat16),  # the official width
+    Case((70,), 123, "asymmetric", 0.3, torch.float16),
+    Case((9, 4), 24, "symmetric", 0.3, torch.float32, rows=(5, 4)),
+    Case((9, 4), 24, "asymmetric", 0.0, torch.float32, rows=(1, 1)),
+    Case((200,), 24, "asymmetric", 0.3, torch.float32),
+    Case((512, 3), 40, "symmetric", 0.3, torch.bfloat16),
 ]
 
 
@@ -89,7 +89,7 @@ def test_no_worse_than_eager(case: Case, seed: Tensor, no_worse: Callable[..., N
 
 def test_strided_queries_bounds_and_gradient(seed: Tensor) -> None:
     cu = torch.tensor([0, 5, 6], dtype=torch.int32)
-    settings = {"max_seqlen": 5, "mask": "id_aware", "scale": 0.2, "dropout": 0.3, "seed": seed}
+    settings = {"max_seqlen": 5, "mask": "asymmetric", "scale": 0.2, "dropout": 0.3, "seed": seed}
     results = []
     for bounds, dout, strided in (
         (cu, torch.ones(2, 3, 2, 24), False),
@@ -108,7 +108,7 @@ def test_strided_queries_bounds_and_gradient(seed: Tensor) -> None:
 def test_large_scores_stay_finite(no_worse: Callable[..., None]) -> None:
     cu = torch.tensor([0, 3], dtype=torch.int32)
     queries, hidden = torch.full((1, 2, 1, 16), 100.0), torch.randn(3, 16) * 100
-    out = readout_attention(queries, hidden, cu, max_seqlen=3, mask="id_aware", scale=1.0)
-    gold = readout_attention_reference(queries.double(), hidden.double(), cu, 3, "id_aware", 1.0)
-    naive = readout_attention_reference(queries, hidden, cu, 3, "id_aware", 1.0)
+    out = readout_attention(queries, hidden, cu, max_seqlen=3, mask="asymmetric", scale=1.0)
+    gold = readout_attention_reference(queries.double(), hidden.double(), cu, 3, "asymmetric", 1.0)
+    naive = readout_attention_reference(queries, hidden, cu, 3, "asymmetric", 1.0)
     no_worse("out", out, gold, naive)
