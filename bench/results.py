@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import limited_isa, machine
+from odmt_fast.storage import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
@@ -37,12 +38,10 @@ def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
 
     On limited instructions the name ends in their name: ``step_avx2``.
     """
-    FOLDER.mkdir(exist_ok=True)
     isa = limited_isa()
     path = FOLDER / f"{name}_{isa}.json" if isa else FOLDER / f"{name}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n"
+    write_atomically(path, lambda part: part.write_text(text))
     return path
 
 

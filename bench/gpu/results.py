@@ -15,9 +15,10 @@ the training step has ``both`` only, with ``users_per_s`` and ``loss``. A row of
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from odmt_fast.storage import write_atomically
 
 SCHEMA = 1
 STATES = ("done", "failed", "timeout", "skipped")
@@ -27,10 +28,8 @@ DIRECTIONS = ("forward", "backward", "both")
 def save(path: Path, results: dict[str, Any]) -> None:
     """Replaces the file at once: a reader sees the old or the new one, never a part."""
     check(results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps(results, indent=1) + "\n"
+    write_atomically(path, lambda part: part.write_text(text))
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -35,13 +35,15 @@ def _milliseconds(run: Callable[[], object]) -> float:
 
 
 def _save(key: str, config: object, milliseconds: float) -> None:
+    from odmt_fast.storage import write_atomically  # searching alone writes
+
     assert is_dataclass(config) and not isinstance(config, type)
     name = torch.cuda.get_device_name().replace(" ", "_").replace("/", "_")
     path = Path("bench/tuned") / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = json.loads(path.read_text()) if path.exists() else {}
     table[key] = {"milliseconds": milliseconds, **asdict(config)}
-    path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(table, indent=1, sort_keys=True) + "\n"
+    write_atomically(path, lambda part: part.write_text(text))
 
 
 def tuned(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from odmt_fast.storage import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -201,7 +203,5 @@ def _legend(axes: Axes) -> None:
 
 
 def _save(figure: Figure, out: Path) -> Path:
-    part = out.with_name(out.name + ".part")
-    figure.savefig(part, format="png")
-    part.replace(out)
+    write_atomically(out, lambda part: figure.savefig(part, format="png"))
     return out
