@@ -45,11 +45,11 @@ bench: $(VENV)/test.stamp
 
 # The step alone, natively and held to AVX2: step.json and step_avx2.json of one run.
 bench-step: $(VENV)/test.stamp
-	$(BIN)/pytest bench/test_step.py --benchmark -k test_step
+	$(BIN)/pytest bench/test_step.py::test_step --benchmark
 	$(MAKE) bench-avx2
 
 bench-avx2: $(VENV)/test.stamp
-	$(AVX2) $(BIN)/pytest bench/test_step.py --benchmark -k test_step
+	$(AVX2) $(BIN)/pytest bench/test_step.py::test_step --benchmark
 
 report: $(VENV)/test.stamp
 	env -u PYTHONSAFEPATH $(BIN)/python -m bench.report
