@@ -146,6 +146,7 @@ def _headline(results: Mapping[str, Any]) -> str:
             f"{at[name, 'fp32']['step_bytes'] / GIB:.1f} GiB",
         ]
         for name, label in IMPLEMENTATIONS.items()
+        if (name, "fp32") in at
     ]
     machine = results["machine"]
     isa = machine["isa"] + (" by emulation" if machine.get("limits") else "")
