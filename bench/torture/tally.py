@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -61,5 +62,6 @@ def in_lanes(
     with ProcessPoolExecutor(lanes, mp_context=get_context("fork")) as pool:
         for future in [pool.submit(function, *job) for job in jobs]:
             tally = future.result()
+            print(f"{tally.what}: {tally.tried:,} trials", file=sys.stderr, flush=True)
             rows.setdefault(tally.what, Tally(tally.what)).add(tally)
     return list(rows.values())
