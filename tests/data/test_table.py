@@ -13,7 +13,6 @@ import pytest
 
 from odmt_fast.data import DataError, Filters, TableOptions, detect, read
 from odmt_fast.data.readers.columns import InteractionColumns, NameColumn
-from odmt_fast.data.readers.faults import Faults
 
 LOOSE = Filters(min_seq_len=3)
 USERS = ["7", "8", "7", "7", "8", "8"]
@@ -194,7 +193,6 @@ def test_names_keep_their_codes_when_blocks_are_merged(monkeypatch: pytest.Monke
     codes, names = column.finish()
     assert [names[int(code)].as_py() for code in codes] == words
     assert names.to_pylist() == list(dict.fromkeys(words))
-    nothing = InteractionColumns().finish(
-        ("a",), table=Path("y"), unknown="error", faults=Faults(Path("x"))
-    )
-    assert (nothing.users, len(nothing.sequences), nothing.unknown) == ((), 0, 0)
+    nothing = InteractionColumns().finish(("a",))
+    unknown = nothing.counts["interactions_unknown"]
+    assert (nothing.users, len(nothing.sequences), unknown) == ((), 0, 0)

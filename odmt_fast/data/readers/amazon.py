@@ -9,23 +9,17 @@ of unlisted items (dropped) are counted rather than refused.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.catalogue import Catalogue
-from odmt_fast.data.readers.columns import InteractionColumns, Ordered
-from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.catalogue import record_catalogue
+from odmt_fast.data.readers.gather import Source, Titles, gather
 from odmt_fast.data.readers.headers import nearest
-from odmt_fast.data.readers.image_files import match_images
 from odmt_fast.data.readers.options import ReaderOptions, Rule, flag
-from odmt_fast.data.readers.records import first_record, json_blocks, lines_of_records
+from odmt_fast.data.readers.records import faults_of_records, first_record, json_blocks
 from odmt_fast.data.readers.table import images_folder
-from odmt_fast.data.readers.times import TimeColumn, TimeUnit
-from odmt_fast.data.readers.values import TextJoiner, names
+from odmt_fast.data.readers.times import TimeUnit
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
@@ -104,21 +98,25 @@ def read_amazon(path: Path, options: AmazonOptions) -> Log:
     metadata = _choose(path, options.metadata, metadata=True)
     options.check_files(reviews, metadata)
     layout = _layout(reviews, options)
-    catalogue = _read_metadata(metadata, layout.item, options)
-    matches = match_images(images_folder(path, options.images), catalogue.ids)
-    ordered, counts = _read_reviews(reviews, layout, catalogue.ids, metadata, options)
-    return Log(
-        users=ordered.users,
-        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
-        sequences=ordered.sequences,
-        repeated=ordered.repeated,
-        report=Report(
-            kind=f"amazon {layout.edition}",
-            source=str(path),
-            **counts,
-            **catalogue.counts,
-            **matches.counts,
-        ),
+    catalogue = record_catalogue(
+        metadata,
+        layout.item,
+        options.texts,
+        options,
+        lists=LISTS,
+        between=". ",
+        # The categories of 2014 are lists of lists.
+        loose=bool({*NUMBERS, "categories"} & set(options.texts)),
+    )
+    titles = Titles(layout.user, layout.item, layout.timestamp)
+    return gather(
+        [_reviews(reviews, layout, options)],
+        titles,
+        catalogue,
+        images_folder(path, options.images),
+        Report(kind=f"amazon {layout.edition}", source=str(path)),
+        options,
+        time_unit=options.time_unit,
     )
 
 
@@ -145,71 +143,13 @@ def _layout(path: Path, options: AmazonOptions) -> Layout:
     return replace(found[0] if found else LAYOUTS[0], **named)
 
 
-def _read_reviews(
-    path: Path, layout: Layout, ids: tuple[str, ...], metadata: Path, options: AmazonOptions
-) -> tuple[Ordered, dict[str, int]]:
+def _reviews(path: Path, layout: Layout, options: AmazonOptions) -> Source:
     import pyarrow as pa
 
     fields = {layout.user: pa.string(), layout.item: pa.string(), layout.timestamp: pa.int64()}
-    refuse, encoding = options.missing_ids == "error", options.encoding_of(path)
-    faults = Faults(path, lambda rows: lines_of_records(path, rows, encoding))
-    named = partial(names, faults=faults, refuse=refuse)
-    times = TimeColumn(layout.timestamp, faults, options.time_unit)
-    gathered, n_read = InteractionColumns(), 0
-    required = (layout.timestamp,)
-    for block in json_blocks(path, fields, required=required, encoding=encoding):
-        gathered.add(
-            named(block[layout.user], layout.user, n_read),
-            named(block[layout.item], layout.item, n_read),
-            times.numbers(block[layout.timestamp], n_read),
-        )
-        n_read += block.num_rows
-    ordered = gathered.finish(ids, table=metadata, unknown=options.unknown_items, faults=faults)
-    counts = {"interactions_read": n_read, "times_rounded": times.finish(), **ordered.counts()}
-    return ordered, counts
-
-
-def _read_metadata(path: Path, item_id: str, options: AmazonOptions) -> Catalogue:
-    """Item names and their joined texts; rows that repeat an item are counted."""
-    import pyarrow as pa
-
-    columns = options.texts
-    kinds = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in columns}
-    refuse, encoding = options.missing_ids == "error", options.encoding_of(path)
-    faults = Faults(path, lambda rows: lines_of_records(path, rows, encoding))
-    joiner = TextJoiner()
-    texts: dict[str, str | None] = {}
-    n_read, nameless, absent = 0, 0, list(columns)
-    loose = bool({*NUMBERS, "categories"} & set(columns))  # categories of 2014 are lists of lists
-    fields = {item_id: pa.string(), **kinds}
-    for block in json_blocks(path, fields, required=(), encoding=encoding, loose=loose):
-        absent = [name for name in absent if block[name].null_count == block.num_rows]
-        parts = [_flat_texts(block[name].to_pylist()) for name in columns]
-        rows = zip(*parts, strict=True) if parts else ((),) * block.num_rows
-        found = names(block[item_id], item_id, n_read, faults, refuse=refuse)
-        for item, values in zip(found.to_pylist(), rows, strict=True):
-            nameless += not item
-            if item and item not in texts:
-                texts[item] = joiner.join(values)
-        n_read += block.num_rows
-    faults.check()
-    if absent and n_read:
-        present = list(first_record(path, options.encoding_of(path)))
-        raise DataError(
-            path,
-            f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
-            f"{nearest(absent[0], present)} ({flag('texts')})",
-        )
-    counts = {
-        "repeated_items": n_read - nameless - len(texts),
-        "items_nameless": nameless,
-        **joiner.counts(),
-    }
-    return Catalogue(path, tuple(texts), tuple(texts.values()), counts=counts)
-
-
-def _flat_texts(values: list[Any]) -> list[str | None]:
-    return [". ".join(filter(None, v)) if isinstance(v, list) else v for v in values]
+    encoding = options.encoding_of(path)
+    blocks = json_blocks(path, fields, required=(layout.timestamp,), encoding=encoding)
+    return Source(blocks, faults_of_records(path, encoding))
 
 
 def _choose(folder: Path, name: str | None, *, metadata: bool) -> Path:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.readers.faults import Faults
-from odmt_fast.data.readers.options import Rule
 from odmt_fast.data.sequences import Sequences
 
 DROP_UNKNOWN = "--unknown-items drop leaves such items out and counts them"
@@ -57,106 +55,139 @@ class NameColumn:
 
 @dataclass(frozen=True, eq=False)
 class Ordered:
-    """Interactions by user and time.
+    """Interactions by user, part of a split and time.
 
     Attributes:
         users: names, in order of first appearance.
-        sequences: items of each user in time order, equal times in the order of the source.
-        unknown: interactions left out because their item is not in the catalogue.
-        nameless: interactions left out because user or item is missing.
-        repeated: bool [N], of the entries of ``sequences.items``: an earlier row has the same user,
-            item and time.
-        equal_times: interactions at the time of another of their user, exact repeats apart: the
-            order of the source decides between them.
+        ids: item names; an item of `sequences` is 1 + its place here.
+        sequences: items of each user in order, equal times in the order of the source.
+        parts: int8 [N], of the entries of ``sequences.items``, see `Interactions.parts`.
+        repeated: bool [N], likewise: an earlier row has the same user, item and time.
+        counts: as the fields of a report.
     """
 
     users: tuple[str, ...]
+    ids: tuple[str, ...]
     sequences: Sequences
-    unknown: int
-    nameless: int
+    parts: NDArray[np.int8]
     repeated: NDArray[np.bool_]
-    equal_times: int
-
-    def counts(self) -> dict[str, int]:
-        """As the fields of a report."""
-        return {
-            "interactions_unknown": self.unknown,
-            "interactions_nameless": self.nameless,
-            "interactions_repeated": int(self.repeated.sum()),
-            "times_equal": self.equal_times,
-        }
+    counts: dict[str, int]
 
 
 @dataclass
 class InteractionColumns:
-    """The columns user, item and time of all interactions, in the order of the source."""
+    """The columns of all interactions, in the order of the source."""
 
     users: NameColumn = field(default_factory=NameColumn)
     items: NameColumn = field(default_factory=NameColumn)
     times: list[NDArray[Any]] = field(default_factory=list)
+    parts: list[NDArray[np.int8]] = field(default_factory=list)
 
-    def add(self, users: Any, items: Any, times: NDArray[Any]) -> None:
+    def add(self, users: Any, items: Any, times: NDArray[Any], part: int = 0) -> None:
         """Appends a block: Arrow string arrays ("" = missing), and numbers that sort by time."""
         self.users.add(users)
         self.items.add(items)
         self.times.append(times)
+        self.parts.append(np.full(len(times), part, np.int8))
 
-    def finish(
-        self, catalogue: tuple[str, ...], *, table: Path, unknown: Rule, faults: Faults
-    ) -> Ordered:
-        """The interactions by user and time, those without user or item left out.
+    def finish(self, catalogue: tuple[str, ...] | None) -> Ordered:
+        """The interactions in order, without those that lack a user or a known item.
 
         Args:
-            catalogue: item names; an item gets 1 + its place here.
-            table: the file of the items, for errors.
-            unknown: what to do with items the catalogue lacks.
-            faults: of the file of interactions, by row.
-
-        Raises:
-            DataError: there are faults; items that are not in the catalogue are some where
-                `unknown` is "error".
+            catalogue: item names; None takes those that occur.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         user, user_names = self.users.finish()
         item, item_names = self.items.finish()
-        time = np.concatenate(self.times) if self.times else np.empty(0, np.int64)
-        self.times = []
-        named = _filled(user_names)[user] & _filled(item_names)[item]
+        time = np.concatenate(self.times or [np.empty(0, np.int64)])
+        part = np.concatenate(self.parts or [np.empty(0, np.int8)])
+        self.times, self.parts = [], []
+        named = filled(user_names)[user] & filled(item_names)[item]
+        if catalogue is None:
+            catalogue = tuple(item_names.filter(filled(item_names)).to_pylist())
         rows = pc.index_in(item_names, value_set=pa.array(catalogue, pa.string()))
-        dense = rows.fill_null(-1).to_numpy()[item] + np.int32(1)
-        kept = named & (dense > 0)
-        strange = np.flatnonzero(named & (dense == 0))
-        if strange.size and unknown == "error":
-            lacking = item_names.filter(pc.and_(rows.is_null(), pc.not_equal(item_names, "")))
-            faults.add(
-                strange.tolist(),
-                lambda row: unknown_item(item_names[int(item[row])].as_py(), catalogue, table.name),
-                f"{_listed(lacking)}; {DROP_UNKNOWN}",
-            )
-        faults.check()
+        item = rows.fill_null(-1).to_numpy()[item] + np.int32(1)
+        kept = named & (item > 0)
+        unknown = int((named & (item == 0)).sum())
         if not kept.all():
-            user, dense, time = user[kept], dense[kept], time[kept]
+            user, item, time, part = user[kept], item[kept], time[kept], part[kept]
         user, user_names = _without_blank(user, user_names)
-        order = np.lexsort((time, user))  # stable: equal keys keep the order of the source
-        user, dense, time = user[order], dense[order], time[order]
-        tied = np.zeros(user.size, bool)
-        tied[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-        repeated = _repeats(tied, dense)
-        lengths = np.bincount(user, minlength=len(user_names))
+        by_time = np.lexsort((time, user))  # stable: equal keys keep the order of the source
+        repeated = np.empty(user.size, bool)
+        repeated[by_time] = _repeats(_tied(user[by_time], time[by_time]), item[by_time])
+        order = np.lexsort((time, part, user)) if part.any() else by_time
+        user, item, time, repeated = user[order], item[order], time[order], repeated[order]
+        tied = _tied(user, time)
+        backwards = (user[1:] == user[:-1]) & (time[1:] < time[:-1])
         return Ordered(
             users=tuple(user_names.to_pylist()),
-            sequences=Sequences.from_lengths(dense, lengths),
-            unknown=int(strange.size),
-            nameless=int((~named).sum()),
+            ids=catalogue,
+            sequences=Sequences.from_lengths(item, np.bincount(user, minlength=len(user_names))),
+            parts=part[order],
             repeated=repeated,
-            equal_times=int((tied & ~repeated).sum()),
+            counts={
+                "interactions_unknown": unknown,
+                "interactions_nameless": int((~named).sum()),
+                "interactions_repeated": int(repeated.sum()),
+                "times_equal": int((tied & ~repeated).sum()),
+                "held_out_of_time": int(backwards.sum()),
+            },
         )
 
 
-def _filled(names: Any) -> NDArray[np.bool_]:
-    """Which of the distinct names are not ""."""
+@dataclass
+class UnknownItems:
+    """Gathers the items of one file that a catalogue lacks.
+
+    Attributes:
+        catalogue: item names.
+        table: name of the file that lists them, for errors.
+    """
+
+    catalogue: tuple[str, ...]
+    table: str
+    _names: NameColumn = field(default_factory=NameColumn)
+    _rows: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        import pyarrow as pa
+
+        self._known = pa.array(self.catalogue, pa.string())
+
+    def add(self, items: Any, rows: NDArray[np.int64]) -> None:
+        """Looks at a block of names that stand in `rows` of the file."""
+        import pyarrow.compute as pc
+
+        strange = pc.is_null(pc.index_in(items, value_set=self._known))
+        self._names.add(items.filter(strange))
+        self._rows.append(rows[strange.to_numpy(zero_copy_only=False)])
+
+    def tell(self, faults: Faults) -> None:
+        """Makes faults of them, after the last block."""
+        codes, names = self._names.finish()
+        if not codes.size:
+            return
+        rows = np.concatenate(self._rows)
+        faults.add(
+            rows.tolist(),
+            lambda row: unknown_item(
+                names[int(codes[np.searchsorted(rows, row)])].as_py(), self.catalogue, self.table
+            ),
+            f"{_listed(names)}; {DROP_UNKNOWN}",
+        )
+
+
+def _tied(user: NDArray[np.int32], time: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows have user and time of the one before."""
+    tied = np.zeros(user.size, bool)
+    tied[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    return tied
+
+
+def filled(names: Any) -> NDArray[np.bool_]:
+    """Which names are not ""."""
     import pyarrow.compute as pc
 
     return np.asarray(pc.not_equal(names, "").to_numpy(zero_copy_only=False), bool)
@@ -164,11 +195,11 @@ def _filled(names: Any) -> NDArray[np.bool_]:
 
 def _without_blank(codes: NDArray[np.int32], names: Any) -> tuple[NDArray[np.int32], Any]:
     """Codes and names without the name "", which no code may stand for."""
-    blank = np.flatnonzero(~_filled(names))
+    blank = np.flatnonzero(~filled(names))
     if not blank.size:
         return codes, names
     (at,) = blank.tolist()
-    return codes - (codes > at), names.filter(_filled(names))
+    return codes - (codes > at), names.filter(filled(names))
 
 
 def _listed(names: Any) -> str:

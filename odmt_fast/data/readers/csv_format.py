@@ -14,7 +14,7 @@ from typing import IO
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.readers.faults import Faults
 from odmt_fast.data.readers.lines import open_utf8, raw_lines, utf8_lines
-from odmt_fast.data.readers.recoding import UTF8, is_utf8, of_file
+from odmt_fast.data.readers.recoding import UTF8, Translated, is_utf8, of_file
 
 TAB_SUFFIXES = (".tsv", ".tab", ".inter", ".item")
 """The last two are RecBole's."""
@@ -85,34 +85,23 @@ class CsvFormat:
         return io.BufferedReader(_Replaced(path, file, delimiter.encode()))
 
 
-class _Replaced(io.RawIOBase):
+class _Replaced(Translated):
     """UTF-8 with the stand-in for a delimiter of several bytes, line by line."""
 
     def __init__(self, path: Path, file: IO[bytes], delimiter: bytes) -> None:
-        super().__init__()
-        self._path, self._file, self._delimiter = path, file, delimiter
+        super().__init__(file)
+        self._path, self._delimiter = path, delimiter
         self._lines = raw_lines(path, file)
-        self._left = b""
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if not self._left:
-            line = next(self._lines, b"")
-            if _STAND_IN.encode() in line:
-                shown = self._delimiter.decode()
-                raise DataError(
-                    self._path, f"the letter U+001F stands beside --delimiter {shown}; take it out"
-                )
-            self._left = line.replace(self._delimiter, _STAND_IN.encode())
-        size = min(len(buffer), len(self._left))
-        buffer[:size], self._left = self._left[:size], self._left[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    def piece(self) -> bytes:
+        """The next line."""
+        line = next(self._lines, b"")
+        if _STAND_IN.encode() in line:
+            shown = self._delimiter.decode()
+            raise DataError(
+                self._path, f"the letter U+001F stands beside --delimiter {shown}; take it out"
+            )
+        return line.replace(self._delimiter, _STAND_IN.encode())
 
 
 def check_quotes(path: Path, form: CsvFormat, *, spanning: bool) -> None:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odmt_fast.data.filters import Log
-from odmt_fast.data.items import ItemTable
-from odmt_fast.data.readers.image_files import match_images
+from odmt_fast.data.readers.gather import Titles, gather, tabular_source
 from odmt_fast.data.readers.options import TabularOptions
-from odmt_fast.data.readers.table import images_folder, read_interactions, read_items
+from odmt_fast.data.readers.table import images_folder, read_items
 from odmt_fast.data.report import Report
 
 TRANSACTIONS = "transactions_train.csv"
@@ -49,18 +48,13 @@ def read_hm(path: Path, options: HmOptions) -> Log:
     """
     options.check_files(path / TRANSACTIONS, path / ARTICLES)
     catalogue = read_items(path / ARTICLES, options.item, options.texts, options=options)
-    matches = match_images(images_folder(path, options.images), catalogue.ids)
-    ordered, counts = read_interactions(
-        path / TRANSACTIONS,
-        (options.user, options.item, options.timestamp),
-        catalogue.ids,
-        table=path / ARTICLES,
-        options=options,
-    )
-    return Log(
-        users=ordered.users,
-        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
-        sequences=ordered.sequences,
-        repeated=ordered.repeated,
-        report=Report(kind="hm", source=str(path), **counts, **catalogue.counts, **matches.counts),
+    titles = Titles(options.user, options.item, options.timestamp)
+    return gather(
+        [tabular_source(path / TRANSACTIONS, titles, options)],
+        titles,
+        catalogue,
+        images_folder(path, options.images),
+        Report(kind="hm", source=str(path)),
+        options,
+        time_unit=options.time_unit,
     )

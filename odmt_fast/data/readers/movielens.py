@@ -131,8 +131,7 @@ def read_movielens(path: Path, options: MovieLensOptions) -> Log:
         )
         faults = delimited.faults_of(movies, header=False, encoding=encoding)
     catalogue = read_catalogue(
-        movies,
-        ((block["movieId"], _texts(block, options.texts)) for block in listed),
+        ((block["movieId"], _texts(block, options.texts), None) for block in listed),
         "movieId",
         faults,
         options,

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.readers.alone import tabular_source
-from odmt_fast.data.readers.gather import Titles, gather
+from odmt_fast.data.readers.gather import Titles, gather, tabular_source
 from odmt_fast.data.readers.options import TabularOptions
 from odmt_fast.data.readers.table import SUFFIXES, images_folder, read_items
 from odmt_fast.data.report import Report

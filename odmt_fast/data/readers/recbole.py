@@ -164,8 +164,10 @@ def _catalogue(path: Path, options: RecBoleOptions) -> Catalogue:
     encoding = options.encoding_of(path)
     blocks = delimited_blocks(path, "\t", header, header=True, encoding=encoding)
     return read_catalogue(
-        path,
-        ((block[options.item], [block[name].to_pylist() for name in texts]) for block in blocks),
+        (
+            (block[options.item], [block[name].to_pylist() for name in texts], None)
+            for block in blocks
+        ),
         options.item,
         faults_of(path, header=True, encoding=encoding),
         options,

@@ -40,7 +40,39 @@ def is_utf8(encoding: str) -> bool:
     return name in (UTF8, "utf-8-sig")
 
 
-class Recoded(io.RawIOBase):
+class Translated(io.RawIOBase):
+    """A file seen through a translation of its bytes; subclasses define `piece`.
+
+    Args:
+        file: its bytes; closed with this one.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file, self._left = file, b""
+
+    def piece(self) -> bytes:
+        """The next translated bytes; none at the end."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fills `buffer`; 0 = the end."""
+        self._left = self._left or self.piece()
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+    def close(self) -> None:
+        """Closes the file below too."""
+        self._file.close()
+        super().close()
+
+
+class Recoded(Translated):
     """A file in another encoding as a stream of UTF-8.
 
     Args:
@@ -54,12 +86,11 @@ class Recoded(io.RawIOBase):
     """
 
     def __init__(self, path: Path, file: IO[bytes], encoding: str) -> None:
-        super().__init__()
-        self._path, self._file, self._encoding = path, file, encoding
+        super().__init__(file)
+        self._path, self._encoding = path, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._rival: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder(UTF8)()
         self._beyond_ascii = False
-        self._left = b""
         self._line, self._byte = 1, 0
 
     @property
@@ -69,25 +100,13 @@ class Recoded(io.RawIOBase):
             "encoding"
         )
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fills `buffer` with UTF-8; 0 = the end."""
-        while not self._left:
+    def piece(self) -> bytes:
+        """The next letters in UTF-8."""
+        while True:
             raw = self._file.read(_CHUNK)
-            self._left = self._decoded(raw).encode()
-            if not raw and not self._left:
-                return 0
-        size = min(len(buffer), len(self._left))
-        buffer[:size], self._left = self._left[:size], self._left[size:]
-        return size
-
-    def close(self) -> None:
-        """Closes the file below too."""
-        self._file.close()
-        super().close()
+            letters = self._decoded(raw).encode()
+            if letters or not raw:
+                return letters
 
     def _decoded(self, raw: bytes) -> str:
         self._compare(raw)

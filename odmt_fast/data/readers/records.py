@@ -87,14 +87,18 @@ def first_record(path: Path, encoding: str = UTF8) -> dict[str, Any]:
     return {}
 
 
-def lines_of_records(path: Path, records: Sequence[int], encoding: str = UTF8) -> list[int]:
-    """Lines (from 1) of records (ascending, from 0)."""
-    filled = (number for number, line in utf8_lines(path, encoding) if line.strip())
-    wanted = set(records)
-    found = {
-        at: number for at, number in enumerate(islice(filled, max(wanted) + 1)) if at in wanted
-    }
-    return [found[record] for record in records]
+def faults_of_records(path: Path, encoding: str = UTF8) -> Faults:
+    """Faults by record (from 0) of `path`."""
+
+    def lines_of(records: Sequence[int]) -> list[int]:
+        filled = (number for number, line in utf8_lines(path, encoding) if line.strip())
+        wanted = set(records)
+        found = {
+            at: number for at, number in enumerate(islice(filled, max(wanted) + 1)) if at in wanted
+        }
+        return [found[record] for record in records]
+
+    return Faults(path, lines_of)
 
 
 def _holds_literals(path: Path, encoding: str) -> bool:

@@ -8,20 +8,17 @@ published games lack an id in some lines and repeat others, so these are counted
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.readers.catalogue import Catalogue
-from odmt_fast.data.readers.faults import Faults
+from odmt_fast.data.readers.catalogue import record_catalogue
 from odmt_fast.data.readers.gather import Source, Titles, gather
-from odmt_fast.data.readers.headers import nearest
-from odmt_fast.data.readers.options import ReaderOptions, Rule, flag
-from odmt_fast.data.readers.records import first_record, json_blocks, lines_of_records
+from odmt_fast.data.readers.options import ReaderOptions, Rule
+from odmt_fast.data.readers.records import faults_of_records, json_blocks
 from odmt_fast.data.readers.table import images_folder
-from odmt_fast.data.readers.values import TextJoiner, is_missing
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
@@ -73,12 +70,21 @@ def read_steam(path: Path, options: SteamOptions) -> Log:
         raise DataError(path, "no reviews here; expected steam_reviews.json.gz")
     games = _choose(path, options.games, "games")
     options.check_files(reviews, *([games] if games else []))
-    catalogue = None if games is None else _catalogue(games, options)
+    catalogue = None
+    if games is not None:
+        catalogue = record_catalogue(
+            games,
+            "id",
+            options.texts,
+            replace(options, missing_ids="drop"),
+            lists=LISTS,
+            between=", ",
+            loose=True,
+        )
     titles = Titles(options.user, "product_id", "date")
     encoding = options.encoding_of(reviews)
-    faults = Faults(reviews, lambda rows: lines_of_records(reviews, rows, encoding))
     return gather(
-        [Source(_reviews(reviews, titles, encoding), faults)],
+        [Source(_reviews(reviews, titles, encoding), faults_of_records(reviews, encoding))],
         titles,
         catalogue,
         images_folder(path, options.images),
@@ -92,43 +98,6 @@ def _reviews(path: Path, titles: Titles, encoding: str) -> Iterator[Any]:
 
     fields = dict.fromkeys((titles.user, titles.item, "date"), pa.string())
     yield from json_blocks(path, fields, required=("date",), encoding=encoding)
-
-
-def _catalogue(path: Path, options: SteamOptions) -> Catalogue:
-    import pyarrow as pa
-
-    texts, encoding = options.texts, options.encoding_of(path)
-    fields = {name: pa.list_(pa.string()) if name in LISTS else pa.string() for name in texts}
-    fields = {"id": pa.string(), **fields}
-    found: dict[str, str | None] = {}
-    joiner, n_read, nameless, absent = TextJoiner(), 0, 0, list(texts)
-    for block in json_blocks(path, fields, required=(), encoding=encoding, loose=True):
-        n_read += block.num_rows
-        absent = [name for name in absent if block[name].null_count == block.num_rows]
-        columns = [_said(block[name].to_pylist()) for name in texts]
-        for row, game in enumerate(block["id"].to_pylist()):
-            if is_missing(game):
-                nameless += 1
-            elif game not in found:
-                found[game] = joiner.join(values[row] for values in columns)
-    if absent and n_read:
-        present = list(first_record(path, encoding))
-        raise DataError(
-            path,
-            f"no line has the field {absent[0]!r}; the first has {', '.join(present)[:300]}"
-            f"{nearest(absent[0], present)} ({flag('texts')})",
-        )
-    counts = {
-        "repeated_items": n_read - nameless - len(found),
-        "items_nameless": nameless,
-        **joiner.counts(),
-    }
-    return Catalogue(path, tuple(found), tuple(found.values()), counts=counts)
-
-
-def _said(values: list[Any]) -> list[str | None]:
-    """Lists in words."""
-    return [", ".join(part for part in v if part) if isinstance(v, list) else v for v in values]
 
 
 def _choose(folder: Path, name: str | None, what: str) -> Path | None:

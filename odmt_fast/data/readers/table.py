@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Log
-from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers.alone import lies_alone, read_alone
-from odmt_fast.data.readers.catalogue import Catalogue
-from odmt_fast.data.readers.columns import InteractionColumns, Ordered
+from odmt_fast.data.readers.catalogue import Catalogue, read_catalogue
 from odmt_fast.data.readers.faults import Faults
-from odmt_fast.data.readers.gather import Titles
-from odmt_fast.data.readers.image_files import match_images
+from odmt_fast.data.readers.gather import Titles, gather, tabular_source
 from odmt_fast.data.readers.options import TabularOptions, flag
 from odmt_fast.data.readers.tabular import blocks, lines_of_rows
-from odmt_fast.data.readers.times import TimeColumn
-from odmt_fast.data.readers.values import TextJoiner, names, texts
+from odmt_fast.data.readers.values import texts
 from odmt_fast.data.report import Report
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -74,60 +69,16 @@ def read_table(path: Path, options: TableOptions) -> Log:
     catalogue = read_items(
         items, options.item_id or options.item, options.texts, options.image, options=options
     )
-    if options.image is not None:
-        matches = catalogue.own_pictures()
-    else:
-        matches = match_images(images_folder(path, options.images), catalogue.ids)
-    ordered, counts = read_interactions(
-        interactions,
-        (options.user, options.item, options.timestamp),
-        catalogue.ids,
-        table=items,
-        options=options,
+    titles = Titles(options.user, options.item, options.timestamp)
+    return gather(
+        [tabular_source(interactions, titles, options)],
+        titles,
+        catalogue,
+        None if options.image else images_folder(path, options.images),
+        Report(kind="table", source=str(path)),
+        options,
+        time_unit=options.time_unit,
     )
-    return Log(
-        users=ordered.users,
-        items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
-        sequences=ordered.sequences,
-        repeated=ordered.repeated,
-        report=Report(
-            kind="table", source=str(path), **counts, **catalogue.counts, **matches.counts
-        ),
-    )
-
-
-def read_interactions(
-    path: Path,
-    columns: tuple[str, str, str],
-    ids: tuple[str, ...],
-    *,
-    table: Path,
-    options: TabularOptions,
-) -> tuple[Ordered, dict[str, int]]:
-    """Streams the columns user, item and time of `path`.
-
-    Returns:
-        The interactions by user and time (items as 1 + place in `ids`), and the counts of a report.
-
-    Raises:
-        DataError: see `read_table`.
-    """
-    user, item, time = columns
-    faults = Faults(path, lambda rows: lines_of_rows(path, rows, options.form))
-    named = partial(names, faults=faults, refuse=options.missing_ids == "error")
-    times = TimeColumn(time, faults, options.time_unit)
-    gathered, n_read = InteractionColumns(), 0
-    flags = {user: flag("user"), item: flag("item"), time: flag("timestamp")}
-    for block in blocks(path, columns, form=options.form, flags=flags):
-        gathered.add(
-            named(block[user], user, n_read),
-            named(block[item], item, n_read),
-            times.numbers(block[time], n_read),
-        )
-        n_read += block.num_rows
-    ordered = gathered.finish(ids, table=table, unknown=options.unknown_items, faults=faults)
-    counts = {"interactions_read": n_read, "times_rounded": times.finish(), **ordered.counts()}
-    return ordered, counts
 
 
 def read_items(
@@ -144,37 +95,29 @@ def read_items(
         DataError: the file or a column is missing, or items are missing or listed twice.
     """
     form = options.form
-    ids: dict[str, None] = {}
-    joined: list[str | None] = []
-    pictures: list[str | None] = []
     wanted = (item_id, *columns, *([image] if image else []))
-    faults = Faults(path, lambda rows: lines_of_rows(path, rows, form))
-    tells_quotes = path.suffix == ".parquet" or form.quotes_of(path)
-    joiner = TextJoiner(watch_quotes=not tells_quotes)
     flags = {item_id: flag("item_id"), **dict.fromkeys(columns, flag("texts"))}
     if image:
         flags[image] = flag("image")
-    n_read = 0
-    for block in blocks(path, wanted, quoted_newlines=True, form=form, flags=flags):
-        found = names(
-            block[item_id], item_id, n_read, faults, refuse=options.missing_ids == "error"
-        ).to_pylist()
-        parts = [texts(block[name], path, name).to_pylist() for name in columns]
-        rows: Any = zip(*parts, strict=True) if parts else ((),) * len(found)
-        shown = texts(block[image], path, image).to_pylist() if image else found
-        for row, (item, values, picture) in enumerate(zip(found, rows, shown, strict=True), n_read):
-            if not item:
-                continue
-            if item in ids:
-                faults.tell(row, f"item {item!r} is listed twice")
-            ids[item] = None
-            joined.append(joiner.join(values))
-            if image:
-                pictures.append(picture)
-        n_read += block.num_rows
-    faults.check()
-    counts = {"items_nameless": n_read - len(ids), **joiner.counts()}
-    return Catalogue(path, tuple(ids), tuple(joined), tuple(pictures), counts)
+
+    def said(block: Any, name: str) -> list[str | None]:
+        found: list[str | None] = texts(block[name], path, name).to_pylist()
+        return found
+
+    return read_catalogue(
+        (
+            (
+                block[item_id],
+                [said(block, name) for name in columns],
+                said(block, image) if image else None,
+            )
+            for block in blocks(path, wanted, quoted_newlines=True, form=form, flags=flags)
+        ),
+        item_id,
+        Faults(path, lambda rows: lines_of_rows(path, rows, form)),
+        options,
+        watch_quotes=not (path.suffix == ".parquet" or form.quotes_of(path)),
+    )
 
 
 def images_folder(path: Path, name: str | None) -> Path | None:
