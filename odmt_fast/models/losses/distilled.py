@@ -49,7 +49,7 @@ class DistilledSoftmax(Loss):
             "loss": ce.sum() + weight * kd.sum(),
             **{f"{name}/ce": term for name, term in zip(self.branches, ce, strict=True)},
             **{f"{name}/kd": term for name, term in zip(students, kd, strict=True)},
-            "kd_weight": ce.new_tensor(weight),
+            "kd_weight": ce.new_full((), weight),  # a fill: nothing is copied from the host
         }
 
 
