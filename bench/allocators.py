@@ -12,7 +12,7 @@ import ctypes.util
 import statistics
 from typing import Any
 
-from bench.results import measured, save
+from bench.results import measured, save, timed
 from bench.table import table
 
 LIBRARY = "libjemalloc.so.2"
@@ -55,7 +55,7 @@ def main() -> None:
                 row = measured("bench.step", "--dtype", dtype, *common, *arguments, **variables)
                 runs.setdefault((dtype, name), []).append(row)
     rows = [summary(dtype, name, of) for (dtype, name), of in runs.items()]
-    save("allocators", rows, users=options.users, varied=not options.same)
+    save(timed("allocators"), rows, users=options.users, varied=not options.same)
     print(table(HEAD, [cells(row) for row in rows]))
 
 

@@ -33,13 +33,15 @@ def measured(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
-    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows.
-
-    On limited instructions the name ends in their name: ``step_avx2``.
-    """
+def timed(name: str) -> str:
+    """The file of a bench that times: on limited instructions one of their own, ``step_avx2``."""
     isa = limited_isa()
-    path = FOLDER / f"{name}_{isa}.json" if isa else FOLDER / f"{name}.json"
+    return f"{name}_{isa}" if isa else name
+
+
+def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
+    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows."""
+    path = FOLDER / f"{name}.json"
     text = json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
     return path

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.results import save
+from bench.results import save, timed
 from odmt_fast.kernels.batch_index import batch_index
 
 
@@ -25,4 +25,4 @@ def test_batch_index(benchmark: Any) -> None:
     seconds = benchmark.stats.stats.median
     row = {"users": users, "length": length, "seconds": seconds, "users_per_s": users / seconds}
     benchmark.extra_info.update(row)
-    save("batch_index", [row])
+    save(timed("batch_index"), [row])

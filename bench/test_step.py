@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.machine import limited_isa
-from bench.results import measured, save
+from bench.results import measured, save, timed
 
 CASES = [
     ("engine", "fp32"),
@@ -37,7 +37,7 @@ def test_step(benchmark: Any, implementation: str, dtype: str) -> None:
     benchmark.extra_info.update(row)
     ROWS.append(row)
     if len(ROWS) == len(CASES):
-        save("step", ROWS)
+        save(timed("step"), ROWS)
 
 
 SIZES = (16, 64, 256, 1024)
@@ -52,4 +52,4 @@ def test_batch_size(benchmark: Any, users: int, dtype: str) -> None:
     benchmark.extra_info.update(row)
     SWEEP.append(row)
     if len(SWEEP) == 2 * len(SIZES):
-        save("batch_size", SWEEP)
+        save(timed("batch_size"), SWEEP)

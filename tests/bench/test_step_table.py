@@ -60,13 +60,13 @@ def test_limited_instructions_have_a_file_of_their_own(
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     for name in machine.LIMITS:
         monkeypatch.delenv(name, raising=False)
-    assert results.save("step", [{"n": 1}]).name == "step.json"
+    assert results.save(results.timed("step"), [{"n": 1}]).name == "step.json"
     from odmt_fast import _C
 
     before = _C.isa()
     monkeypatch.setenv("ODMT_TEST_ISA", "baseline")
     try:
-        path = results.save("step", [{"n": 2}])
+        path = results.save(results.timed("step"), [{"n": 2}])
         assert _C.isa() == "baseline"
     finally:
         _C.use_isa(before)
@@ -75,4 +75,4 @@ def test_limited_instructions_have_a_file_of_their_own(
     assert json.loads((tmp_path / "step.json").read_text())["rows"] == [{"n": 1}]
     monkeypatch.setenv("ODMT_TEST_ISA", "avx9")
     with pytest.raises(RuntimeError, match="ODMT_TEST_ISA=avx9 is not built"):
-        results.save("step", [])
+        results.save(results.timed("step"), [])

@@ -36,7 +36,15 @@ TRAINING = {
     "training.tensorboard": False,
 }
 SETTINGS = tuple(word for key, value in TRAINING.items() for word in ("--set", f"{key}={value}"))
-COMMAND = "import sys; from odmt_fast.cli import main; sys.exit(main())"
+# On the instruction set that the tests are limited to, as this process is.
+COMMAND = """
+import os, sys
+from odmt_fast.cli import main
+if name := os.environ.get("ODMT_TEST_ISA"):
+    from odmt_fast import _C
+    assert _C.use_isa(name)
+sys.exit(main())
+"""
 # The process is gone when it is about to write its first checkpoint.
 KILLED = f"""
 import os, signal
