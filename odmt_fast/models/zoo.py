@@ -26,6 +26,9 @@ from odmt_fast.models.losses.distilled import DistilledSoftmax
 from odmt_fast.models.losses.softmax import Softmax
 from odmt_fast.models.users.base import UserEncoder
 from odmt_fast.models.users.gru4rec import GRU4Rec
+from odmt_fast.models.users.hstu import HSTU
+from odmt_fast.models.users.ligr import LiGR
+from odmt_fast.models.users.nextitnet import NextItNet
 from odmt_fast.models.users.sasrec import SASRec
 
 Sources = Mapping[str, TokenSource]
@@ -37,6 +40,9 @@ Assembly = tuple[ItemEncoder, Loss]
 BACKBONES: dict[str, Callable[[ModelConfig, int], UserEncoder]] = {
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
+    "nextitnet": NextItNet,
+    "hstu": HSTU,
+    "ligr": LiGR,
 }
 """``model.backbone`` -> user encoder, made from the configuration and the number of branches."""
 

@@ -189,7 +189,10 @@ def test_initial_values_have_the_official_spread() -> None:
     ("settings", "said"),
     [
         ({"name": "bert"}, "model.name='bert' is not known; choose from odmt, id, ef, lf"),
-        ({"backbone": "rnn"}, "model.backbone='rnn' is not known; choose from sasrec, gru4rec"),
+        (
+            {"backbone": "rnn"},
+            "model.backbone='rnn' is not known; choose from sasrec, gru4rec, nextitnet",
+        ),
         ({"id_init": "text"}, "there are none of text; use --set model.id_init=xavier"),
     ],
     ids=str,
