@@ -50,7 +50,9 @@ class FeatureConfig(Section):
 class ModelConfig(Section):
     """The architecture and the objective (paper sections 3.2 to 3.4)."""
 
-    name: str = Field("odmt", description="odmt, id, ef, lf, ...: see models/zoo.py")
+    name: str = Field(
+        "odmt", description="odmt, id, text, image, ef, lf, fdsa, unisrec: see docs/models.md"
+    )
     backbone: str = Field(
         "sasrec", description="user encoder: sasrec, gru4rec, nextitnet, hstu, ligr"
     )
