@@ -8,7 +8,7 @@ import pytest
 import torch
 from models.encoders import ITEMS, LENGTHS, SILENT, STEPS, encoder, one_by_one, table, users
 
-from odmt_fast.models.noise import Noise
+from odmt_fast.models.noise import Noise, Site
 from odmt_fast.models.zoo import BACKBONES
 
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
@@ -73,6 +73,36 @@ def test_noise_is_a_function_of_its_seed(backbone: str) -> None:
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
     assert not torch.equal(states[0], model(items, rows, SILENT))
+
+
+class OneSite(Noise):
+    """Noise at site `number` alone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(0.5, torch.tensor([7]), torch.device("cpu"))
+        self.number, self.taken = number, 0
+
+    def sites(self, count: int) -> tuple[Site, ...]:
+        silent: Site = {"dropout": 0.0, "seed": None}
+        given = [
+            site if self.taken + place == self.number else silent
+            for place, site in enumerate(super().sites(count))
+        ]
+        self.taken += count
+        return tuple(given)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sites"),
+    [("sasrec", 1 + 2 * 3), ("gru4rec", 1), ("nextitnet", 1), ("hstu", 1 + 2), ("ligr", 1 + 2 * 4)],
+)
+def test_every_site_drops(backbone: str, sites: int) -> None:
+    model, rows, items = encoder(backbone), users(*LENGTHS), table()
+    silent = model(items, rows, SILENT)
+    for number in range(sites):
+        noise = OneSite(number)
+        assert not torch.equal(model(items, rows, noise), silent), number
+        assert noise.taken == sites
 
 
 @every_backbone
