@@ -22,7 +22,7 @@ from odmt_fast.models.items.base import ItemEncoder
 from odmt_fast.models.items.embedding import IdEmbedding
 from odmt_fast.models.items.fdsa import IdAndFeatures
 from odmt_fast.models.items.imt import IMT, check_limits
-from odmt_fast.models.items.modality import Modality
+from odmt_fast.models.items.modality import OneModality
 from odmt_fast.models.items.pooled import Pooled
 from odmt_fast.models.items.unisrec import UniSRec
 from odmt_fast.models.losses.base import Loss
@@ -103,7 +103,7 @@ def one_modality(config: ModelConfig, n_items: int, sources: Sources, *, name: s
             f"model.name={name} reads {name} features, and there are none; extract them or use "
             "--set model.name=id"
         )
-    items = Modality(config, name, sources[name].dim)
+    items = OneModality(config, name, sources[name].dim)
     return items, Softmax(items.branches)
 
 

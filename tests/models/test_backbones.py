@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models.encoders import ITEMS, LENGTHS, SILENT, STEPS, encoder, one_by_one, table, users
+from models.encoders import ITEMS, LENGTHS, SILENT, STEPS, WIDTH, encoder, one_by_one, table, users
+from thread_bits import skip_where_products_depend_on_threads
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from odmt_fast.models.noise import Noise, Site
 from odmt_fast.models.zoo import BACKBONES
@@ -103,6 +105,35 @@ def test_every_site_drops(backbone: str, sites: int) -> None:
         noise = OneSite(number)
         assert not torch.equal(model(items, rows, noise), silent), number
         assert noise.taken == sites
+
+
+# `packed_attention`, within the others, looks at the segments where that is free: on a CPU.
+@pytest.mark.parametrize("backbone", ["gru4rec", "nextitnet", "hstu"])
+def test_no_value_is_waited_for(backbone: str) -> None:
+    model, rows, items = encoder(backbone, branches=2), users(*LENGTHS), table(branches=2)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # its tensors have no values to look at
+        states = model(items, rows, SILENT)
+        states.sum().backward()
+    assert states.shape == (2, sum(LENGTHS), WIDTH)
+
+
+@every_backbone
+def test_two_threads_compute_the_bits_of_one(backbone: str) -> None:
+    skip_where_products_depend_on_threads()
+    rows, items = users(*LENGTHS * 60), table(branches=2).float()
+    allowed, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            model = encoder(backbone, branches=2).float()
+            given = items.clone().requires_grad_()
+            states = model(given, rows, SILENT)
+            states.square().sum().backward()
+            found.append([states, given.grad, *(p.grad for p in model.parameters())])
+    finally:
+        torch.set_num_threads(allowed)
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
 
 
 @every_backbone

@@ -14,7 +14,7 @@ from odmt_fast.models.items.pooled import mean_tokens
 from odmt_fast.models.noise import Noise
 
 
-class Modality(ItemEncoder):
+class OneModality(ItemEncoder):
     """One branch: a linear map of the mean of an item's tokens.
 
     Args:
