@@ -3,7 +3,8 @@
 A block is ``x + sigmoid(G x) * dropout(F(LN(x)))``, twice: F is causal attention with biases, then
 a SwiGLU network d -> 4d -> d without. Inputs are ``e + p`` with a learned position p, and no norm
 follows the last block. Differences to eSASRec as RecTools has it: LayerNorm's eps is 1e-6, not
-1e-5; the loss and its candidates are those of all models here.
+1e-5; Q, K and V begin as three matrices, not as one, and biases at 0; the loss and its candidates
+are those of all models here.
 """
 
 from __future__ import annotations
