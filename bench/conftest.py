@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench import results
+from bench.machine import limited_isa
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +30,7 @@ def record(pytestconfig: pytest.Config) -> Callable[[str, dict[str, Any]], None]
 
     A run of some tests (-k) is a trial, and saved only to the folder that --results names.
     """
+    limited_isa()
     folder: Path | None = pytestconfig.getoption("--results")
     if folder is None and not pytestconfig.option.keyword:
         folder = results.FOLDER

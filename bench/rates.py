@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
@@ -15,27 +15,35 @@ from odmt_fast.kernels.linear.libraries import narrow
 
 @dataclass(frozen=True)
 class Rates:
-    """Best rates of the device.
+    """Best rates of a device, each measured when it is first asked for.
 
     Attributes:
-        copy_bytes: bytes read and written per second by a copy of a large tensor.
-        matmul_flop: FLOP per second of `matmul_rate`.
+        device: "cuda" or "cpu".
+        dtype: of the products.
+        tiny: little work, where only the benches are tried.
     """
 
-    copy_bytes: float
-    matmul_flop: float
+    device: str
+    dtype: torch.dtype
+    tiny: bool = False
 
-    @classmethod
-    @cache
-    def measured(cls, device: str, dtype: torch.dtype, *, tiny: bool = False) -> Rates:
-        """Measures both, once a process; `tiny` where only the benches are tried."""
-        size, elements = (
-            (64, 2**16) if tiny else (8192, 2**29) if device == "cuda" else (2048, 2**26)
-        )
-        source = torch.zeros(elements, dtype=torch.bfloat16, device=device)
+    @cached_property
+    def copy_bytes(self) -> float:
+        """Bytes read and written per second by a copy of a large tensor."""
+        elements = 2**16 if self.tiny else 2**29 if self.device == "cuda" else 2**26
+        source = torch.zeros(elements, dtype=torch.bfloat16, device=self.device)
         target = torch.empty_like(source)
-        seconds = _best_seconds(device, lambda: target.copy_(source))
-        return cls(4 * elements / seconds, matmul_rate(dtype, device, size))
+        return 4 * elements / _best_seconds(self.device, lambda: target.copy_(source))
+
+    @cached_property
+    def matmul_flop(self) -> float:
+        """FLOP per second of `matmul_rate`."""
+        size = 64 if self.tiny else 8192 if self.device == "cuda" else 1024
+        return matmul_rate(self.dtype, self.device, size)
+
+
+rates_of = cache(Rates)
+"""The rates of this process."""
 
 
 def matmul_rate(dtype: torch.dtype, device: str = "cpu", size: int = 4096) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from bench.operators import all_cases
 from bench.operators.case import LARGEST_DISTANCE, CannotRun, Case, Run, Setting
-from bench.rates import Rates
+from bench.rates import rates_of
 from bench.stopwatch import clock, lead, spread
 from odmt_fast.kernels.linear.libraries import narrow
 
@@ -76,7 +76,6 @@ def measured(benchmark: Any, case: Case, variant: str) -> Row:
     chosen = next(v for v in case.variants() if v.name == variant)
     row: Row = {"operator": case.operator, "case": case.label, "dtype": case.setting.name}
     row |= {"variant": variant, "ours": chosen.ours, "note": chosen.note}
-    rates = Rates.measured(DEVICE, case.setting.dtype, tiny=case.setting.tiny)
     try:
         run = chosen.make()
         run.step()  # compiles
@@ -95,6 +94,7 @@ def measured(benchmark: Any, case: Case, variant: str) -> Row:
         return row | {"error": f"differs from the reference by {distance:.2g} of its norm"}
     rounds = min(max(int(SECONDS / seconds), 5), 50)
     benchmark.pedantic(run.step, setup=lead, rounds=rounds)
+    rates = rates_of(DEVICE, case.setting.dtype, case.setting.tiny)
     floor, bound = case.work.floor(rates)
     return row | {
         **spread(list(benchmark.stats.stats.data)),

@@ -124,8 +124,8 @@ class Work:
 
     def floor(self, rates: Rates) -> tuple[float, str]:
         """Milliseconds at the device's rates, and the rate that bounds them."""
-        by_matmul = 1e3 * self.flop / rates.matmul_flop
-        by_copy = 1e3 * self.moved_bytes / rates.copy_bytes
+        by_matmul = 1e3 * self.flop / rates.matmul_flop if self.flop else 0.0
+        by_copy = 1e3 * self.moved_bytes / rates.copy_bytes if self.moved_bytes else 0.0
         return max((by_matmul, "matmul"), (by_copy, "copy"))
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,6 @@ from bench.operator_table import HEAD, section, shown
 from bench.operators import OPERATORS, all_cases
 from bench.operators.case import CannotRun, Case, Run, Setting, Variant, Work, leaf
 from bench.operators.distilled_softmax import forced
-from bench.rates import Rates
 from bench.test_operators import measured, parameters
 from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 
@@ -79,7 +79,8 @@ class MadeUp(Case):
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Of the made-up case, at 1 GFLOP/s and 1 GB/s."""
-    monkeypatch.setattr(Rates, "measured", lambda *_, **__: Rates(1e9, 1e9))
+    rates = SimpleNamespace(copy_bytes=1e9, matmul_flop=1e9)
+    monkeypatch.setattr("bench.test_operators.rates_of", lambda *_: rates)
     monkeypatch.setattr("bench.test_operators.SECONDS", 0.0)
     case = MadeUp(TINY[0])
     return [measured(Rounds(), case, variant.name) for variant in case.variants()]
