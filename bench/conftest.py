@@ -24,16 +24,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+def results_folder(config: pytest.Config) -> Path | None:
+    """Where rows are saved: a run of some tests (-k) is a trial, and needs --results."""
+    folder: Path | None = config.getoption("--results")
+    return folder or (None if config.getoption("-k") else results.FOLDER)
+
+
 @pytest.fixture(scope="session")
 def record(pytestconfig: pytest.Config) -> Callable[[str, dict[str, Any]], None]:
-    """Adds a row to a results file at once: a run that is killed keeps what it has.
-
-    A run of some tests (-k) is a trial, and saved only to the folder that --results names.
-    """
+    """Adds a row to a results file at once: a run that is killed keeps what it has."""
     limited_isa()
-    folder: Path | None = pytestconfig.getoption("--results")
-    if folder is None and not pytestconfig.option.keyword:
-        folder = results.FOLDER
+    folder = results_folder(pytestconfig)
     rows: dict[str, list[dict[str, Any]]] = {}
 
     def add(name: str, row: dict[str, Any]) -> None:

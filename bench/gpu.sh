@@ -17,7 +17,9 @@ set -um -o pipefail # m: without job control, what runs in the background would 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3} failed=0 sanitize=
 if [ "${1:-}" = --sanitize ]; then sanitize=1 && shift; fi
-out=$(mkdir -p "${1:?names no folder for the results}" && cd "$1" && pwd) && shift
+: "${1:?names no folder for the results: bench/gpu.sh OUT}"
+out=$(mkdir -p "$1" && cd "$1" && pwd) || exit
+shift
 site=$(mktemp -d) && trap 'rm -rf "$site"' EXIT
 # The built package, then the checkout, whose odmt_fast has neither kernels nor extension; nothing
 # inherited that would change what is measured.

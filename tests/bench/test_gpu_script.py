@@ -85,9 +85,12 @@ def test_the_limits_fit_into_nine_minutes_and_interrupt_what_runs() -> None:
     assert time.monotonic() - started < 20
 
 
-def test_without_a_folder_it_says_so() -> None:
-    done = subprocess.run([str(SCRIPT)], capture_output=True, text=True)
-    assert done.returncode != 0 and "names no folder for the results" in done.stderr
+def test_without_a_folder_it_says_so_and_does_nothing(tmp_path: Path) -> None:
+    code, printed, calls = ran(tmp_path)
+    assert code != 0 and "names no folder for the results" in printed and not calls
+    (tmp_path / "file").touch()
+    code, _, calls = ran(tmp_path, str(tmp_path / "file"))
+    assert code != 0 and not calls
 
 
 @pytest.mark.parametrize("tool", [True, False])

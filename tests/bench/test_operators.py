@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import report, results, stopwatch
+from bench import results, stopwatch
+from bench.conftest import results_folder
 from bench.operator_table import HEAD, section, shown
 from bench.operators import OPERATORS, all_cases
 from bench.operators.case import CannotRun, Case, Run, Setting, Variant, Work, leaf
@@ -161,18 +162,28 @@ def test_times_are_median_and_percentiles() -> None:
     assert stopwatch.spread([1.0]) == {"ms": 1e3, "p20": 1e3, "p80": 1e3}
 
 
-def test_rows_are_saved_as_they_come_and_a_trial_saves_none(tmp_path: Path) -> None:
+def test_rows_are_saved_as_they_come(tmp_path: Path) -> None:
     """The command itself, on the fastest operator."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark"]
-    command += ["bench/test_operators.py", "-k", "batch_index"]
-    before = {file.name: file.stat().st_mtime_ns for file in results.FOLDER.iterdir()}
-    for more in (["--results", str(tmp_path)], []):
-        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "batch_index, fp32" in done.stdout  # pytest-benchmark's own table
-    assert {file.name: file.stat().st_mtime_ns for file in results.FOLDER.iterdir()} == before
+    command += ["bench/test_operators.py", "-k", "batch_index", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batch_index, fp32" in done.stdout  # pytest-benchmark's own table
     (file,) = tmp_path.iterdir()
     saved = json.loads(file.read_text())
     assert file.name.startswith("operators") and saved["machine"]["cores"] > 0
     assert [row["variant"] for row in saved["rows"]] == ["torch, eager", "ours"]
-    assert "batch_index" in report.operator_table.section(saved)
+
+
+@pytest.mark.parametrize(
+    ("asked", "folder"),
+    [
+        ({"--results": None, "-k": ""}, results.FOLDER),
+        ({"--results": None, "-k": "dropout"}, None),
+        ({"--results": Path("out"), "-k": "dropout"}, Path("out")),
+    ],
+)
+def test_a_trial_saves_nothing_unless_it_is_told_where(
+    asked: dict[str, Any], folder: Path | None
+) -> None:
+    assert results_folder(SimpleNamespace(getoption=asked.get)) == folder
