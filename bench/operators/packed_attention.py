@@ -9,6 +9,7 @@ only) it gets them packed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.gpu.case import Case, Missing, Setting, Tensors, Variant, Work
+from bench.operators.case import CannotRun, Case, Run, Setting, Tensors, Variant, Work, leaf
 from odmt_fast.kernels.packed_attention import packed_self_attention
 from odmt_fast.kernels.packed_attention.reference import packed_attention_reference
 
@@ -33,29 +34,39 @@ SEED = 7
 
 def cases(setting: Setting) -> Iterator[Case]:
     """Items with the lengths of the official settings, with dropout too, then users."""
-    heads, size = (2, 16) if setting.tiny else (2, 384)
-    lengths = (3, 9) if setting.tiny else (57, 81)
-    official, many = (4, 6) if setting.tiny else (722, 5000)
-    items = partial(Problem, setting, heads=heads, size=size, mask="asymmetric")
-    yield items(official, *lengths).case("items")
-    yield items(many, *lengths).case("items")
-    yield items(official, *lengths, dropout=DROPOUT).case("items")
-    users, shortest, longest = (5, 2, 4) if setting.tiny else (3 * 1024, 2, 12)
-    yield Problem(setting, users, shortest, longest, heads, size, "causal").case("users")
+    lengths = setting.size(tiny=(3, 9), cpu=(57, 81), cuda=(57, 81))
+    for items in setting.size(tiny=(4, 6), cpu=(64,), cuda=(722, 5000)):
+        yield PackedAttention(setting, items, *lengths, "asymmetric")
+    items = setting.size(tiny=4, cpu=64, cuda=722)
+    yield PackedAttention(setting, items, *lengths, "asymmetric", DROPOUT)
+    users = setting.size(tiny=(5, 2, 4), cpu=(3 * 64, 2, 12), cuda=(3 * 1024, 2, 12))
+    yield PackedAttention(setting, *users, "causal")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Random q, k, v of segments of uniform lengths, in bf16."""
+class PackedAttention(Case):
+    """Random q, k, v of segments of uniform lengths."""
 
-    setting: Setting
+    operator = "packed_attention"
     segments: int
     shortest: int
     longest: int
-    heads: int
-    size: int
     mask: str
     dropout: float = 0.0
+    heads: int = 2
+
+    @property
+    def size(self) -> int:
+        """Of a head."""
+        return self.setting.size(tiny=16, cpu=384, cuda=384)
+
+    @property
+    def label(self) -> str:
+        """Segments, heads, mask."""
+        return (
+            f"{self.segments:,} segments of {self.shortest}-{self.longest} tokens, "
+            f"{self.heads} heads of {self.size}, {self.mask}, dropout {self.dropout}"
+        )
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -81,7 +92,7 @@ class Problem:
         """q, k, v [P, 3, H, D]."""
         torch.manual_seed(0)
         shape = (int(self.lengths.sum()), 3, self.heads, self.size)
-        return torch.randn(shape, dtype=torch.bfloat16, device=self.lengths.device)
+        return self.setting.randn(*shape)
 
     @cached_property
     def upstream(self) -> Tensor:
@@ -103,7 +114,7 @@ class Problem:
 
     @cached_property
     def bias(self) -> Tensor:
-        """`allowed` as a summand of the scores, in bf16."""
+        """`allowed` as a summand of the scores."""
         forbidden = self.upstream.new_full((), float("-inf"))
         return torch.where(self.allowed, torch.zeros_like(forbidden), forbidden)
 
@@ -122,22 +133,54 @@ class Problem:
     @property
     def work(self) -> Work:
         """Tensors moved once; 2 products of the allowed pairs forward, 5 backward."""
-        tensor = self.upstream.numel() * self.upstream.element_size()
         product = 2.0 * self.pairs * self.heads * self.size
-        return Work((2 * product, 5 * product), (4 * tensor, 7 * tensor))
+        return Work(7 * product, 11 * self.upstream.nbytes)
 
-    def case(self, what: str) -> Case:
-        """All variants."""
-        label = (
-            f"{self.segments:,} {what} of {self.shortest}-{self.longest} tokens, "
-            f"{self.heads} heads of {self.size}, {self.mask}, dropout {self.dropout}, bf16"
-        )
-        return Case("packed_attention", label, self.work, self.variants())
+    @cached_property
+    def padded_qkv(self) -> Tensors:
+        """q, k, v [n, L, H, D]."""
+        return tuple(self.padded(x) for x in self.fused.unbind(1))
 
-    def variants(self) -> Iterator[Variant | Missing]:
-        """The reference first, what compiles last."""
-        reference = partial(
-            packed_attention_reference,
+    def variants(self) -> Iterator[Variant]:
+        """The reference first."""
+        reference = partial(self._packed, self._reference)
+        yield Variant("reference, eager", reference)
+        yield Variant("ours", self._ours)
+        # On a CPU torch has one way worth taking, and takes it.
+        backends = BACKENDS if self.setting.cuda else {"SDPA": None}
+        for name, backend in backends.items():
+            yield Variant(name, partial(self._heads_second, partial(self._sdpa, backend)))
+        if self.mask == "causal" and (self.setting.cuda or self.setting.tiny):
+            nested = partial(self._packed, self._nested, self._comparable(lambda x: x))
+            yield Variant("SDPA, nested tensors", nested)
+        if self.setting.cuda or self.setting.tiny:
+            yield Variant("xformers", self._xformers)
+            yield Variant("FlexAttention", self._flex, slow_start=True)
+        yield from self.compiled("reference, torch.compile", self._packed, self._reference)
+
+    def _comparable(self, view: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors] | None:
+        # torch draws other random numbers: with dropout the results differ by design.
+        return None if self.dropout else lambda results: tuple(view(x) for x in results)
+
+    def _packed(
+        self,
+        function: Callable[..., Tensor],
+        comparable: Callable[[Tensors], Tensors] | None = tuple,
+    ) -> Run:
+        leaves = leaf(*self.fused.unbind(1))
+        return Run(lambda: function(*leaves), leaves, (self.upstream,), comparable)
+
+    def _heads_second(self, function: Callable[..., Tensor]) -> Run:
+        leaves = leaf(*(x.transpose(1, 2) for x in self.padded_qkv))
+        upstream = self.padded(self.upstream).transpose(1, 2)
+        comparable = self._comparable(lambda x: x.transpose(1, 2)[self.valid])
+        return Run(lambda: function(*leaves), leaves, (upstream,), comparable)
+
+    def _reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return packed_attention_reference(
+            q,
+            k,
+            v,
             cu_seqlens=self.cu_seqlens,
             max_seqlen=self.longest,
             mask=self.mask,
@@ -145,52 +188,12 @@ class Problem:
             dropout=self.dropout,
             seed=self.seed,
         )
-        qkv = self.fused.unbind(1)
-        yield self._variant("reference, eager", reference, qkv, self.upstream)
-        yield self._ours()
-        leaf = tuple(self.padded(x).transpose(1, 2) for x in qkv)
-        upstream = self.padded(self.upstream).transpose(1, 2)
-        # torch draws other random numbers: with dropout the results differ by design.
-        heads_second = None if self.dropout else self._unpadded(lambda x: x.transpose(1, 2))
-        for name, backend in BACKENDS.items():
-            sdpa = partial(self._sdpa, backend)
-            yield self._variant(name, sdpa, leaf, upstream, heads_second)
-        if self.mask == "causal":
-            packed = None if self.dropout else tuple
-            yield self._variant("SDPA, nested tensors", self._nested, qkv, self.upstream, packed)
-        yield self._xformers(qkv)
-        yield self._flex(leaf, upstream, heads_second)
-        compiled = self.setting.compiled(reference)
-        name = "reference, torch.compile"
-        yield self._variant(name, compiled, qkv, self.upstream, slow_start=True)
 
-    def _variant(
-        self,
-        name: str,
-        function: Callable[..., Tensor],
-        qkv: Tensors,
-        upstream: Tensor,
-        comparable: Callable[[Tensors], Tensors] | None = tuple,
-        slow_start: bool = False,
-    ) -> Variant:
-        leaves = tuple(x.detach().clone().requires_grad_() for x in qkv)
-        return Variant(
-            name,
-            lambda: function(*leaves),
-            leaves,
-            (upstream,),
-            comparable,
-            slow_start=slow_start,
-        )
+    def _ours(self) -> Run:
+        (fused,) = leaf(self.fused)
 
-    def _unpadded(self, view: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors]:
-        return lambda results: tuple(view(x)[self.valid] for x in results)
-
-    def _ours(self) -> Variant:
-        fused = self.fused.clone().requires_grad_()
-        return Variant(
-            "ours",
-            lambda: packed_self_attention(
+        def forward() -> Tensor:
+            return packed_self_attention(
                 fused,
                 self.cu_seqlens,
                 max_seqlen=self.longest,
@@ -198,14 +201,15 @@ class Problem:
                 scale=self.size**-0.5,
                 dropout=self.dropout,
                 seed=self.seed,
-            ),
-            (fused,),
-            (self.upstream,),
-            lambda results: (results[0], *results[1].unbind(1)),
-        )
+            )
 
-    def _sdpa(self, backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        with sdpa_kernel(backend):
+        def comparable(results: Tensors) -> Tensors:
+            return (results[0], *results[1].unbind(1))
+
+        return Run(forward, (fused,), (self.upstream,), comparable)
+
+    def _sdpa(self, backend: SDPBackend | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with nullcontext() if backend is None else sdpa_kernel(backend):
             return F.scaled_dot_product_attention(
                 q, k, v, attn_mask=self.bias, dropout_p=self.dropout
             )
@@ -219,45 +223,41 @@ class Problem:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout)
         return out.transpose(1, 2).values()
 
-    def _xformers(self, qkv: Tensors) -> Variant | Missing:
+    def _xformers(self) -> Run:
         try:
             from xformers.ops import memory_efficient_attention
         except ImportError as error:
-            return Missing("xformers", f"not installed ({error})")
+            raise CannotRun(f"not installed ({error})") from None
         # Its kernels want rows of the bias that start at multiples of 8 elements.
         wide = -(-self.longest // 8) * 8
         bias = self.upstream.new_full((self.segments, 1, self.longest, wide), float("-inf"))
         bias[..., : self.longest] = self.bias
         bias = bias.expand(-1, self.heads, -1, -1)[..., : self.longest]
-        padded = tuple(self.padded(x) for x in qkv)
+        leaves = leaf(*self.padded_qkv)
         attention = partial(memory_efficient_attention, attn_bias=bias, p=self.dropout)
-        comparable = None if self.dropout else self._unpadded(lambda x: x)
-        return self._variant("xformers", attention, padded, self.padded(self.upstream), comparable)
+        upstream, comparable = self.padded(self.upstream), self._comparable(lambda x: x[self.valid])
+        return Run(lambda: attention(*leaves), leaves, (upstream,), comparable)
 
-    def _flex(
-        self, leaf: Tensors, upstream: Tensor, comparable: Callable[[Tensors], Tensors] | None
-    ) -> Variant | Missing:
+    def _flex(self) -> Run:
         if self.dropout:
-            return Missing("FlexAttention", "has no dropout")
-        if self.setting.device.type != "cuda":
-            return Missing("FlexAttention", "has no backward outside of CUDA")
+            raise CannotRun("has no dropout")
+        if not self.setting.cuda:
+            raise CannotRun("has no backward outside of CUDA")
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         def allows(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return readable(self.mask, self.lengths[b], i, j)
 
         blocks = create_block_mask(
-            allows, self.segments, None, self.longest, self.longest, device=str(upstream.device)
+            allows, self.segments, None, self.longest, self.longest, device=self.setting.device
         )
         attention = partial(
-            self.setting.compiled(flex_attention),
+            torch.compile(flex_attention, dynamic=False),
             block_mask=blocks,
             # So few queries would go to its kernel for decoding, which is not made for training.
             kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
         )
-        return self._variant(
-            "FlexAttention", attention, leaf, upstream, comparable, slow_start=True
-        )
+        return self._heads_second(attention)
 
 
 def readable(mask: str, length: Tensor, i: Tensor, j: Tensor) -> Tensor:

@@ -21,22 +21,29 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from bench.operators.case import CannotRun
 from bench.workload import EPOCH, Workload
 
 ENVIRONMENT_VARIABLE = "ODMT_OFFICIAL"
 IMAGE_TOKENS = 50  # written into its forward
 
 
-def missing(workload: Workload) -> str | None:
-    """Why the official code cannot run; None when it can."""
+def code_folder(workload: Workload) -> str:
+    """Where its modules are.
+
+    Raises:
+        CannotRun: no clone is named, or it cannot compute the workload.
+    """
     clone = os.environ.get(ENVIRONMENT_VARIABLE)
     if not clone:
-        return f"no clone given by {ENVIRONMENT_VARIABLE}"
+        raise CannotRun(f"no clone given by {ENVIRONMENT_VARIABLE}")
     if not Path(clone, "code", "model", "model.py").exists():
-        return f"{ENVIRONMENT_VARIABLE}={clone} has no code/model/model.py"
+        raise CannotRun(f"{ENVIRONMENT_VARIABLE}={clone} has no code/model/model.py")
     if workload.image_tokens != IMAGE_TOKENS:
-        return f"its forward takes {IMAGE_TOKENS} image tokens, got {workload.image_tokens}"
-    return None
+        raise CannotRun(
+            f"its forward takes {IMAGE_TOKENS} image tokens, got {workload.image_tokens}"
+        )
+    return str(Path(clone, "code"))
 
 
 def arguments(workload: Workload) -> Namespace:
@@ -63,7 +70,7 @@ def arguments(workload: Workload) -> Namespace:
 
 def official_model(workload: Workload, device: torch.device) -> nn.Module:
     """Its Model on random features of the workload, which lie on the device as in its main.py."""
-    code = str(Path(os.environ[ENVIRONMENT_VARIABLE], "code"))
+    code = code_folder(workload)
     sys.path.insert(0, code)
     try:
         module = importlib.import_module("model.model")
