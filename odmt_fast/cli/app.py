@@ -18,6 +18,7 @@ from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import about_usage, one_line
 from odmt_fast.cli.evaluate import evaluate
+from odmt_fast.cli.export import export
 from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
@@ -58,11 +59,12 @@ def _root(
     """Multi-modal sequential recommendation by online distillation, fast and exact.
 
     From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
+    To another machine: export.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
 
 
-_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, plot, baselines, doctor)
+_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, export, plot, baselines, doctor)
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
 

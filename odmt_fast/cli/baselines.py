@@ -30,8 +30,8 @@ def baselines(
     Popularity, co-occurrence and a Markov chain count; sasrec, gru4rec, ef and lf
     are trained with the settings of the run to compare with, which you give.
     """
-    from odmt_fast.cli.workspace import Workspace
     from odmt_fast.studies import FUSING, run_baselines
+    from odmt_fast.workflow.workspace import Workspace
 
     output = Output(json_output)
     config = load_config(

@@ -109,14 +109,12 @@ def build(
     config = config.model if isinstance(config, Config) else config
     sources = sources or {}
     assemble = _named("model.name", config.name, MODELS)
-    backbone = _named("model.backbone", config.backbone, BACKBONES)
     # Shapes only: the values are drawn below, from `generator` alone.
     with torch.device("meta"):
         items, loss = assemble(config, len(popularity) - 1, sources)
-        users = backbone(config, len(items.branches))
     model = SequentialModel(
         items.to_empty(device=torch.get_default_device()),
-        users.to_empty(device=torch.get_default_device()),
+        user_encoder(config, len(items.branches)),
         loss,
         popularity,
         [sources[name] for name in items.modalities],
@@ -126,6 +124,18 @@ def build(
     if config.id_init != "xavier":
         start_ids(model, config, sources)
     return model
+
+
+def user_encoder(config: ModelConfig, branches: int) -> UserEncoder:
+    """The user encoder that ``model.backbone`` names, its values not filled in yet.
+
+    Raises:
+        ValueError: the name is not known.
+    """
+    backbone = _named("model.backbone", config.backbone, BACKBONES)
+    with torch.device("meta"):
+        users: UserEncoder = backbone(config, branches)
+    return users.to_empty(device=torch.get_default_device())
 
 
 def start_ids(model: SequentialModel, config: ModelConfig, sources: Sources) -> None:

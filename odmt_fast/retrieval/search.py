@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Scores of one tile, in bytes.
 _TILE_BYTES = 64 << 20
@@ -62,3 +63,29 @@ def top_k(
         best, chosen = torch.cat([best, scores], dim=1).topk(k, dim=1)
         ids = torch.cat([ids, tile_ids], dim=1).gather(1, chosen)
     return ids.masked_fill(best == -torch.inf, 0), best
+
+
+def top_k_among(
+    users: Tensor,
+    items: Tensor,
+    k: int,
+    history_offsets: Tensor,
+    history: Tensor,
+    among: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`top_k` where only some items may be returned; the one search of this room.
+
+    Args:
+        users, items, k, history_offsets, history: see `top_k`.
+        among: int64, ascending ids from 1 up; None = all.
+    """
+    if among is None:
+        return top_k(users, items, k, history_offsets, history)
+    # Row 0 stays padding; place 0 says that an item is not among them.
+    rows = pad(among, (1, 0))
+    places = rows.new_zeros(items.shape[0])
+    places[among] = torch.arange(1, len(rows), device=rows.device)
+    kept = places[history] > 0
+    offsets = pad(kept.cumsum(0), (1, 0))[history_offsets]
+    found, scores = top_k(users, items[rows], k, offsets, places[history[kept]])
+    return rows[found], scores

@@ -1,0 +1,213 @@
+"""Bundles: a folder with all that recommending needs, and a fingerprint that holds it together.
+
+``manifest.json`` names the other files, which carry its fingerprint in their names and in
+themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
+titles), ``user_encoder-*.safetensors``, and with known users ``users-*.safetensors`` and
+``users-*.json``. New files get new names, and the rename of the manifest is the one moment at which
+the bundle changes: a reader sees the old one or the new one. Nothing is pickled, and reading one
+needs no optional library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import pad
+
+from odmt_fast import __version__
+from odmt_fast.config import ModelConfig
+from odmt_fast.data.items import ItemTable
+from odmt_fast.data.sequences import Sequences
+from odmt_fast.kernels.linear import libraries
+from odmt_fast.models.zoo import user_encoder
+from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.storage import (
+    DamagedFileError,
+    Digest,
+    FolderLock,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
+
+MANIFEST = "manifest.json"
+FORMAT = "odmt_fast.bundle"
+VERSION = 1
+_OWN = re.compile(r"(items|users|user_encoder)-[0-9a-f]{12}\.(safetensors|json)")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether `folder` looks like a bundle."""
+    return (folder / MANIFEST).is_file()
+
+
+def check_free(folder: Path) -> None:
+    """Raises a ValueError where `folder` holds a bundle."""
+    if is_bundle(folder):
+        raise ValueError(
+            f"{folder} holds a bundle; pass --overwrite (overwrite=True) to replace it, or name "
+            "another folder"
+        )
+
+
+def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
+    """Writes `parts`; see `Recommender.save`."""
+    if not overwrite:
+        check_free(folder)
+    tensors = {
+        "items": {"vectors": parts.catalogue[:, 1:].float()},
+        "user_encoder": parts.users.state_dict(),
+    }
+    names: dict[str, dict[str, Sequence[str | None]]] = {
+        "items": {"ids": parts.items.ids, "titles": parts.items.texts}
+    }
+    if len(parts.known.names):
+        sequences = parts.known.sequences
+        tensors["users"] = {
+            "items": torch.tensor(sequences.items),
+            "offsets": torch.tensor(sequences.offsets),
+        }
+        names["users"] = {"names": parts.known.names}
+    texts = {stem: json.dumps(values) for stem, values in names.items()}
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_by": f"odmt_fast {__version__}",
+        "model": parts.settings.model_dump(mode="json"),
+        "branches": parts.branches,
+        "libraries": libraries.current().to_json(),
+        "items": len(parts.items),
+        "users": len(parts.known.names),
+        "names": {stem: Digest().add(text).hex for stem, text in texts.items()},
+    }
+    fingerprint = _fingerprint(values, tensors)
+    with FolderLock(folder, "odmt-fast export"):
+        before = {path.name for path in folder.iterdir() if _OWN.fullmatch(path.name)}
+        for stem, part in tensors.items():
+            file = _file(folder, stem, fingerprint, "safetensors")
+            save_tensors(file, part, {"fingerprint": fingerprint})
+        for stem, text in texts.items():
+            _write_text(_file(folder, stem, fingerprint, "json"), text)
+        values["fingerprint"] = fingerprint
+        whole = {**values, "digest": _digest(values)}
+        _write_text(folder / MANIFEST, json.dumps(whole, indent=1) + "\n")
+        for name in before:
+            if fingerprint[:12] not in name:
+                (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def read_bundle(folder: Path, device: torch.device) -> Parts:
+    """Reads what `write_bundle` wrote; see `Recommender.load`."""
+    manifest = _manifest(folder)
+    fingerprint = manifest["fingerprint"]
+    try:
+        settings = ModelConfig.model_validate(manifest["model"])
+    except ValidationError as error:
+        raise ValueError(
+            f"{folder} was made by {manifest['made_by']} with settings that are not known here "
+            f"({error.errors()[0]['loc'][0]}); update odmt_fast, or export the run again"
+        ) from error
+    libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
+    vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
+    names = _names(folder, "items", manifest)
+    branches = tuple(manifest["branches"])
+    users = user_encoder(settings, len(branches))
+    users.load_state_dict(_tensors(folder, "user_encoder", fingerprint))
+    known = NOBODY
+    if manifest["users"]:
+        histories = _tensors(folder, "users", fingerprint)
+        known = KnownUsers(
+            tuple(_names(folder, "users", manifest)["names"]),
+            Sequences(histories["items"].numpy(), histories["offsets"].numpy()),
+        )
+    ids, titles = tuple(names["ids"]), tuple(names["titles"])
+    return Parts(
+        settings,
+        branches,
+        pad(vectors, (0, 0, 1, 0)),
+        users.to(device).eval(),
+        ItemTable(ids, titles, (None,) * len(ids)),
+        known,
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is not a bundle: it has no {MANIFEST}; make one with odmt-fast export RUN "
+            f"{folder}"
+        )
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+        if values["format"] != FORMAT:
+            raise ValueError(f"{path} is not the manifest of a bundle (format is not {FORMAT!r})")
+        version, digest = values["version"], values.pop("digest")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error!r}; export again") from error
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has version {version}, this program reads version {VERSION}; update "
+            "odmt_fast, or export the run again"
+        )
+    if digest != _digest(values):
+        raise DamagedFileError(f"{path} is damaged or was edited; export again")
+    return values
+
+
+def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
+    path = _file(folder, stem, fingerprint, "safetensors")
+    try:
+        tensors, header = load_tensors(path)
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; export again") from error
+    if header.get("fingerprint") != fingerprint:
+        raise DamagedFileError(
+            f"{path} belongs to another bundle: its fingerprint is "
+            f"{str(header.get('fingerprint'))[:12]}, that of {MANIFEST} is {fingerprint[:12]}; "
+            "export again"
+        )
+    return tensors
+
+
+def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    path = _file(folder, stem, manifest["fingerprint"], "json")
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+    if Digest().add(text).hex != manifest["names"][stem]:
+        raise DamagedFileError(f"{path} is damaged or belongs to another bundle; export again")
+    names: dict[str, Any] = json.loads(text)
+    return names
+
+
+def _file(folder: Path, stem: str, fingerprint: str, suffix: str) -> Path:
+    return folder / f"{stem}-{fingerprint[:12]}.{suffix}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def _fingerprint(values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """Over weights, vectors, catalogue, users and settings."""
+    digest = Digest().add(_digest(values))
+    for stem, part in tensors.items():
+        for name, tensor in part.items():
+            digest.add(stem).add(name).add_array(tensor.detach().cpu().contiguous().numpy())
+    return digest.hex
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return Digest().add(json.dumps(values, sort_keys=True)).hex
