@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from odmt_fast import __version__
+from odmt_fast.cli.add_items import add_items
 from odmt_fast.cli.baselines import baselines
 from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
@@ -59,12 +60,15 @@ def _root(
     """Multi-modal sequential recommendation by online distillation, fast and exact.
 
     From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
-    To another machine: export.
+    To another machine: export; with new items: add-items.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
 
 
-_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, export, plot, baselines, doctor)
+_COMMANDS = (
+    *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
+    *(plot, baselines, doctor),
+)
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
 

@@ -24,6 +24,13 @@ def export(
             show_default=False,
         ),
     ] = False,
+    item_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--item-encoder/--no-item-encoder",
+            help="Put what add-items needs in, where the model reads texts or pictures.",
+        ),
+    ] = True,
     overwrite: Overwrite = False,
     checkpoint: Checkpoint = "best",
     data: Data = None,
@@ -49,7 +56,7 @@ def export(
         workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
     )
     recommender = workspace.recommender(model)
-    recommender.save(bundle, users=users, overwrite=overwrite)
+    recommender.save(bundle, users=users, item_encoder=item_encoder, overwrite=overwrite)
     size = sum(path.stat().st_size for path in bundle.iterdir())
     people = len(recommender.known.names) if users else 0
     output.result(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters
 from odmt_fast.data.interactions import Interactions
+from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers import dataset_of
-from odmt_fast.data.readers.frames import read_frames
+from odmt_fast.data.readers.catalogue import catalogue_items
+from odmt_fast.data.readers.frames import frame_catalogue, read_frames
 from odmt_fast.data.readers.gather import Titles
 from odmt_fast.data.readers.image_files import MissingImages, check_missing_images
 from odmt_fast.data.readers.options import Rule, TabularOptions
@@ -67,7 +70,7 @@ class Dataset(Interactions):
             DataError: a column or value is missing or malformed; names frame, row and reason.
             ValueError: an argument is none of those it takes.
         """
-        try:
+        with _arguments_named():
             check_missing_images(missing_images)
             options = TabularOptions(
                 unknown_items=unknown_items, missing_ids=missing_ids, time_unit=time_unit
@@ -78,7 +81,7 @@ class Dataset(Interactions):
                 None if images is None else Path(images),
                 Titles(user, item, timestamp),
                 item_id or item,
-                (texts,) if isinstance(texts, str) else tuple(texts),
+                _several(texts),
                 image,
                 options,
             )
@@ -88,11 +91,40 @@ class Dataset(Interactions):
                 decode_images=decode_images,
                 missing_images=missing_images,
             )
-        except DataError as error:
-            raise DataError(error.file, _as_arguments(error.reason), line=error.line) from error
-        except ValueError as error:
-            raise ValueError(_as_arguments(str(error))) from error
         return cls(made.users, made.items, made.sequences, made.report, made.parts)
+
+
+def items_of_frame(
+    items: Any,
+    images: str | PathLike[str] | None = None,
+    *,
+    item: str = "item",
+    texts: Sequence[str] = ("text",),
+    image: str | None = None,
+) -> ItemTable:
+    """A catalogue from a frame with a row per item, all of them, in its order.
+
+    Arguments and errors are those of `Dataset.from_frames`; every picture is decoded once.
+    """
+    folder = None if images is None else Path(images)
+    with _arguments_named():
+        found = frame_catalogue(items, folder, item, _several(texts), image, TabularOptions())
+        return catalogue_items(found, folder)
+
+
+def _several(texts: Sequence[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+@contextmanager
+def _arguments_named() -> Iterator[None]:
+    """Errors of the readers, with the arguments of Python instead of the command line's flags."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.file, _as_arguments(error.reason), line=error.line) from error
+    except ValueError as error:
+        raise ValueError(_as_arguments(str(error))) from error
 
 
 def _as_arguments(message: str) -> str:

@@ -2,10 +2,10 @@
 
 ``manifest.json`` names the other files, which carry its fingerprint in their names and in
 themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
-titles), ``user_encoder-*.safetensors``, and with known users ``users-*.safetensors`` and
-``users-*.json``. New files get new names, and the rename of the manifest is the one moment at which
-the bundle changes: a reader sees the old one or the new one. Nothing is pickled, and reading one
-needs no optional library.
+titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. New files get new
+names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
+the old one or the new one. Nothing is pickled, and reading one needs no optional library.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from odmt_fast import __version__
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
 from odmt_fast.models.zoo import user_encoder
+from odmt_fast.retrieval.item_side import ItemSide
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
 from odmt_fast.storage import (
     DamagedFileError,
@@ -40,7 +42,8 @@ from odmt_fast.storage import (
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
 VERSION = 1
-_OWN = re.compile(r"(items|users|user_encoder)-[0-9a-f]{12}\.(safetensors|json)")
+_WEIGHTS, _STATE = "weights/", "state/"
+_OWN = re.compile(r"(items|users|user_encoder|item_encoder)-[0-9a-f]{12}\.(safetensors|json)")
 
 
 def is_bundle(folder: Path) -> bool:
@@ -76,7 +79,7 @@ def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
         }
         names["users"] = {"names": parts.known.names}
     texts = {stem: json.dumps(values) for stem, values in names.items()}
-    values = {
+    values: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "made_by": f"odmt_fast {__version__}",
@@ -85,8 +88,11 @@ def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
         "libraries": libraries.current().to_json(),
         "items": len(parts.items),
         "users": len(parts.known.names),
+        "item_side": None,
         "names": {stem: Digest().add(text).hex for stem, text in texts.items()},
     }
+    if parts.item_side is not None:
+        tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
     fingerprint = _fingerprint(values, tensors)
     with FolderLock(folder, "odmt-fast export"):
         before = {path.name for path in folder.iterdir() if _OWN.fullmatch(path.name)}
@@ -128,6 +134,9 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
             tuple(_names(folder, "users", manifest)["names"]),
             Sequences(histories["items"].numpy(), histories["offsets"].numpy()),
         )
+    side = None
+    if manifest["item_side"]:
+        side = _unpacked(_tensors(folder, "item_encoder", fingerprint), manifest["item_side"])
     ids, titles = tuple(names["ids"]), tuple(names["titles"])
     return Parts(
         settings,
@@ -136,6 +145,36 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         users.to(device).eval(),
         ItemTable(ids, titles, (None,) * len(ids)),
         known,
+        side,
+    )
+
+
+def _packed(side: ItemSide) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As tensors and JSON values."""
+    tensors = {_WEIGHTS + name: value for name, value in side.weights.items()}
+    tensors |= {_STATE + encoder.modality: encoder.state for encoder in side.encoders}
+    encoders = [
+        {
+            "modality": encoder.modality,
+            "identity": encoder.identity,
+            "dim": encoder.dim,
+            "dtype": encoder.dtype,
+        }
+        for encoder in side.encoders
+    ]
+    return tensors, {"encoders": encoders, "seed": side.seed, "id_rows": side.id_rows}
+
+
+def _unpacked(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemSide:
+    """The inverse of `_packed`."""
+    return ItemSide(
+        {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
+        tuple(
+            StoreEncoder(**entry, state=tensors[_STATE + entry["modality"]])
+            for entry in values["encoders"]
+        ),
+        values["seed"],
+        values["id_rows"],
     )
 
 

@@ -13,6 +13,7 @@ from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.models.base import SequentialModel
 from odmt_fast.models.users.base import UserEncoder
+from odmt_fast.retrieval.item_side import ItemSide
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ class Parts:
         users: reads histories; in eval mode, on the same device.
         items: ids and titles; row i is dense item i + 1.
         known: users with their histories.
+        item_side: encodes further items; None where nothing is there that could.
 
     Raises:
         ValueError: `items` or `branches` do not fit the catalogue.
@@ -60,6 +62,7 @@ class Parts:
     users: UserEncoder
     items: ItemTable
     known: KnownUsers = NOBODY
+    item_side: ItemSide | None = None
 
     def __post_init__(self) -> None:
         branches, rows, _ = self.catalogue.shape
@@ -78,6 +81,8 @@ class Parts:
         settings: ModelConfig,
         items: ItemTable,
         known: KnownUsers = NOBODY,
+        *,
+        seed: int = 0,
     ) -> Parts:
         """Encodes the catalogue of a trained model, in fp32 on its device.
 
@@ -86,11 +91,35 @@ class Parts:
             settings: what it was built with.
             items: the catalogue it was trained on.
             known: users with their histories.
+            seed: ``training.seed``, see `ItemSide`.
         """
         with torch.no_grad():
             catalogue = model.encode_catalogue()
-        return cls(settings, model.branches, catalogue, model.users, items, known)
+        side = ItemSide.of(model, seed)
+        return cls(settings, model.branches, catalogue, model.users, items, known, side)
 
-    def without_users(self) -> Parts:
-        """The same for strangers alone."""
-        return replace(self, known=NOBODY)
+    def with_items(self, items: ItemTable) -> Parts:
+        """The same with further items behind the others, which keep their vectors to the bit.
+
+        Raises:
+            ValueError: an item is known or there twice, or nothing is there that could encode it.
+        """
+        if self.item_side is None:
+            raise ValueError(
+                "nothing here encodes items: the model reads IDs alone or features of your own, "
+                "or the bundle was exported with --no-item-encoder (item_encoder=False)"
+            )
+        seen = set(self.items.ids)
+        for item in items.ids:
+            if item in seen:
+                raise ValueError(f"item {item!r} is in the catalogue already; leave it out")
+            seen.add(item)
+        if not items.ids:
+            return self
+        new = self.item_side.encode(items, self.settings, self.users).to(self.catalogue)
+        whole = ItemTable(
+            self.items.ids + items.ids,
+            self.items.texts + items.texts,
+            self.items.images + items.images,
+        )
+        return replace(self, catalogue=torch.cat([self.catalogue, new], dim=1), items=whole)

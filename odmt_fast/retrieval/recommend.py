@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from odmt_fast.data.dataset import items_of_frame
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.retrieval.bundle import read_bundle, write_bundle
-from odmt_fast.retrieval.parts import KnownUsers, Parts
+from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
 from odmt_fast.retrieval.search import item_vectors, top_k_among, user_vectors
 
 _BATCH = 512
@@ -52,8 +52,12 @@ class Recommender:
     """
 
     def __init__(self, parts: Parts) -> None:
+        self._take(parts)
+
+    def _take(self, parts: Parts) -> None:
         self.parts = parts
         self.item_vectors = item_vectors(parts.catalogue)
+        self._rows = {name: row for row, name in enumerate(parts.items.ids, 1)}
 
     @classmethod
     def load(cls, bundle: str | PathLike[str], device: torch.device | str = "cpu") -> Recommender:
@@ -70,13 +74,19 @@ class Recommender:
         return cls(read_bundle(Path(bundle), torch.device(device)))
 
     def save(
-        self, bundle: str | PathLike[str], *, users: bool = False, overwrite: bool = False
+        self,
+        bundle: str | PathLike[str],
+        *,
+        users: bool = False,
+        item_encoder: bool = True,
+        overwrite: bool = False,
     ) -> Path:
         """Writes a bundle: a folder that `load` needs and nothing else.
 
         Args:
             bundle: the folder.
             users: put the histories of the known users in.
+            item_encoder: put in what `add_items` needs, where it is there.
             overwrite: replace a bundle that lies there, once the new one is written.
 
         Raises:
@@ -85,8 +95,38 @@ class Recommender:
         """
         if users:
             self._require_users()
-        parts = self.parts if users else self.parts.without_users()
+        parts = replace(
+            self.parts,
+            known=self.known if users else NOBODY,
+            item_side=self.parts.item_side if item_encoder else None,
+        )
         return write_bundle(Path(bundle), parts, overwrite=overwrite)
+
+    def add_items(
+        self,
+        items: Any,
+        images: str | PathLike[str] | None = None,
+        *,
+        item: str = "item",
+        texts: Sequence[str] = ("text",),
+        image: str | None = None,
+    ) -> None:
+        """Puts items that nobody has bought into the catalogue, by their texts and pictures.
+
+        They are recommended, and may stand in histories, from the next call on. The vectors of the
+        others stay as they are, to the bit.
+
+        Args:
+            items: a frame with a row per item, or an `ItemTable`.
+            images, item, texts, image: of a frame, see `Dataset.from_frames`.
+
+        Raises:
+            ValueError: an item is known already, or nothing is there that could encode it; see
+                `Dataset.from_frames` and `ItemSide.encode`.
+        """
+        if not isinstance(items, ItemTable):
+            items = items_of_frame(items, images, item=item, texts=texts, image=image)
+        self._take(self.parts.with_items(items))
 
     @property
     def items(self) -> ItemTable:
@@ -226,10 +266,6 @@ class Recommender:
             raise ValueError(
                 "no user is known here; export the run with --users (users=True), or give histories"
             )
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.items.ids, 1)}
 
     def _among(self, allow: Collection[str] | None, deny: Collection[str]) -> Tensor | None:
         """Dense ids that may be returned, ascending; None = all."""

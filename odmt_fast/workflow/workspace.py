@@ -158,7 +158,8 @@ class Workspace:
     def recommender(self, model: SequentialModel) -> Recommender:
         """Recommendations from a trained `model`, the dataset's users known with all they did."""
         known = KnownUsers(self.data.users, self.data.sequences)
-        return Recommender(Parts.of(model, self.config.model, self.data.items, known))
+        seed = self.config.training.seed
+        return Recommender(Parts.of(model, self.config.model, self.data.items, known, seed=seed))
 
 
 def default_store(dataset: Path, modality: str) -> Path:

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "official": {*BEFORE_MODELS, "models", "storage"},
     "training": {*BEFORE_MODELS, "storage", "models"},
     "evaluation": {*BEFORE_MODELS, "models"},
-    "retrieval": {*BEFORE_MODELS, "storage", "models"},
+    "retrieval": {*BEFORE_MODELS, "randomness", "storage", "models"},
     "studies": {*BEFORE_MODELS, "randomness", "storage", "models", "training", "evaluation"},
     "workflow": {
         *BEFORE_MODELS,

@@ -25,6 +25,7 @@ from odmt_fast.retrieval import (
     top_k,
     user_vectors,
 )
+from odmt_fast.retrieval.parts import NOBODY
 
 N_ITEMS = 30
 
@@ -172,7 +173,7 @@ def test_everybody_is_a_table_of_the_same_lists() -> None:
     assert asked.history("w") == ["i9", "i9", "i8"]
     with pytest.raises(ValueError, match="'x' is not among the 3 known users"):
         asked.history("x")
-    strangers = Recommender(asked.parts.without_users())
+    strangers = Recommender(replace(asked.parts, known=NOBODY))
     with pytest.raises(ValueError, match="no user is known here; export the run with --users"):
         strangers.recommend_all()
 
