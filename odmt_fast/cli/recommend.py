@@ -91,6 +91,11 @@ def recommend(
         source, checkpoint, data, store, allow_other_features=allow_other_features, device=device
     )
 
+    for option, listed in (("--allow", allowed), ("--deny", denied)):
+        absent = len(set(listed or ()).difference(recommender.items.ids))
+        if absent:
+            output.note(f"{option}: {absent:,} items are not in the catalogue and change nothing")
+
     asked: dict[str, list[str]] = {name: recommender.history(name) for name in user or ()}
     if past:
         _check_names(recommender, past, history)

@@ -10,6 +10,7 @@ the old one or the new one. Nothing is pickled, and reading one needs no optiona
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,8 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
             f"{folder} was made by {manifest['made_by']} with settings that are not known here "
             f"({error.errors()[0]['loc'][0]}); update odmt_fast, or export the run again"
         ) from error
-    libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
+    with contextlib.suppress(TypeError):  # a record of another version says nothing
+        libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
     vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
     names = _names(folder, "items", manifest)
     branches = tuple(manifest["branches"])

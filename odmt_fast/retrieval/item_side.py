@@ -55,7 +55,7 @@ class ItemSide:
         return cls(weights, tuple(encoders), seed, model.n_items + 1)
 
     @torch.no_grad()
-    def encode(self, items: ItemTable, settings: ModelConfig, users: UserEncoder) -> Tensor:
+    def encode(self, items: ItemTable, settings: ModelConfig) -> Tensor:
         """Embeddings [K, n, d] of new items, on the CPU.
 
         An item's ID row is what it would have begun training with: drawn, or its first tokens, as
@@ -64,7 +64,6 @@ class ItemSide:
         Args:
             items: ids, texts and pictures of the n new items.
             settings: of the model.
-            users: of the model; not read.
 
         Raises:
             ValueError: an encoder cannot be loaded, is another one, or a picture cannot be read.
@@ -82,7 +81,8 @@ class ItemSide:
             assert isinstance(table, nn.Embedding)
             table.weight.copy_(self.id_rows_of(items, settings, sources, table.embedding_dim))
         shares = torch.ones(len(items) + 1)
-        model = SequentialModel(encoder, users, loss, shares, tuple(sources.values()))
+        nobody = UserEncoder(settings.max_seq_len)
+        model = SequentialModel(encoder, nobody, loss, shares, tuple(sources.values()))
         return model.encode_catalogue()[:, 1:]
 
     def id_rows_of(

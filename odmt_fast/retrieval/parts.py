@@ -116,7 +116,7 @@ class Parts:
             seen.add(item)
         if not items.ids:
             return self
-        new = self.item_side.encode(items, self.settings, self.users).to(self.catalogue)
+        new = self.item_side.encode(items, self.settings).to(self.catalogue)
         whole = ItemTable(
             self.items.ids + items.ids,
             self.items.texts + items.texts,

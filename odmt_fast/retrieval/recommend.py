@@ -45,7 +45,7 @@ class Recommender:
     """Exact top-k over a catalogue encoded once.
 
     Items and users go by their names in the source. `allow` and `deny` are names of items: all that
-    may be returned, and some that may not.
+    may be returned, and some that may not; names that are not in the catalogue change nothing.
 
     Args:
         parts: of a trained model; `load` reads them from a bundle.
@@ -62,6 +62,9 @@ class Recommender:
     @classmethod
     def load(cls, bundle: str | PathLike[str], device: torch.device | str = "cpu") -> Recommender:
         """The recommender that was saved to the folder `bundle`.
+
+        So that the bits are the same, this process multiplies by the library that the saving one
+        did (``odmt-fast doctor`` names it), where that runs here.
 
         Args:
             bundle: made by `save` or ``odmt-fast export``.
@@ -154,7 +157,8 @@ class Recommender:
             allow, deny: see above.
 
         Raises:
-            ValueError: a history is empty, an item is not in the catalogue, or k is below 1.
+            ValueError: a history is empty, an item of it is not in the catalogue, none of `allow` may
+                be returned, or k is below 1.
         """
         asked = Sequences.from_lists([self.dense_ids(names) for names in histories])
         among = self._among(allow, deny)
@@ -273,8 +277,13 @@ class Recommender:
             return None
         allowed = torch.zeros(len(self.items) + 1, dtype=torch.bool)
         allowed[1:] = allow is None
-        allowed[self.dense_ids(allow or ())] = True
-        allowed[self.dense_ids(deny)] = False
+        allowed[[self._rows[name] for name in allow or () if name in self._rows]] = True
+        allowed[[self._rows[name] for name in deny if name in self._rows]] = False
+        if allow and not allowed.any():
+            raise ValueError(
+                f"none of the {len(allow):,} items of allow may be returned: they are not in the "
+                f"catalogue of {len(self.items):,}, or denied"
+            )
         return allowed.nonzero()[:, 0].to(self.item_vectors.device)
 
     def _lists(self, ids: Tensor, scores: Tensor) -> list[list[Recommendation]]:
