@@ -25,7 +25,7 @@ def add_items(
         Path | None,
         typer.Option("--output", "-o", help="Where the bundle goes.", show_default="BUNDLE itself"),
     ] = None,
-    item_column: Annotated[str, typer.Option(help="Their ids.", metavar="NAME")] = "item",
+    item_id_column: Annotated[str, typer.Option(help="Their ids.", metavar="NAME")] = "item",
     text_columns: Annotated[
         str, typer.Option(help="Their texts, joined by '. '.", metavar="NAME,NAME...")
     ] = "text",
@@ -57,8 +57,7 @@ def add_items(
     if not (itself or overwrite):
         check_free(target)
     texts = tuple(text_columns.split(",")) if text_columns else ()
-    options = TableOptions(texts=texts, item=item_column, image=image_column)
-    found = read_items(items, item_column, texts, image_column, options=options)
+    found = read_items(items, item_id_column, texts, image_column, options=TableOptions())
     new = catalogue_items(found, images)
     recommender = opened(
         source, checkpoint, data, store, allow_other_features=allow_other_features, device=device

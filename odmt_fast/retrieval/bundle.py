@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,34 +52,49 @@ def is_bundle(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def check_free(folder: Path) -> None:
-    """Raises a ValueError where `folder` holds a bundle."""
-    if is_bundle(folder):
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Raises a ValueError where a bundle lies in `folder`, or what `overwrite` must not replace."""
+    if not is_bundle(folder):
+        return
+    if not overwrite:
         raise ValueError(
             f"{folder} holds a bundle; pass --overwrite (overwrite=True) to replace it, or name "
             "another folder"
         )
+    with contextlib.suppress(ValueError):  # a damaged one may be replaced
+        values = json.loads((folder / MANIFEST).read_bytes())
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise FileExistsError(
+                f"{folder / MANIFEST} is not the manifest of a bundle; name another folder"
+            )
 
 
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
     """Writes `parts`; see `Recommender.save`."""
-    if not overwrite:
-        check_free(folder)
-    tensors = {
-        "items": {"vectors": parts.catalogue[:, 1:].float()},
-        "user_encoder": parts.users.state_dict(),
-    }
-    names: dict[str, dict[str, Sequence[str | None]]] = {
-        "items": {"ids": parts.items.ids, "titles": parts.items.texts}
-    }
-    if len(parts.known.names):
-        sequences = parts.known.sequences
-        tensors["users"] = {
-            "items": torch.tensor(sequences.items),
-            "offsets": torch.tensor(sequences.offsets),
-        }
-        names["users"] = {"names": parts.known.names}
-    texts = {stem: json.dumps(values) for stem, values in names.items()}
+    check_free(folder, overwrite=overwrite)
+    values, tensors, names = _contents(parts)
+    texts = {stem: json.dumps(named) for stem, named in names.items()}
+    values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
+    values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
+    values["digest"] = _digest(values)
+    with FolderLock(folder, "odmt-fast export"):
+        before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+        for stem, part in tensors.items():
+            file = _file(folder, stem, fingerprint, "safetensors")
+            save_tensors(file, part, {"fingerprint": fingerprint})
+        for stem, text in texts.items():
+            _write_text(_file(folder, stem, fingerprint, "json"), text)
+        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        for path in before:
+            if fingerprint[:12] not in path.name:
+                path.unlink(missing_ok=True)
+    return folder
+
+
+def _contents(
+    parts: Parts,
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
+    """What the manifest says of `parts`, and by file their tensors and their names."""
     values: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -90,25 +105,22 @@ def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
         "items": len(parts.items),
         "users": len(parts.known.names),
         "item_side": None,
-        "names": {stem: Digest().add(text).hex for stem, text in texts.items()},
     }
+    tensors = {
+        "items": {"vectors": parts.catalogue[:, 1:].float()},
+        "user_encoder": parts.users.state_dict(),
+    }
+    names = {"items": {"ids": parts.items.ids, "titles": parts.items.texts}}
+    if parts.known.names:
+        sequences = parts.known.sequences
+        tensors["users"] = {
+            "items": torch.tensor(sequences.items),
+            "offsets": torch.tensor(sequences.offsets),
+        }
+        names["users"] = {"names": parts.known.names}
     if parts.item_side is not None:
         tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
-    fingerprint = _fingerprint(values, tensors)
-    with FolderLock(folder, "odmt-fast export"):
-        before = {path.name for path in folder.iterdir() if _OWN.fullmatch(path.name)}
-        for stem, part in tensors.items():
-            file = _file(folder, stem, fingerprint, "safetensors")
-            save_tensors(file, part, {"fingerprint": fingerprint})
-        for stem, text in texts.items():
-            _write_text(_file(folder, stem, fingerprint, "json"), text)
-        values["fingerprint"] = fingerprint
-        whole = {**values, "digest": _digest(values)}
-        _write_text(folder / MANIFEST, json.dumps(whole, indent=1) + "\n")
-        for name in before:
-            if fingerprint[:12] not in name:
-                (folder / name).unlink(missing_ok=True)
-    return folder
+    return values, tensors, names
 
 
 def read_bundle(folder: Path, device: torch.device) -> Parts:

@@ -157,8 +157,8 @@ class Recommender:
             allow, deny: see above.
 
         Raises:
-            ValueError: a history is empty, an item of it is not in the catalogue, none of `allow` may
-                be returned, or k is below 1.
+            ValueError: a history is empty, an item of it is not in the catalogue, nothing of
+                `allow` can be returned, or k is below 1.
         """
         asked = Sequences.from_lists([self.dense_ids(names) for names in histories])
         among = self._among(allow, deny)
@@ -259,10 +259,15 @@ class Recommender:
         Raises:
             ValueError: a name is not in the catalogue.
         """
+        if isinstance(names, str):
+            raise ValueError(f"{names!r} stands where a list of item ids must; write [{names!r}]")
         names = list(names)
         unknown = next((name for name in names if name not in self._rows), None)
         if unknown is not None:
-            raise ValueError(f"item {unknown!r} is not in the catalogue of {len(self._rows)} items")
+            text = "" if isinstance(unknown, str) else f"; ids are texts, such as {str(unknown)!r}"
+            raise ValueError(
+                f"item {unknown!r} is not in the catalogue of {len(self._rows)} items{text}"
+            )
         return [self._rows[name] for name in names]
 
     def _require_users(self) -> None:

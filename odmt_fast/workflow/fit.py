@@ -10,6 +10,7 @@ from odmt_fast.config import Config
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.store import MANIFEST
 from odmt_fast.features.extract import extract
+from odmt_fast.features.index import OtherStoreError
 from odmt_fast.features.registry import BUILT_IN
 from odmt_fast.retrieval import Recommender
 from odmt_fast.storage import Digest
@@ -64,7 +65,13 @@ def fit(
         named = wanted is None or modality in wanted
         if modality in dataset.items.modalities and named and modality not in stores:
             stores[modality] = default_store(place, modality)
-            extract(dataset.items, modality, names[modality], stores[modality], overwrite=fresh)
+            try:
+                extract(dataset.items, modality, names[modality], stores[modality], overwrite=fresh)
+            except OtherStoreError as other:
+                raise ValueError(
+                    f'{other.what}; pass fresh=True to replace it and its run, or output="DIR" for '
+                    "another run"
+                ) from other
     config = config.updated({"data.path": place, "features.stores": stores})
     trained = train_and_test(config, reporter, resume=not fresh)
     if trained.best is None:
@@ -98,4 +105,6 @@ def _digest(data: Interactions) -> str:
     for values in (data.users, data.items.ids, data.items.texts):
         for value in values:
             digest.add(value)
+    for image in data.items.images:
+        digest.add(None if image is None else image.digest())
     return digest.hex

@@ -147,6 +147,8 @@ def test_what_is_no_bundle_or_of_another_version(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="is not the manifest of a bundle"):
         Recommender.load(tmp_path)
+    with pytest.raises(FileExistsError, match="is not the manifest of a bundle; name another"):
+        recommender().save(tmp_path, overwrite=True)
     values = {"format": "odmt_fast.bundle", "version": 99, "digest": ""}
     (tmp_path / MANIFEST).write_text(json.dumps(values))
     with pytest.raises(ValueError, match="version 99, this program reads version 1; update"):

@@ -130,6 +130,10 @@ def test_names_and_empty_histories_are_checked() -> None:
     assert asked.recommend([]) == []
     with pytest.raises(ValueError, match="'i99' is not in the catalogue"):
         asked.recommend([["i1", "i99"]])
+    with pytest.raises(ValueError, match=r"'i1' stands where a list of item ids must; write"):
+        asked.recommend(["i1", "i2"])
+    with pytest.raises(ValueError, match="item 7 is not in .* ids are texts, such as '7'"):
+        asked.recommend([[7]])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="user 1 is empty"):
         asked.recommend([["i1"], []], 3)
     with pytest.raises(ValueError, match="k must be at least 1"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pyarrow import csv
 
 from odmt_fast import Config, Dataset, Recommender, fit
@@ -79,6 +81,10 @@ def test_fit_goes_on_and_refuses_other_data(shop: Path, tmp_path: Path) -> None:
     assert again.recommend(history) == first.recommend(history)
     with pytest.raises(ResumeError, match=r"model\.width was 16 and is 32"):
         fit(data, output=tmp_path / "run", **{**SMALL, "width": 32})
+    pictures = shutil.copytree(shop / "images", tmp_path / "pictures")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(pictures / "i03.png")
+    with pytest.raises(ValueError, match=r"holds another dataset; pass fresh=True"):
+        fit(dataset(shop, images=pictures), output=tmp_path / "run", **SMALL)
     other = dataset(shop, texts=())
     with pytest.raises(ValueError, match=r"holds another dataset; pass fresh=True"):
         fit(other, output=tmp_path / "run", **SMALL)
