@@ -17,7 +17,7 @@ from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.retrieval.bundle import read_bundle, write_bundle
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
-from odmt_fast.retrieval.search import item_vectors, top_k_among, user_vectors
+from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors
 
 _BATCH = 512
 
@@ -161,9 +161,9 @@ class Recommender:
                 `allow` can be returned, or k is below 1.
         """
         asked = Sequences.from_lists([self.dense_ids(names) for names in histories])
-        among = self._among(allow, deny)
+        allowed = self._allowed(allow, deny)
         found: list[list[Recommendation]] = []
-        for ids, scores in self._best(asked, k, among):
+        for ids, scores in self._best(asked, k, allowed):
             found += self._lists(ids, scores)
         return found
 
@@ -186,7 +186,7 @@ class Recommender:
         import pyarrow as pa
 
         self._require_users()
-        blocks = list(self._best(self.known.sequences, k, self._among(allow, deny)))
+        blocks = list(self._best(self.known.sequences, k, self._allowed(allow, deny)))
         ids, scores = (torch.cat(part).cpu() for part in zip(*blocks, strict=True))
         found = ids > 0
         users, ranks = found.nonzero(as_tuple=True)
@@ -218,8 +218,8 @@ class Recommender:
         asked = torch.tensor(self.dense_ids(items), dtype=torch.int64, device=device)
         vectors = normalize(self.item_vectors, dim=1)
         offsets = torch.arange(len(asked) + 1, device=asked.device)
-        among = self._among(allow, deny)
-        return self._lists(*top_k_among(vectors[asked], vectors, k, offsets, asked, among))
+        allowed = self._allowed(allow, deny)
+        return self._lists(*top_k(vectors[asked], vectors, k, offsets, asked, allowed=allowed))
 
     def explain(self, history: Sequence[str], item: str) -> dict[str, float]:
         """What each branch adds to the score of `item` after `history`; the sum is the score.
@@ -276,8 +276,8 @@ class Recommender:
                 "no user is known here; export the run with --users (users=True), or give histories"
             )
 
-    def _among(self, allow: Collection[str] | None, deny: Collection[str]) -> Tensor | None:
-        """Dense ids that may be returned, ascending; None = all."""
+    def _allowed(self, allow: Collection[str] | None, deny: Collection[str]) -> Tensor | None:
+        """bool [n_items + 1], which may be returned; None = all."""
         if allow is None and not deny:
             return None
         allowed = torch.zeros(len(self.items) + 1, dtype=torch.bool)
@@ -289,24 +289,24 @@ class Recommender:
                 f"none of the {len(allow):,} items of allow may be returned: they are not in the "
                 f"catalogue of {len(self.items):,}, or denied"
             )
-        return allowed.nonzero()[:, 0].to(self.item_vectors.device)
+        return allowed.to(self.item_vectors.device)
 
     def _lists(self, ids: Tensor, scores: Tensor) -> list[list[Recommendation]]:
         return [
             [
                 Recommendation(self.items.ids[i - 1], self.items.texts[i - 1], score)
                 for i, score in zip(row, values, strict=True)
-                if i
+                if i > 0
             ]
             for row, values in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
     def _best(
-        self, histories: Sequences, k: int, among: Tensor | None
+        self, histories: Sequences, k: int, allowed: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Ids and scores [B, k] of batches of users."""
         for states, offsets, whole in self._states(histories):
-            yield top_k_among(user_vectors(states), self.item_vectors, k, offsets, whole, among)
+            yield top_k(user_vectors(states), self.item_vectors, k, offsets, whole, allowed=allowed)
 
     def _states(self, histories: Sequences) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """States [K, B, d], and the whole history as CSR, of batches of users."""

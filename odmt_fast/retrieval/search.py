@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 # Scores of one tile, in bytes.
 _TILE_BYTES = 64 << 20
@@ -25,7 +24,13 @@ def user_vectors(states: Tensor) -> Tensor:
 
 
 def top_k(
-    users: Tensor, items: Tensor, k: int, history_offsets: Tensor, history: Tensor
+    users: Tensor,
+    items: Tensor,
+    k: int,
+    history_offsets: Tensor,
+    history: Tensor,
+    *,
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best items of each user, best first, without the user's history.
 
@@ -35,6 +40,7 @@ def top_k(
         k: items per user.
         history_offsets: int64 [B + 1], CSR offsets of `history`.
         history: int64 [H], items left out for each user.
+        allowed: bool [n_items + 1], the items that may be returned to anybody; None = all.
 
     Returns:
         ids: int64 [B, k], rows of `items`; 0 where the catalogue has too few items left.
@@ -57,35 +63,11 @@ def top_k(
     for start in range(1, items.shape[0], width):
         end = min(start + width, items.shape[0])
         scores = users @ items[start:end].t()
+        if allowed is not None:
+            scores.masked_fill_(~allowed[start:end], -torch.inf)
         low, high = torch.searchsorted(history, torch.tensor([start, end]).to(history)).tolist()
         scores[owners[low:high], history[low:high] - start] = -torch.inf
         tile_ids = torch.arange(start, end, device=users.device).expand(n_users, -1)
         best, chosen = torch.cat([best, scores], dim=1).topk(k, dim=1)
         ids = torch.cat([ids, tile_ids], dim=1).gather(1, chosen)
     return ids.masked_fill(best == -torch.inf, 0), best
-
-
-def top_k_among(
-    users: Tensor,
-    items: Tensor,
-    k: int,
-    history_offsets: Tensor,
-    history: Tensor,
-    among: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """`top_k` where only some items may be returned; the one search of this room.
-
-    Args:
-        users, items, k, history_offsets, history: see `top_k`.
-        among: int64, ascending ids from 1 up; None = all.
-    """
-    if among is None:
-        return top_k(users, items, k, history_offsets, history)
-    # Row 0 stays padding; place 0 says that an item is not among them.
-    rows = pad(among, (1, 0))
-    places = rows.new_zeros(items.shape[0])
-    places[among] = torch.arange(1, len(rows), device=rows.device)
-    kept = places[history] > 0
-    offsets = pad(kept.cumsum(0), (1, 0))[history_offsets]
-    found, scores = top_k(users, items[rows], k, offsets, places[history[kept]])
-    return rows[found], scores
