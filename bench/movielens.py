@@ -21,11 +21,11 @@ from typing import Any
 from bench import results
 from odmt_fast.cli import main as command
 from odmt_fast.cli.settings import load_config
-from odmt_fast.cli.workflow import train_and_test
-from odmt_fast.cli.workspace import MODALITIES, Workspace, default_store
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.baselines import run_baselines
+from odmt_fast.workflow.trained import train_and_test
+from odmt_fast.workflow.workspace import MODALITIES, Workspace, default_store
 
 SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
 EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
