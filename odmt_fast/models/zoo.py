@@ -34,6 +34,9 @@ Sources = Mapping[str, TokenSource]
 Assembly = tuple[ItemEncoder, Loss]
 """Item encoder and loss of a model."""
 
+MOST_ENCODED = 2048
+"""Items of a catalogue that may be encoded from features as a whole in every step."""
+
 BACKBONES: dict[str, Callable[[ModelConfig, int], UserEncoder]] = {
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
@@ -114,6 +117,7 @@ def build(
     with torch.device("meta"):
         items, loss = assemble(config, len(popularity) - 1, sources)
         users = backbone(config, len(items.branches))
+    _check_cost(config, items, len(popularity) - 1)
     model = SequentialModel(
         items.to_empty(device=torch.get_default_device()),
         users.to_empty(device=torch.get_default_device()),
@@ -126,6 +130,16 @@ def build(
     if config.id_init != "xavier":
         start_ids(model, config, sources)
     return model
+
+
+def _check_cost(config: ModelConfig, items: ItemEncoder, n_items: int) -> None:
+    """Refuses to encode a large catalogue from its features in every step."""
+    if config.candidates == "full" and items.modalities and n_items > MOST_ENCODED:
+        raise ValueError(
+            f"model.candidates=full with model.name={config.name} encodes the features of all "
+            f"{n_items:,} items in every step, at most {MOST_ENCODED:,} are; use --set "
+            "model.candidates=mixed, or model.name=id, whose items are an embedding"
+        )
 
 
 def start_ids(model: SequentialModel, config: ModelConfig, sources: Sources) -> None:
