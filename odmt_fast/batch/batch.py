@@ -35,6 +35,7 @@ class Batch:
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: the most rows a user has.
         features: tokens of `items`, one entry per modality of the model.
+        row_scale: fp32 [M], what a row's losses are multiplied with; None is 1 / M for each.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
         log_q: fp32 [U], correction of each column (`Candidates`); None = the log of its share in
@@ -55,6 +56,7 @@ class Batch:
     history: Tensor
     max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
+    row_scale: Tensor | None = None
     noise: Tensor | None = None
     log_q: Tensor | None = None
     own_targets: bool = False
