@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from odmt_fast import ODMT
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.collate import Collator
@@ -213,6 +215,32 @@ def test_with_many_draws_recsys25_alone_is_the_full_softmax(kind: str) -> None:
     found = {logq: small.distance(small.gradient(drawn(kind, logq, n), draws)) for logq in LOGQ}
     assert found.pop("recsys25") < 1e-3
     assert min(found.values()) > 0.1
+
+
+@pytest.mark.parametrize("logq", ["official", "recsys25"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_about_what_is_drawn(name: str, logq: str) -> None:
+    config = ModelConfig(
+        name=name, width=8, max_seq_len=S, candidates="sampled", draws=6, logq=logq, dropout=0.0
+    )  # type: ignore[arg-type]
+    features = torch.randn(N_ITEMS + 1, 2, 5, generator=torch.Generator().manual_seed(2))
+    sources = {name: TokenTable.from_padded(features) for name in ("text", "image")}
+    model = build(config, shares(), sources, generator=torch.Generator().manual_seed(1))
+    users = Sequences.from_lists([[1, 2, 3], [4, 3]])
+    candidates = Given(config, [6, 6, 7, 8, 1, 6], shares())
+    batch = Collator(users, S, model.sources, candidates)(np.arange(2), 1, 0)
+    model(batch, 1.0)["loss"].backward()
+    table = cast(nn.Embedding, model.items.get_submodule("id_embedding")).weight.grad
+    assert table is not None
+    assert table.abs().sum(1).nonzero().flatten().tolist() == [1, 2, 3, 4, 6, 7, 8]
+
+
+def test_official_arguments_leave_no_room_for_other_candidates() -> None:
+    for change in ({"candidates": "mixed"}, {"logq": "none"}):
+        config = ModelConfig(width=8, max_seq_len=3, imt_heads=1, **change)  # type: ignore[arg-type]
+        model = ODMT(config, shares(), N_ITEMS, *[torch.zeros(N_ITEMS + 1, 2, 4)] * 2)
+        with pytest.raises(ValueError, match="is decided where a Batch is made"):
+            model(1.0, torch.tensor([1, 2, 3, 4]), torch.ones(4, 4), torch.ones(1, 3))
 
 
 @pytest.mark.parametrize("name", MODELS)
