@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Study:
     """
 
     source: Path = SOURCE
-    config: Config = load_config(EXAMPLE, None)
+    config: Config = field(default_factory=lambda: load_config(EXAMPLE, None))
 
     def runs(self) -> Iterator[tuple[str, Config]]:
         """Name and configuration of every run; `full` leaves nothing to correct."""
@@ -97,13 +97,13 @@ def _train(config: Config, *, resume: bool) -> Mapping[str, Any]:
     if trained.test is None:
         raise KeyboardInterrupt
     run = trained.training
-    seconds = time.process_time() - began
+    seconds, here = time.process_time() - began, run.epochs - before
     return {
         "metrics": dict(trained.test.metrics["id"]),
         "validation": run.best_score,
         "epochs": run.epochs,
         "best_epoch": run.best_epoch,
-        "epoch_cpu_seconds": round(seconds / (run.epochs - before), 2),
+        "epoch_cpu_seconds": round(seconds / here, 2) if here else None,
     }
 
 

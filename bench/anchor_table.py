@@ -29,7 +29,7 @@ def section(results: Mapping[str, Any]) -> str:
             row["model"] if row["seed"] == 1 else f"{row['model']}, seed {row['seed']}",
             *(f"{row['metrics'][column]:.4f}" for column in COLUMNS),
             f"{row['best_epoch']} of {row['epochs']}",
-            f"{row['epoch_cpu_seconds']:.1f}",
+            f"{row['epoch_cpu_seconds']:.1f}" if row["epoch_cpu_seconds"] else "",
         ]
         for row in results["rows"]
     ]

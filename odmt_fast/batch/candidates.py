@@ -63,8 +63,8 @@ class Candidates:
         odds = shares**config.draw_power  # 0 ** 0 is 1: what was never bought is drawn too
         odds[0] = 0.0
         self._odds = odds / odds.sum()
-        self._ladder = self._odds.cumsum()
-        self._ladder[-1] = 1.0
+        ladder = self._odds.cumsum()
+        self._ladder = ladder / ladder[-1]  # ends in 1, at the last item that can be drawn
 
     def __call__(self, index: BatchIndex, epoch: int, step: int) -> CandidateColumns:
         """The columns of a batch, which step `step` of epoch `epoch` trains on."""
