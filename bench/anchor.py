@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
+from bench.anchor_table import NAME
 from bench.movielens import SHARED, prepared_dataset
-from bench.record import Record
 from odmt_fast.cli.settings import load_config
 from odmt_fast.cli.workflow import train_and_test
 from odmt_fast.cli.workspace import Workspace
@@ -27,7 +27,6 @@ from odmt_fast.training.checkpoint import LAST, peek
 
 EXAMPLE = results.ROOT / "examples" / "amazon-beauty.yaml"
 SOURCE = SHARED / "data" / "amazon-beauty-esasrec"
-NAME = "studies/anchor"
 KINDS = ("in_batch", "mixed", "sampled", "full")
 LOGQ = ("official", "recsys25")
 
@@ -77,15 +76,16 @@ def run_study(
     """Runs what is missing for seeds 1 to `seeds`; data and runs lie in `work`."""
     dataset = prepared_dataset(study.source, work)
     workspace = Workspace.open(study.config.updated({"data.path": dataset}))
-    record = Record(NAME, head_of(study, workspace), fresh=fresh)
+    record = results.Record(NAME, head_of(study, workspace), ("model", "seed"), fresh=fresh)
     for seed in range(1, seeds + 1):
         for name, config in study.runs():
-            if only and name not in only:
+            if (only and name not in only) or record.has(model=name, seed=seed):
                 continue
+            print(f"{name}, seed {seed}", flush=True)
             output = work / f"{name.replace(', ', '-')}-{seed}"
             own = {"data.path": dataset, "training.seed": seed, "training.output": output}
-            config = config.updated(own)
-            record.make(name, seed, lambda config=config: _train(config, resume=not fresh))
+            figures = _train(config.updated(own), resume=not fresh)
+            record.add({"model": name, "seed": seed, **figures})
 
 
 def _train(config: Config, *, resume: bool) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.table import table
 
+NAME = "studies/anchor"
 MARKS = ("<!-- anchor -->", "<!-- /anchor -->")
 COLUMNS = ("hr@10", "ndcg@10")
 PUBLISHED = {

@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import results
-from bench.record import Record
 from odmt_fast.cli import main as command
 from odmt_fast.cli.settings import load_config
 from odmt_fast.cli.workflow import train_and_test
@@ -118,7 +118,16 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     """Runs what is missing for seeds 1 to `seeds`; data, features and runs lie in `work`."""
     config = study.prepared(work)
     workspace = Workspace.open(config)
-    record = Record(NAME, head_of(study, workspace), fresh=fresh)
+    head = head_of(study, workspace)
+    record = results.Record(NAME, head, ("model", "seed"), fresh=fresh)
+
+    def make(model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
+        if record.has(model=model, seed=seed):
+            return
+        print(f"{model}, seed {seed}", flush=True)
+        began = time.perf_counter()
+        row = {"model": model, "seed": seed, **run()}
+        record.add({"seconds": round(time.perf_counter() - began, 1), **row})
 
     def baselines(settings: Config, *names: str) -> dict[str, Any]:
         found = run_baselines(
@@ -139,13 +148,13 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
             "training_seconds": round(sum(e.seconds for e in trained.training.history), 1),
         }
 
-    record.make("counted", None, lambda: baselines(config, *COUNTED))
+    make("counted", None, lambda: baselines(config, *COUNTED))
     for seed in range(1, seeds + 1):
         own = config.updated({"training.seed": seed, "training.output": work / f"seed-{seed}"})
         longer = own.updated({**study.long, "training.output": work / f"seed-{seed}-long"})
-        record.make("odmt", seed, lambda own=own: odmt(own))
-        record.make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
-        record.make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
+        make("odmt", seed, lambda own=own: odmt(own))
+        make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
+        make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
 
 
 def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from odmt_fast import ODMT
 from odmt_fast.batch.batch import Batch
@@ -227,12 +227,18 @@ def test_every_model_learns_about_what_is_drawn(name: str, logq: str) -> None:
     sources = {name: TokenTable.from_padded(features) for name in ("text", "image")}
     model = build(config, shares(), sources, generator=torch.Generator().manual_seed(1))
     users = Sequences.from_lists([[1, 2, 3], [4, 3]])
-    candidates = Given(config, [6, 6, 7, 8, 1, 6], shares())
-    batch = Collator(users, S, model.sources, candidates)(np.arange(2), 1, 0)
-    model(batch, 1.0)["loss"].backward()
-    table = cast(nn.Embedding, model.items.get_submodule("id_embedding")).weight.grad
-    assert table is not None
-    assert table.abs().sum(1).nonzero().flatten().tolist() == [1, 2, 3, 4, 6, 7, 8]
+
+    def loss(draws: list[int]) -> Tensor:
+        collate = Collator(users, S, model.sources, Given(config, draws, shares()))
+        return model(collate(np.arange(2), 1, 0), 1.0)["loss"]
+
+    drawn = loss([6, 6, 7, 8, 1, 6])
+    assert drawn != loss([6, 6, 7, 9, 1, 6])
+    drawn.backward()
+    for part, table in model.items.named_modules():
+        if part == "id_embedding":
+            gradient = cast(Tensor, table.weight.grad)
+            assert gradient.abs().sum(1).nonzero().flatten().tolist() == [1, 2, 3, 4, 6, 7, 8]
 
 
 def test_official_arguments_leave_no_room_for_other_candidates() -> None:
@@ -246,11 +252,14 @@ def test_official_arguments_leave_no_room_for_other_candidates() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_catalogue_of_features_is_not_encoded_as_a_whole(name: str) -> None:
     config = ModelConfig(name=name, candidates="full", width=8, imt_heads=2)
-    shares = np.ones(MOST_ENCODED + 2)
-    table = TokenTable.from_padded(torch.zeros(MOST_ENCODED + 2, 1, 4))
+
+    def made(n_items: int) -> None:
+        table = TokenTable.from_padded(torch.zeros(n_items + 1, 1, 4))
+        build(config, np.ones(n_items + 1), {"text": table, "image": table})
+
+    made(4)
     if name == "id":
-        build(config, shares, {"text": table})
+        made(MOST_ENCODED + 1)
         return
     with pytest.raises(ValueError, match=rf"model.candidates=full with model.name={name}"):
-        build(config, shares, {"text": table})
-    build(config, np.ones(5), {"text": TokenTable.from_padded(torch.zeros(5, 1, 4))})
+        made(MOST_ENCODED + 1)
