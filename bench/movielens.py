@@ -75,13 +75,19 @@ class Study:
 
     def prepared(self, work: Path) -> Config:
         """The configuration with dataset and stores, made in `work` where they are not there."""
-        dataset = work / "dataset"
-        if not (dataset / "dataset.json").is_file():
-            _run("prepare", str(self.source), str(dataset), "--kind", "official")
+        dataset = prepared_dataset(self.source, work)
         for modality in MODALITIES:
             _run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
         stores = {modality: default_store(dataset, modality) for modality in MODALITIES}
         return self.config.updated({"data.path": dataset, "features.stores": stores})
+
+
+def prepared_dataset(source: Path, work: Path) -> Path:
+    """The dataset of a study, made from the official layout where it is not there."""
+    dataset = work / "dataset"
+    if not (dataset / "dataset.json").is_file():
+        _run("prepare", str(source), str(dataset), "--kind", "official")
+    return dataset
 
 
 def _run(*words: str) -> None:
