@@ -11,7 +11,7 @@ from odmt_fast.kernels.distilled_softmax.spec import Spec, scale_of_rows
 
 
 def forward(
-    queries: Tensor, items: Tensor, columns: Columns, spec: Spec, row_scale: Tensor | None
+    queries: Tensor, items: Tensor, columns: Columns, row_scale: Tensor | None, spec: Spec
 ) -> tuple[Tensor, Tensor, Tensor, None]:
     """ce [K], kd [E] and the statistics of the rows (W x M, in a tensor [M, W])."""
     from odmt_fast.kernels.distilled_softmax.fwd import distilled_softmax_fwd
@@ -28,8 +28,8 @@ def backward(
     queries: Tensor,
     items: Tensor,
     columns: Columns,
-    spec: Spec,
     row_scale: Tensor | None,
+    spec: Spec,
     stats: Tensor,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ class _Chunks:
 
 
 def forward(
-    queries: Tensor, items: Tensor, columns: Columns, spec: Spec, row_scale: Tensor | None
+    queries: Tensor, items: Tensor, columns: Columns, row_scale: Tensor | None, spec: Spec
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """ce [K], kd [E], the statistics of the rows [M, W], and the logits if all fit the budget."""
     branches, n_rows, _ = queries.shape
@@ -82,8 +82,8 @@ def backward(
     queries: Tensor,
     items: Tensor,
     columns: Columns,
-    spec: Spec,
     row_scale: Tensor | None,
+    spec: Spec,
     stats: Tensor,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:

@@ -8,19 +8,14 @@ import pytest
 import torch
 
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.kernels.debiased_logits import NEG, Columns, debiased_logits, op
+from odmt_fast.kernels.debiased_logits import NEG, Columns, debiased_logits
 from odmt_fast.kernels.debiased_logits import reference as law
 from odmt_fast.kernels.linear import libraries
 
-BACKENDS = [
-    "reference",
-    pytest.param(
-        "cpu",
-        marks=pytest.mark.skipif(
-            extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
-        ),
-    ),
-]
+needs_extension = pytest.mark.skipif(
+    extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
+)
+BACKENDS = ["reference", pytest.param("cpu", marks=needs_extension)]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -99,13 +94,14 @@ def test_gradcheck_in_float64():
     columns = columns_of_two_users()
     leaves = [x.requires_grad_() for x in inputs(torch.float64, width=3)]
     assert torch.autograd.gradcheck(lambda q, e: debiased_logits(q, e, columns), leaves)
-    scores = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda s: op._forward_op(s, *columns), scores)
 
 
-def test_opcheck(backend):
-    scores = torch.randn(2, 3, 5, requires_grad=True)
-    torch.library.opcheck(op._forward_op, (scores, *columns_of_two_users()))
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(dtype):
+    scores = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)
+    arguments = (scores, *columns_of_two_users(), dtype)
+    torch.library.opcheck(torch.ops.odmt_fast.debiased_logits.default, arguments)
 
 
 def test_compiles_whole(backend):

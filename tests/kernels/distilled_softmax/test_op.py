@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax, op
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as reference
+from odmt_fast.kernels.distilled_softmax.spec import Spec
 
 EDGES = ((1, 0), (2, 0), (0, ENSEMBLE))
 needs_extension = pytest.mark.skipif(
@@ -20,18 +21,8 @@ needs_extension = pytest.mark.skipif(
 
 
 def arguments(problem, queries, items):
-    students, teachers = zip(*problem.edges, strict=True)
-    return (
-        queries,
-        items,
-        *problem.columns,
-        problem.row_scale,
-        problem.tau,
-        list(students),
-        list(teachers),
-        problem.detach_teacher,
-        2**28,
-    )
+    spec = Spec(problem.tau, problem.edges, problem.detach_teacher, 2**28)
+    return queries, items, *problem.columns, problem.row_scale, *spec.settings, "cpu"
 
 
 @pytest.mark.parametrize("weighed", [False, True])
@@ -73,7 +64,9 @@ def test_rows_of_one_scale_are_their_mean(make_problem):
 def test_opcheck(make_problem, weighed):
     problem = make_problem(users=3, weighed=weighed)
     leaves = [x.requires_grad_() for x in (problem.queries, problem.items)]
-    torch.library.opcheck(op._forward_op, arguments(problem, *leaves))
+    torch.library.opcheck(
+        torch.ops.odmt_fast.distilled_softmax.default, arguments(problem, *leaves)
+    )
 
 
 @pytest.mark.parametrize("weighed", [False, True])
