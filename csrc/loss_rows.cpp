@@ -56,21 +56,6 @@ void check_columns(const Columns& c, std::int64_t rows) {
       outside("history", h, c.history[h], c.columns);
 }
 
-RowArgs row_args(const Columns& c, const void* logits, int branches, std::int64_t rows) {
-  RowArgs a = {};
-  a.logits = logits;
-  a.branches = branches;
-  a.rows = rows;
-  a.columns = c.columns;
-  a.log_p = c.log_p;
-  a.counts = c.counts;
-  a.targets = c.targets;
-  a.row_user = c.row_user;
-  a.history_offsets = c.history_offsets;
-  a.history = c.history;
-  return a;
-}
-
 void distilled_rows_forward(RowArgs a, bool bf16, double* totals) {
   const std::int64_t width = a.branches + a.edges.count;
   std::vector<float> terms(a.rows * width);

@@ -117,6 +117,14 @@ static void bind_cpu_kernels(py::module_& m) {
       release, "dh *= h > 0 in place; dbias = fp32 column sums of the result.");
 }
 
+static RowArgs row_args(const Columns& c, Address logits, int branches, std::int64_t rows) {
+  RowArgs a = {c};
+  a.logits = at<void>(logits);
+  a.branches = branches;
+  a.rows = rows;
+  return a;
+}
+
 // (student, teacher) branches; a teacher of -1 is the ensemble.
 using EdgesArgument = std::vector<std::pair<int, int>>;
 
@@ -129,7 +137,7 @@ static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, c
   if (edges.size() > kMaxEdges)
     throw std::invalid_argument("at most " + std::to_string(kMaxEdges) + " edges, got " +
                                 std::to_string(edges.size()));
-  RowArgs a = row_args(c, at<void>(logits), branches, rows);
+  RowArgs a = row_args(c, logits, branches, rows);
   a.edges.count = static_cast<int>(edges.size());
   for (std::size_t e = 0; e < edges.size(); ++e) {
     const auto [student, teacher] = edges[e];
@@ -155,7 +163,7 @@ static void set_upstream(RowArgs& a, Address gradients, Address g_ce, Address g_
 
 static RowArgs debias_args(Address from, Address to, int branches, std::int64_t rows,
                            const Columns& c) {
-  RowArgs a = row_args(c, at<void>(from), branches, rows);
+  RowArgs a = row_args(c, from, branches, rows);
   a.gradients = at<void>(to);
   return a;
 }

@@ -166,6 +166,17 @@ def test_instruction_sets_agree(make_problem):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("branches", [1, 3])
+def test_without_edges_nothing_is_softened(make_problem, branches):
+    problem = make_problem(branches=branches, edges=())
+    _, stats, _ = _passes(problem, torch.bmm(problem.queries, problem.items.transpose(1, 2)))
+    tops, _, soft_and_cross = stats.split(
+        [branches + 1, branches, stats.shape[1] - 2 * branches - 1], 1
+    )
+    assert (tops[:, :branches] > -1e3).all() and (tops[:, branches] == -1e30).all()
+    assert not soft_and_cross.any()
+
+
 def _passes(problem, logits):
     """Totals, statistics and logit gradients of the two row passes."""
     from odmt_fast import _C
