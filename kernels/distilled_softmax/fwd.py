@@ -23,11 +23,14 @@ from odmt_fast.kernels.distilled_softmax.configs import (
     tile_arguments,
 )
 from odmt_fast.kernels.distilled_softmax.row_state import (
+    cross_place,
     empty_rows,
     joined,
     load_rows,
     partial_width,
+    soft_place,
     store_rows,
+    sum_place,
     with_tile,
 )
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
@@ -121,13 +124,13 @@ def distilled_softmax_join_kernel(
     p_terms = terms_ptr + o_m
     for t in tl.static_range(K + 1):
         tl.store(p_stats + t * M, top[t], mask=m_m)
-        tl.store(p_stats + (2 * K + 1 + t) * M, soft[t], mask=m_m)
+        tl.store(p_stats + soft_place(t, K) * M, soft[t], mask=m_m)
     for k in tl.static_range(K):
-        tl.store(p_stats + (K + 1 + k) * M, sums[k], mask=m_m)
+        tl.store(p_stats + sum_place(k, K) * M, sums[k], mask=m_m)
         tl.store(p_terms + k * M, tl.log(sums[k]) - (target[k] - top[k]), mask=m_m)
     for e in tl.static_range(E):
         b_cross = (centre[e] - top[STUDENTS[e]]) + cross[e] / soft[TEACHERS[e]]
-        tl.store(p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M, b_cross, mask=m_m)
+        tl.store(p_stats + cross_place(STUDENTS[e], TEACHERS[e], K) * M, b_cross, mask=m_m)
         b_kd = tau * (tau * tl.log(soft[STUDENTS[e]]) - b_cross)
         tl.store(p_terms + (K + e) * M, b_kd, mask=m_m)
 
