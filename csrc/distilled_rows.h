@@ -52,8 +52,8 @@ struct Edges {
   int8_t teacher[kMaxEdges];  // == branches: the ensemble
 };
 
-// The arrays of `Columns` (kernels/debiased_logits/reference.py): what rows are scored against.
-struct Columns {
+// The arrays of `Candidates` (kernels/debiased_logits/reference.py): what rows are scored against.
+struct Candidates {
   int64_t columns, users, history_size;
   const float* log_p;              // [columns]
   const int32_t* counts;           // [columns]
@@ -64,7 +64,7 @@ struct Columns {
 };
 
 // One pass over rows of logits [branches, rows, columns], contiguous.
-struct RowArgs : Columns {
+struct RowArgs : Candidates {
   const void* logits;
   void* gradients;  // may be the logits themselves
   int branches;

@@ -41,7 +41,7 @@ void over_rows(const RowArgs& a, bool bf16, RowPass pass) {
 
 }  // namespace
 
-void check_columns(const Columns& c, std::int64_t rows) {
+void check_candidates(const Candidates& c, std::int64_t rows) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t target = c.targets[r], user = c.row_user[r];
     if (target < 0 || target >= c.columns) outside("targets", r, target, c.columns);

@@ -8,7 +8,7 @@
 namespace odmt_fast {
 
 // Throws std::out_of_range when an index of host memory points outside of what it indexes.
-void check_columns(const Columns& c, std::int64_t rows);
+void check_candidates(const Candidates& c, std::int64_t rows);
 
 // Adds the rows' terms to totals [branches + edges], in the order of the rows.
 void distilled_rows_forward(RowArgs a, bool bf16, double* totals);

@@ -14,7 +14,7 @@ from odmt_fast.kernels.backend import (
     runs_anywhere,
 )
 from odmt_fast.kernels.debiased_logits import passes, reference
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.launch.backends import CPU_DTYPES, CUDA_DTYPES, dtype_missing
 from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.linear.libraries import bmm
@@ -29,7 +29,7 @@ INDEX_DTYPES = {
 }
 
 
-def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
+def debiased_logits(queries: Tensor, items: Tensor, candidates: Candidates) -> Tensor:
     """Logits [K, M, U] of every row against the distinct columns.
 
     u . e - log p + log count; the target's column counts once; the user's other columns are NEG.
@@ -37,7 +37,7 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
     Args:
         queries: [K, M, d] user states, fp32 | bf16 | fp16 | fp64.
         items: [K, U, d] embeddings of the distinct items, same dtype.
-        columns: what the columns mean, see `Columns`.
+        candidates: what the U columns are and who may not see them, see `Candidates`.
 
     Returns:
         fp32 (fp64 for fp64), differentiable in queries and items; NEG carries no gradient.
@@ -46,14 +46,14 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
         ValueError: arguments that do not fit, named with their value.
         RuntimeError: the forced backend cannot run here.
     """
-    check_inputs(OP, queries, items, columns)
+    check_inputs(OP, queries, items, candidates)
     scores = bmm(queries, items.transpose(1, 2))
     if _backend(scores.device.type, scores.dtype) == "reference":
-        return reference.weigh(scores, columns)
-    return _operator(scores, *columns, scores.dtype)[0]
+        return reference.weigh(scores, candidates)
+    return _operator(scores, *candidates, scores.dtype)[0]
 
 
-def check_inputs(op: str, queries: Tensor, items: Tensor, columns: Columns) -> None:
+def check_inputs(op: str, queries: Tensor, items: Tensor, candidates: Candidates) -> None:
     """Raise unless shapes, dtypes and devices fit each other; values are not looked at."""
     if queries.dim() != 3 or queries.shape[0] == 0 or not queries.dtype.is_floating_point:
         raise ValueError(
@@ -70,19 +70,18 @@ def check_inputs(op: str, queries: Tensor, items: Tensor, columns: Columns) -> N
         )
     n = items.shape[1]
     lengths = {"log_p": n, "counts": n, "targets": rows, "row_user": rows}
-    for name, column in columns._asdict().items():
+    for name, array in candidates._asdict().items():
         wanted = INDEX_DTYPES.get(name)
-        if column.dim() != 1 or column.numel() != lengths.get(name, column.numel()):
+        if array.dim() != 1 or array.numel() != lengths.get(name, array.numel()):
+            length = lengths.get(name, "n")
+            raise ValueError(f"{op}: candidates.{name} must be [{length}], got {list(array.shape)}")
+        if array.dtype != wanted if wanted else not array.dtype.is_floating_point:
             raise ValueError(
-                f"{op}: columns.{name} must be [{lengths.get(name, 'n')}], got {list(column.shape)}"
+                f"{op}: candidates.{name} must be {wanted or 'floating'}, got {array.dtype}"
             )
-        if column.dtype != wanted if wanted else not column.dtype.is_floating_point:
+        if array.device != queries.device:
             raise ValueError(
-                f"{op}: columns.{name} must be {wanted or 'floating'}, got {column.dtype}"
-            )
-        if column.device != queries.device:
-            raise ValueError(
-                f"{op}: columns.{name} is on {column.device}, queries on {queries.device}"
+                f"{op}: candidates.{name} is on {array.device}, queries on {queries.device}"
             )
 
 
@@ -103,12 +102,12 @@ def _backend(device_type: str, dtype: torch.dtype) -> str:
 
 
 def _forward(scores: Tensor, *rest: Any) -> tuple[Tensor]:
-    return (passes.forward(scores, Columns(*rest[:-1])),)
+    return (passes.forward(scores, Candidates(*rest[:-1])),)
 
 
 def _backward(gradient: Tensor, *rest: Any) -> tuple[Tensor]:
-    *columns, dtype = rest
-    return (passes.backward(gradient, Columns(*columns), dtype),)
+    *candidates, dtype = rest
+    return (passes.backward(gradient, Candidates(*candidates), dtype),)
 
 
 _operator = Operator(

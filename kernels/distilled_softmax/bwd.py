@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     backward_config,
@@ -223,7 +223,7 @@ def distilled_softmax_bwd(
     upstream: tuple[torch.Tensor, torch.Tensor],
     queries: torch.Tensor,
     items: torch.Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: torch.Tensor,
     stats: torch.Tensor,
@@ -248,7 +248,7 @@ def distilled_softmax_bwd(
         distilled_softmax_bwd_kernel[grid](
             queries,
             items,
-            *columns,
+            *candidates,
             row_scale,
             stats,
             g_ce,

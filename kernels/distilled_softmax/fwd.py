@@ -1,6 +1,6 @@
 """Row statistics of the distilled softmax and the losses, forward; logits stay in registers.
 
-Shapes    queries [K, M, D], items [K, U, D]: fp32 | bf16 | fp16; columns as in `Columns`
+Shapes    queries [K, M, D], items [K, U, D]: fp32 | bf16 | fp16; candidates as `prepared`
 Returns   ce [K], kd [E] fp32; stats: W x M fp32, rows as in `spec.stats_width`
 Method    a program owns BLOCK_M rows and walks a share of the columns, keeping per row and branch
           the largest score and, relative to it, the sums of the README, rescaled when it rises,
@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     forward_config,
@@ -138,7 +138,7 @@ def distilled_softmax_join_kernel(
 def distilled_softmax_fwd(
     queries: torch.Tensor,
     items: torch.Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -158,7 +158,7 @@ def distilled_softmax_fwd(
         distilled_softmax_fwd_kernel[(triton.cdiv(n_rows, config.block_m), n_shares)](
             queries,
             items,
-            *columns,
+            *candidates,
             partial,
             n_rows,
             n_columns,

@@ -18,7 +18,7 @@ from odmt_fast.kernels.backend import (
     triton_missing,
 )
 from odmt_fast.kernels.debiased_logits.op import check_inputs
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax import reference
 from odmt_fast.kernels.distilled_softmax.configs import stored_chunks
 from odmt_fast.kernels.distilled_softmax.reference import ENSEMBLE, Edge
@@ -42,7 +42,7 @@ TENSORS = 9  # of the arguments of the custom op
 def distilled_softmax(
     queries: Tensor,
     items: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     *,
     tau: float,
     edges: Sequence[Edge],
@@ -55,7 +55,7 @@ def distilled_softmax(
     Args:
         queries: [K, M, d] user states of K branches and M rows; fp32 | bf16 | fp16 | fp64.
         items: [K, U, d] embeddings of the U distinct items, same dtype.
-        columns: what the columns mean, see `Columns`.
+        candidates: what the U columns are and who may not see them, see `Candidates`.
         tau: temperature of the distillation.
         edges: (student branch, teacher branch or ENSEMBLE) pairs; any number, also none.
         detach_teacher: stop the gradients on the teachers' side, the ensemble's included.
@@ -75,7 +75,7 @@ def distilled_softmax(
 
     Source: ODMT (arXiv 2308.04067), official model/model.py::Model.forward and kd_ce_loss.
     """
-    check_inputs(OP, queries, items, columns)
+    check_inputs(OP, queries, items, candidates)
     _check_row_scale(row_scale, queries)
     spec = Spec(
         float(tau), tuple((int(s), int(t)) for s, t in edges), detach_teacher, memory_budget
@@ -86,13 +86,13 @@ def distilled_softmax(
         return reference.distilled_softmax(
             queries,
             items,
-            columns,
+            candidates,
             tau=spec.tau,
             edges=spec.edges,
             detach_teacher=detach_teacher,
             row_scale=row_scale,
         )
-    ce, kd = _operator(queries, items, *columns, row_scale, *spec.settings, backend)
+    ce, kd = _operator(queries, items, *candidates, row_scale, *spec.settings, backend)
     return ce, kd
 
 
@@ -169,17 +169,19 @@ def _engine(backend: str) -> Any:
 
 def _forward(*arguments: Any) -> tuple[Any, ...]:
     """(ce, kd, the statistics of the rows), and the logits where they are kept."""
-    queries, items, *columns, row_scale = arguments[:TENSORS]
+    queries, items, *candidates, row_scale = arguments[:TENSORS]
     *settings, backend = arguments[TENSORS:]
     return tuple(
-        _engine(backend).forward(queries, items, Columns(*columns), row_scale, Spec.of(*settings))
+        _engine(backend).forward(
+            queries, items, Candidates(*candidates), row_scale, Spec.of(*settings)
+        )
     )
 
 
 def _backward(g_ce: Tensor, g_kd: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    queries, items, *columns, row_scale = arguments[:TENSORS]
+    queries, items, *candidates, row_scale = arguments[:TENSORS]
     stats, logits, *settings, backend = arguments[TENSORS:]
-    problem = queries, items, Columns(*columns), row_scale, Spec.of(*settings)
+    problem = queries, items, Candidates(*candidates), row_scale, Spec.of(*settings)
     d_queries, d_items = _engine(backend).backward((g_ce, g_kd), *problem, stats, logits)
     return d_queries, d_items
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.gpu.case import Setting
 from bench.workload import Workload
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 
 BRANCHES = 3
 
@@ -20,7 +20,7 @@ class LossProblem:
 
     queries: Tensor
     items: Tensor
-    columns: Columns
+    columns: Candidates
 
     @classmethod
     def of(cls, setting: Setting, users: int) -> LossProblem:
@@ -33,7 +33,7 @@ class LossProblem:
         torch.manual_seed(0)
         n_items = batch.items.shape[0]
         log_p = torch.log_softmax(torch.randn(n_items), 0)
-        columns = Columns(
+        columns = Candidates(
             log_p,
             batch.counts,
             batch.targets,
@@ -45,7 +45,7 @@ class LossProblem:
         return cls(
             torch.randn(BRANCHES, batch.n_rows, width, **bf16) * width**-0.5,
             torch.randn(BRANCHES, n_items, width, **bf16),
-            Columns(*(column.to(setting.device) for column in columns)),
+            Candidates(*(column.to(setting.device) for column in columns)),
         )
 
     @property

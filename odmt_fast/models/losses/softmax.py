@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.kernels.debiased_logits import Columns, debiased_logits
+from odmt_fast.kernels.debiased_logits import Candidates, debiased_logits
 from odmt_fast.models.losses.base import Loss
 
 
@@ -50,9 +50,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, row_scale: Tensor | None) -> 
     return (terms * row_scale.to(terms.dtype)).sum()
 
 
-def candidates(batch: Batch, log_p: Tensor) -> Columns:
+def candidates(batch: Batch, log_p: Tensor) -> Candidates:
     """What the rows of a batch are scored against: its distinct items."""
-    return Columns(
+    return Candidates(
         log_p=log_p,
         counts=batch.counts,
         targets=batch.targets,

@@ -100,11 +100,11 @@ def test_zero_upstream_gives_zero_gradients(make_problem):
 
 def test_no_rows(make_problem):
     problem = make_problem()
-    c = problem.columns
+    c = problem.candidates
     empty = replace(
         problem,
         queries=problem.queries[:, :0],
-        columns=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
+        candidates=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
     )
     got = empty.run(distilled_softmax)
     assert not any(value.any() for value in got.values())
@@ -114,7 +114,7 @@ def test_nan_is_not_swallowed(make_problem):
     problem = make_problem()
     problem.queries[0, 0, 0] = float("nan")
     ce, _ = distilled_softmax(
-        problem.queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        problem.queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     assert ce[0].isnan() and not ce[1].isnan()
 
@@ -123,7 +123,7 @@ def test_backward_twice(make_problem):
     problem = make_problem()
     queries = problem.queries.requires_grad_()
     ce, kd = distilled_softmax(
-        queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     first, second = (
         torch.autograd.grad(ce.sum() + kd.sum(), queries, retain_graph=True)[0] for _ in range(2)
@@ -182,7 +182,7 @@ def _passes(problem, logits):
     from odmt_fast import _C
     from odmt_fast.kernels.debiased_logits.passes import pointers, prepared
 
-    columns = prepared(problem.columns)
+    candidates = prepared(problem.candidates)
     branches, n_rows, _ = logits.shape
     stats = torch.zeros(n_rows, stats_width(branches))
     row_scale = torch.linspace(0, 1, n_rows)
@@ -194,7 +194,7 @@ def _passes(problem, logits):
         "bf16": logits.dtype == torch.bfloat16,
         "branches": branches,
         "rows": n_rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": problem.edges,
         "tau": problem.tau,
         "row_scale": row_scale.data_ptr(),
@@ -213,6 +213,6 @@ def _passes(problem, logits):
 
 def test_index_outside_is_named(make_problem):
     problem = make_problem()
-    problem.columns.targets[2] = 37
+    problem.candidates.targets[2] = 37
     with pytest.raises(IndexError, match=r"targets\[2\] = 37 is outside 0\.\.36"):
         problem.run(distilled_softmax)
