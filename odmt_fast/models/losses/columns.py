@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.kernels.debiased_logits import Columns
+from odmt_fast.kernels.debiased_logits import Candidates
 from odmt_fast.models.users.base import gather_rows
 
 
-def columns_of(items: Tensor, batch: Batch, log_p: Tensor) -> tuple[Tensor, Columns]:
+def columns_of(items: Tensor, batch: Batch, log_p: Tensor) -> tuple[Tensor, Candidates]:
     """Embeddings [K, C, d] of the columns, and what they mean.
 
     C is U, or U + M where targets are not corrected: every row then has its target as a column of
@@ -43,7 +43,7 @@ def columns_of(items: Tensor, batch: Batch, log_p: Tensor) -> tuple[Tensor, Colu
         items = torch.cat([items, gather_rows(items, targets).view(groups, -1, width)], dim=1)
         log_q, counts = (torch.cat([x, x.new_zeros(len(targets))]) for x in (log_q, counts))
         targets = torch.arange(first, items.shape[1], device=items.device)
-    return items, Columns(
+    return items, Candidates(
         log_p=log_q,
         counts=counts,
         targets=targets,
