@@ -23,7 +23,6 @@ class Batch:
         items: int64 [U], sorted distinct item ids, padding excluded.
         counts: int32 [U], occurrences of each.
         occurrences: int64 [N], column of each occurrence, user-major, oldest first.
-        offsets: int64 [B + 1], cu_seqlens of `occurrences`.
         cu_seqlens: int32 [B + 1], cu_seqlens of the rows.
         inputs: int64 [M], column of the row's input item.
         targets: int64 [M], column of the row's target item.
@@ -40,7 +39,6 @@ class Batch:
     items: Tensor
     counts: Tensor
     occurrences: Tensor
-    offsets: Tensor
     cu_seqlens: Tensor
     inputs: Tensor
     targets: Tensor
@@ -55,7 +53,7 @@ class Batch:
     @property
     def n_users(self) -> int:
         """B."""
-        return self.offsets.shape[0] - 1
+        return self.cu_seqlens.shape[0] - 1
 
     @property
     def n_rows(self) -> int:
