@@ -17,7 +17,8 @@ class Batch:
     """Index arrays of one batch (DESIGN section 4); built on the CPU by ``kernels.batch_index``.
 
     B users; user b has n_b items, all but the last are inputs, all but the first are targets.
-    N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows.
+    N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows. A batch that
+    was padded counts its dummies, which come last, among them (`odmt_fast.batch.padding`).
 
     Attributes:
         items: int64 [U], sorted distinct item ids, padding excluded.
@@ -30,8 +31,11 @@ class Batch:
         positions: int64 [M], right-aligned step of the row in 0..S-1.
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
-        max_seqlen: the most rows a user has.
+        max_seqlen: an upper bound of a user's rows.
         features: tokens of `items`, one entry per modality of the model.
+        row_scale: fp32 [M], what a row's losses are multiplied with: 0 for a dummy's, one over the
+            number of the others for these. None is 1 / M for each.
+        dummy_users: how many of the users are dummies.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
     """
@@ -48,12 +52,14 @@ class Batch:
     history: Tensor
     max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
+    row_scale: Tensor | None = None
+    dummy_users: int = 0
     noise: Tensor | None = None
 
     @property
     def n_users(self) -> int:
-        """B."""
-        return self.cu_seqlens.shape[0] - 1
+        """B without the dummies."""
+        return self.cu_seqlens.shape[0] - 1 - self.dummy_users
 
     @property
     def n_rows(self) -> int:

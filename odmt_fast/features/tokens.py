@@ -46,6 +46,11 @@ class PackedTokens:
         )
 
 
+def token_counts(offsets: Tensor, items: Tensor) -> Tensor:
+    """int64 [U], how many tokens `items` have; arguments of `token_rows`."""
+    return offsets[items + 1] - offsets[items]
+
+
 def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Where the tokens of `items` lie, item after item.
 
@@ -56,8 +61,7 @@ def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (rows int64 [P] of the token table, lengths int64 [U]).
     """
-    starts = offsets[items]
-    lengths = offsets[items + 1] - starts
+    starts, lengths = offsets[items], token_counts(offsets, items)
     # Token p of item u lies at starts[u] + (p - first packed position of u).
     shift = torch.repeat_interleave(starts - (lengths.cumsum(0) - lengths), lengths)
     return torch.arange(shift.shape[0], device=shift.device) + shift, lengths
@@ -81,6 +85,9 @@ class TokenSource(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """What `gather` hands out."""
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have; reads none of them."""
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
@@ -119,6 +126,10 @@ class TokenTable:
     def max_length(self) -> int:
         """The most tokens an item has."""
         return int(self.offsets.diff().max())
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have."""
+        return token_counts(self.offsets, items)
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
