@@ -1,4 +1,4 @@
-"""Padded batches: the real ones come first as they were, the dummies are whole and weigh nothing."""
+"""Padded batches: the real ones as they were come first, the dummies weigh nothing."""
 
 from __future__ import annotations
 

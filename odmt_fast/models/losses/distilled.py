@@ -42,6 +42,7 @@ class DistilledSoftmax(Loss):
             tau=self.tau,
             edges=self.edges,
             detach_teacher=self.detach_teacher,
+            row_scale=batch.row_scale,
         )
         weight = ramp_up(epoch, self.alpha)
         students = [self.branches[student] for student, _ in self.edges]
