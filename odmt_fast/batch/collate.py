@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.capacities import Limits, Sizes
+from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 
@@ -66,6 +67,15 @@ class Collator:
             history=len(index.history),
             tokens=tuple(int(source.counts(index.items).sum()) for source in self._sources),
         )
+
+    def first_sizes(self, sampler: UserSampler, most: int) -> list[Sizes]:
+        """Those of a run's first `most` full batches, of as many epochs as it takes."""
+        full, sizes = len(sampler.users) // sampler.batch_size, list[Sizes]()
+        for epoch in range(1, 1 + -(-most // full) if full else 1):
+            order = sampler.order(epoch)
+            steps = range(min(full, most - len(sizes)))
+            sizes += [self.sizes(sampler.batch(order, step)) for step in steps]
+        return sizes
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

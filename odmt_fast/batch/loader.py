@@ -11,16 +11,13 @@ from types import TracebackType
 import torch
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.batch.capacities import Capacities, Cost, Sizes
+from odmt_fast.batch.capacities import Capacities
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.padding import padded
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.staging import DeviceStage, Staged
 from odmt_fast.randomness import stream
 from odmt_fast.threads import one_core_pool
-
-# Batches that capacities are chosen by: the first of a run, of as many epochs as it takes.
-_SAMPLED = 1_024
 
 # Batches in the making or waiting, per worker: one is ready while the next is built.
 _AHEAD = 2
@@ -44,11 +41,7 @@ class BatchLoader:
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
         workers: threads beside the caller's.
-        cost: of a step; batches are then padded to a few shapes, chosen at the least cost by the
-            seed and the sequences alone. None leaves them as they are.
-
-    Attributes:
-        capacities: what batches are padded to, or None.
+        capacities: what batches are padded to; None leaves them as they are.
     """
 
     def __init__(
@@ -59,13 +52,13 @@ class BatchLoader:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 0,
-        cost: Cost | None = None,
+        capacities: Capacities | None = None,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         self.collate = collate
         self.sampler = UserSampler(collate.users, batch_size, seed)
-        self.capacities = None if cost is None else self._chosen(cost)
+        self.capacities = capacities
         self.device = torch.device(device)
         self.workers = workers
         self._pool = one_core_pool(workers, "batch") if workers else None
@@ -110,16 +103,6 @@ class BatchLoader:
         finally:
             for future in waiting:
                 future.cancel()
-
-    def _chosen(self, cost: Cost) -> Capacities | None:
-        """The capacities of the run; None where no batch is full."""
-        full = len(self.sampler.users) // self.sampler.batch_size
-        sizes: list[Sizes] = []
-        for epoch in range(1, 1 + -(-_SAMPLED // full) if full else 1):
-            order = self.sampler.order(epoch)
-            for step in range(min(full, _SAMPLED - len(sizes))):
-                sizes.append(self.collate.sizes(self.sampler.batch(order, step)))
-        return Capacities.choose(sizes, self.collate.limits, cost) if sizes else None
 
     def close(self) -> None:
         """Ends the worker threads; the loader cannot be used afterwards."""
