@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -70,31 +70,29 @@ class Batch:
         """The same batch carrying the tokens of its items."""
         return replace(self, features=features)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same batch on `device`."""
-        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory."""
-        return self._map(lambda x: x.pin_memory())
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Every tensor of the batch, those of the tokens included."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                yield value
-        for tokens in self.features:
-            yield tokens.values
-            yield tokens.lengths
-
-    def _map(self, function: Any) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor, those of the tokens included, replaced."""
         values: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 value = function(value)
             elif isinstance(value, tuple):
-                value = tuple(function(tokens) for tokens in value)
+                value = tuple(tokens.map(function) for tokens in value)
             values[field.name] = value
         return Batch(**values)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return self.map(lambda x: x.to(device))
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the batch, those of the tokens included, in the order of `map`."""
+        found: list[Tensor] = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(keep)
+        return found

@@ -13,6 +13,7 @@ import torch
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.capacities import Capacities
 from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.packet import send
 from odmt_fast.batch.padding import padded
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.staging import DeviceStage, Staged
@@ -85,7 +86,7 @@ class BatchLoader:
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):
                 batch = collated(step)
-                yield batch if self.device.type == "cpu" else batch.to(self.device)
+                yield batch if self.device.type == "cpu" else send(batch, self.device)[0]
             return
 
         pool, stage = self._pool, self._stage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -24,17 +25,13 @@ class PackedTokens:
     lengths: Tensor
     max_length: int
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedTokens:
-        """The same tokens on `device`."""
-        return PackedTokens(
-            self.values.to(device, non_blocking=non_blocking),
-            self.lengths.to(device, non_blocking=non_blocking),
-            self.max_length,
-        )
+    def map(self, function: Callable[[Tensor], Tensor]) -> PackedTokens:
+        """The same tokens with both tensors replaced."""
+        return PackedTokens(function(self.values), function(self.lengths), self.max_length)
 
-    def pin_memory(self) -> PackedTokens:
-        """The same tokens in page-locked memory."""
-        return PackedTokens(self.values.pin_memory(), self.lengths.pin_memory(), self.max_length)
+    def to(self, device: torch.device | str) -> PackedTokens:
+        """The same tokens on `device`."""
+        return self.map(lambda x: x.to(device))
 
     def split(self, items: int) -> tuple[PackedTokens, ...]:
         """Views of `items` consecutive items each, the last one of fewer; reads the lengths."""
