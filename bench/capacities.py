@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=2_000)
     parser.add_argument("--steps", type=int, default=40, help="0 measures no steps")
     parser.add_argument("--widths", type=int, nargs="*", default=[64, 256])
+    parser.add_argument("--dtypes", nargs="*", default=["bf16", "fp32"])
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -190,7 +191,7 @@ def main() -> None:
     if arguments.steps:
         rows = []
         for width in arguments.widths:
-            for dtype in ("bf16", "fp32"):
+            for dtype in arguments.dtypes:
                 rows += measured(Workload(DATA[0], 64, width), dtype, arguments.steps)
         print(_table(rows))
 
