@@ -89,40 +89,6 @@ def _run(*words: str) -> None:
         raise RuntimeError(f"odmt-fast {' '.join(words)} ended with {status}")
 
 
-class Record:
-    """The file of the study, which grows by whole runs.
-
-    Args:
-        head: what a run depends on.
-        fresh: forget what is there.
-
-    Raises:
-        ValueError: the file was made with another head.
-    """
-
-    def __init__(self, head: Mapping[str, Any], *, fresh: bool) -> None:
-        self._head, self.rows = head, list[dict[str, Any]]()
-        if fresh or not (results.FOLDER / f"{NAME}.json").exists():
-            return
-        found = results.load(NAME)
-        if {key: found.get(key) for key in head} != head:
-            raise ValueError(
-                f"bench/results/{NAME}.json was made with other settings or data; pass --fresh to "
-                "replace it"
-            )
-        self.rows = found["rows"]
-
-    def make(self, model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
-        """Runs what is not there yet and writes it down."""
-        if any((row["model"], row["seed"]) == (model, seed) for row in self.rows):
-            return
-        print(f"{model}, seed {seed}", flush=True)
-        began = time.perf_counter()
-        row = {"model": model, "seed": seed, **run()}
-        self.rows.append({"seconds": round(time.perf_counter() - began, 1), **row})
-        results.save(NAME, self.rows, **self._head)
-
-
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
     """What all runs of a study share, as JSON values."""
     settings = study.config.model_dump(mode="json", exclude={"data", "features"})
@@ -146,7 +112,16 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     """Runs what is missing for seeds 1 to `seeds`; data, features and runs lie in `work`."""
     config = study.prepared(work)
     workspace = Workspace.open(config)
-    record = Record(head_of(study, workspace), fresh=fresh)
+    head = head_of(study, workspace)
+    record = results.Record(NAME, head, ("model", "seed"), fresh=fresh)
+
+    def make(model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
+        if record.has(model=model, seed=seed):
+            return
+        print(f"{model}, seed {seed}", flush=True)
+        began = time.perf_counter()
+        row = {"model": model, "seed": seed, **run()}
+        record.add({"seconds": round(time.perf_counter() - began, 1), **row})
 
     def baselines(settings: Config, *names: str) -> dict[str, Any]:
         found = run_baselines(
@@ -167,13 +142,13 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
             "training_seconds": round(sum(e.seconds for e in trained.training.history), 1),
         }
 
-    record.make("counted", None, lambda: baselines(config, *COUNTED))
+    make("counted", None, lambda: baselines(config, *COUNTED))
     for seed in range(1, seeds + 1):
         own = config.updated({"training.seed": seed, "training.output": work / f"seed-{seed}"})
         longer = own.updated({**study.long, "training.output": work / f"seed-{seed}-long"})
-        record.make("odmt", seed, lambda own=own: odmt(own))
-        record.make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
-        record.make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
+        make("odmt", seed, lambda own=own: odmt(own))
+        make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
+        make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
 
 
 def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:

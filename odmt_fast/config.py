@@ -50,8 +50,12 @@ class FeatureConfig(Section):
 class ModelConfig(Section):
     """The architecture and the objective (paper sections 3.2 to 3.4)."""
 
-    name: str = Field("odmt", description="odmt, id, ef, lf, ...: see models/zoo.py")
-    backbone: str = Field("sasrec", description="user encoder: sasrec, gru4rec")
+    name: str = Field(
+        "odmt", description="odmt, id, text, image, ef, lf, fdsa, unisrec: see docs/models.md"
+    )
+    backbone: str = Field(
+        "sasrec", description="user encoder: sasrec, gru4rec, nextitnet, hstu, ligr"
+    )
     width: PositiveInt = Field(64, description="d, official embedding_dim")
     id_width: PositiveInt | None = Field(None, description="official id_embedding_dim; None = d")
     # The bounds of max_seq_len and tau are those of the operators (tests/models/test_limits.py).
