@@ -101,7 +101,7 @@ def padded_flop(workload: Workload, batches: int) -> dict[str, object]:
         for step in range(min(workload.sampler.steps, batches - len(own))):
             sizes = workload.data[1].sizes(workload.sampler.batch(order, step))
             held = capacities.of(sizes)
-            outside += held is None
+            outside += held is None and sizes.users == workload.batch_size
             own.append(_one(workload, sizes))
             padded += own[-1] if held is None else _one(workload, held)
     return {
@@ -109,7 +109,7 @@ def padded_flop(workload: Workload, batches: int) -> dict[str, object]:
         "batch": workload.batch_size,
         "shapes": len(capacities.buckets),
         "FLOP added": f"{padded / sum(own) - 1:.2%}",
-        "as they are": f"{outside} of {len(own)}",
+        "fit nowhere": f"{outside} of {len(own)}",
         "chosen in CPU s": f"{chosen:.1f}",
     }
 

@@ -17,7 +17,7 @@ from odmt_fast.features.tokens import TokenSource
 from odmt_fast.models.losses.base import Loss
 from odmt_fast.models.work import needed_work
 
-SAMPLED = 1_024
+SAMPLED = 512
 """Batches that capacities are chosen by, the first of a run; later ones may not fit."""
 
 # oneDNN makes its bf16 products for every shape anew, about 40 a step. In a step of more FLOP the
