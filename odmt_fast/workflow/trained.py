@@ -1,16 +1,16 @@
-"""Rooms called one after the other, for the commands that need several."""
+"""A configuration into a trained and tested run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from odmt_fast.cli.progress import EpochLines
-from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.models import SequentialModel
+from odmt_fast.training.report import Reporter
 from odmt_fast.training.run import TrainingResult, train
+from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,13 @@ class Trained:
     test: EvaluationResult | None
 
 
-def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] = ()) -> Trained:
+def train_and_test(
+    config: Config,
+    reporter: Reporter | None = None,
+    *,
+    resume: bool,
+    overrides: Collection[str] = (),
+) -> Trained:
     """Trains as `config` says and ranks the test targets with the best epoch."""
     workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
@@ -41,7 +47,7 @@ def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] =
         model.sources,
         workspace.config,
         workspace.validate,
-        EpochLines(config.evaluation.metric),
+        reporter,
         resume=resume,
         inputs=workspace.inputs(stores),
         overrides=overrides,
