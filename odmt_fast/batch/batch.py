@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class Batch:
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: the most rows a user has.
-        features: tokens of `items`, one entry per modality of the model.
+        features: tokens of `own_items`, one entry per modality of the model.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
+        weight: float64 [1], what the losses of the batch are multiplied with where several
+            processes take a step together; None is 1.
+        encoders: the processes that share the encoding of `items`; None encodes them here.
     """
 
     items: Tensor
@@ -51,6 +55,8 @@ class Batch:
     max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
     noise: Tensor | None = None
+    weight: Tensor | None = None
+    encoders: Processes | None = None
 
     @property
     def n_users(self) -> int:
@@ -61,6 +67,13 @@ class Batch:
     def n_rows(self) -> int:
         """M."""
         return self.targets.shape[0]
+
+    @property
+    def own_items(self) -> Tensor:
+        """Those of `items` that are encoded here."""
+        if self.encoders is None:
+            return self.items
+        return self.items[self.encoders.window(len(self.items))]
 
     def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
         """The same batch carrying the tokens of its items."""

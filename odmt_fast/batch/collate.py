@@ -47,10 +47,23 @@ class Collator:
 
     def __call__(self, users: NDArray[np.int64]) -> Batch:
         """The batch of `users` (int64 [B], indices into the sequences), in that order."""
+        return self.with_tokens(self.index(users))
+
+    def index(self, users: NDArray[np.int64]) -> Batch:
+        """The batch of `users` without tokens."""
         items, lengths = self._gather(users)
         index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
-        features = tuple(source.gather(index.items) for source in self._sources)
-        return Batch(**index._asdict(), features=features)
+        return Batch(**index._asdict())
+
+    def with_tokens(self, batch: Batch) -> Batch:
+        """The same batch carrying the tokens of the items it encodes."""
+        return batch.with_features(
+            tuple(source.gather(batch.own_items) for source in self._sources)
+        )
+
+    def rows(self, users: NDArray[np.int64]) -> int:
+        """M of the batch of `users`."""
+        return int(self._lengths[users].sum()) - len(users)
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

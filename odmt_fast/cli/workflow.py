@@ -10,6 +10,8 @@ from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.models import SequentialModel
+from odmt_fast.processes import joined
+from odmt_fast.training.precision import training_device
 from odmt_fast.training.run import TrainingResult, train
 
 
@@ -20,7 +22,8 @@ class Trained:
     Attributes:
         workspace: what was trained on.
         training: how the run went.
-        best: the model of the best epoch; None when the run was interrupted.
+        best: the model of the best epoch; None when the run was interrupted, and in every process
+            but the first.
         test: the test targets ranked by it.
     """
 
@@ -31,22 +34,27 @@ class Trained:
 
 
 def train_and_test(config: Config, *, resume: bool, overrides: Collection[str] = ()) -> Trained:
-    """Trains as `config` says and ranks the test targets with the best epoch."""
+    """Trains as `config` says and ranks the test targets with the best epoch.
+
+    Of the processes that torchrun started all train, and the first one ranks.
+    """
     workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
     model = workspace.model(stores)
-    result = train(
-        model,
-        workspace.split,
-        model.sources,
-        workspace.config,
-        workspace.validate,
-        EpochLines(config.evaluation.metric),
-        resume=resume,
-        inputs=workspace.inputs(stores),
-        overrides=overrides,
-    )
-    if result.status == "interrupted":
+    inputs = workspace.inputs(stores)
+    with joined(training_device(config.training.device)) as processes:
+        result = train(
+            model,
+            workspace.split,
+            model.sources,
+            workspace.config,
+            workspace.validate,
+            EpochLines(config.evaluation.metric) if processes.first else None,
+            resume=resume,
+            inputs=inputs,
+            overrides=overrides,
+        )
+    if result.status == "interrupted" or not processes.first:
         return Trained(workspace, result, None, None)
     best = trained_model(workspace, weights_of(result.output, "best"))
     return Trained(workspace, result, best, workspace.evaluate(best))

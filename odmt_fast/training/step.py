@@ -30,7 +30,8 @@ class TrainingStep:
     """Updates the weights of `model` by one batch.
 
     Args:
-        model: called with a batch and the epoch it gives named terms, ``"loss"`` to minimise.
+        model: called with a batch and the epoch it gives named terms, ``"loss"`` to minimise; of
+            several processes one that averages their gradients (`averaging`).
         optimizer: over the model's parameters.
         precision: autocast and loss scaling.
         clip_norm: limit of the 2-norm of all gradients together.
@@ -54,6 +55,8 @@ class TrainingStep:
         self._optimizer.zero_grad(set_to_none=True)
         with self._precision.autocast():
             terms: dict[str, Tensor] = self._model(batch, epoch)
+        if batch.weight is not None:
+            terms = {name: term * batch.weight[0].to(term.dtype) for name, term in terms.items()}
         self._precision.backward(terms["loss"], self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._precision.step(self._optimizer)
