@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402, F401 - once here instead of in every fork
+from forking import run, start, statuses  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from training.toy_run import (  # noqa: E402
     N_ITEMS,
@@ -37,61 +36,13 @@ from odmt_fast.config import ModelConfig, Negatives, TrainingConfig  # noqa: E40
 from odmt_fast.features.tokens import TokenTable  # noqa: E402
 from odmt_fast.models import SequentialModel  # noqa: E402
 from odmt_fast.models.zoo import build  # noqa: E402
-from odmt_fast.processes import Processes, joined  # noqa: E402
+from odmt_fast.processes import Processes  # noqa: E402
 from odmt_fast.training.distributed import average, averaging  # noqa: E402
 from odmt_fast.training.precision import MixedPrecision  # noqa: E402
 from odmt_fast.training.report import StepReport  # noqa: E402
 from odmt_fast.training.step import TrainingStep, adamw  # noqa: E402
 
 CPU = torch.device("cpu")
-
-
-def start(count: int, body: Callable[[int], Any]) -> list[int]:
-    """Forks `count` processes as a launcher would start them; their ids."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    ids = []
-    for rank in range(count):
-        pid = os.fork()
-        if pid == 0:
-            os.environ |= {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            }
-            code = 1
-            try:
-                with joined(CPU):
-                    body(rank)
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        ids.append(pid)
-    return ids
-
-
-def statuses(ids: list[int]) -> list[int]:
-    """Waits; exit codes, negative for signals. Like a launcher, ends the others of a killed one."""
-    found: dict[int, int] = {}
-    while len(found) < len(ids):
-        pid, status = os.wait()
-        found[pid] = os.waitstatus_to_exitcode(status)
-        if found[pid] == -signal.SIGKILL:
-            for other in set(ids) - set(found):
-                os.kill(other, signal.SIGTERM)
-    return [found[pid] for pid in ids]
-
-
-def run(count: int, body: Callable[[int], Any]) -> None:
-    """Runs `body(rank)` in every process; ends with an error if one fails."""
-    if any(codes := statuses(start(count, body))):
-        sys.exit(f"processes ended with {codes}; see the tracebacks above")
 
 
 def small_model() -> SequentialModel:
