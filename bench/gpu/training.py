@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.baselines import Tuned
-from bench.floor import needed_work
 from bench.gpu.case import Setting
 from bench.gpu.official import missing, official_step
 from bench.gpu.rates import Rates
 from bench.gpu.stopwatch import Times
 from bench.workload import EPOCH, Workload
 from odmt_fast.config import TrainingConfig
+from odmt_fast.studies.floor import needed_work
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.step import TrainingStep, adamw
 

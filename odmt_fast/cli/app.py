@@ -22,6 +22,7 @@ from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
+from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.train import train
@@ -71,9 +72,9 @@ def _root(
         )
 
 
-_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, plot, baselines, doctor)
+_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, plot, baselines, profile, doctor)
 for _command in _COMMANDS:
-    app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
+    app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)
 
 
 @contextmanager

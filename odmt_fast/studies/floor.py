@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from odmt_fast import ModelConfig
 from odmt_fast.batch.batch import Batch
+from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.linear.libraries import narrow
+from odmt_fast.randomness import torch_generator
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ def needed_work(config: ModelConfig, batch: Batch, features: tuple[PackedTokens,
     branches = len(features) + 1
     items, rows = batch.items.shape[0], batch.n_rows
     tokens = sum(f.values.shape[0] for f in features)
-    lengths = torch.stack([f.lengths for f in features]).sum(0) + 1
+    lengths = torch.ones_like(batch.items)
+    for modality in features:
+        lengths = lengths + modality.lengths
     full_layers = config.imt_layers - 1
     projections = sum(2 * 2 * f.values.shape[0] * f.values.shape[1] * d for f in features)
     projections += 6 * items * config.id_features * d
@@ -55,9 +58,10 @@ def matmul_rate(dtype: torch.dtype, device: str = "cpu", size: int = 4096) -> fl
     would flatter it.
     """
     rates = []
+    generator = torch_generator(0, "floor", device=device)
     for rows, inner, columns in ((size, size, size), (5 * size, 768, 3072)):
-        a = torch.randn(rows, inner, device=device).to(dtype)
-        b = torch.randn(columns, inner, device=device).to(dtype)
+        a = torch.randn(rows, inner, device=device, generator=generator).to(dtype)
+        b = torch.randn(columns, inner, device=device, generator=generator).to(dtype)
         # torch's bf16 is no floor where the CPU lacks the instructions: minutes a product.
         products = [linear] if narrow(a) else [lambda a, b: a @ b.t(), linear]
         for product in products:

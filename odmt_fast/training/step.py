@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
@@ -53,11 +54,13 @@ class TrainingStep:
     def __call__(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms and the gradient norm before clipping; waits for no device."""
         self._optimizer.zero_grad(set_to_none=True)
-        with self._precision.autocast():
+        with record_function("forward"), self._precision.autocast():
             terms: dict[str, Tensor] = self._model(batch, epoch)
         if batch.weight is not None:
             terms = {name: term * batch.weight[0].to(term.dtype) for name, term in terms.items()}
-        self._precision.backward(terms["loss"], self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        self._precision.step(self._optimizer)
+        with record_function("backward"):
+            self._precision.backward(terms["loss"], self._optimizer)
+        with record_function("optimizer"):
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+            self._precision.step(self._optimizer)
         return terms, norm
