@@ -68,10 +68,10 @@ struct RowArgs {
   Edges edges;
   float tau;
   float* stats;        // [rows, stats_width(branches)]
-  float* terms;        // [rows, branches + edges]: the losses of each row (forward)
+  const float* row_scale;  // [rows]: what a row's losses and gradients are multiplied with
+  float* terms;        // [rows, branches + edges]: the scaled losses of each row (forward)
   const float* g_ce;   // [branches], upstream (backward)
   const float* g_kd;   // [edges]
-  float inv_rows;      // 1 / rows of the whole batch
   bool detach_teacher;
 };
 
@@ -98,14 +98,14 @@ const char* cuda_error_name(int error);
 
 constexpr int stats_width(int branches) { return 3 * branches + 2 + (branches + 1) * branches; }
 
-// What a column's gradient needs of its row, already divided by sums and rows.
+// What a column's gradient needs of its row, already divided by sums and multiplied by row_scale.
 template <int K>
 struct RowGradient {
   float top[K + 1];
-  float ce[K];               // g_ce / rows / sum
-  float target[K];           // g_ce / rows
+  float ce[K];               // g_ce row_scale / sum
+  float target[K];           // g_ce row_scale
   float soft[K + 1];         // 1 / soft
-  float edge[(K + 1) * K];   // g_kd tau / rows, summed over equal edges
+  float edge[(K + 1) * K];   // g_kd tau row_scale, summed over equal edges
   float cross[(K + 1) * K];  // of the row's statistics
   float teacher;             // 0 when the teacher is detached, else 1 / tau
 };
@@ -167,14 +167,15 @@ ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
 // soft [K + 1], cross [(K + 1) * K]) and the target's scores.
 template <int K, class Real>
 ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Real* total,
-                         const float (&target)[K], const Edges& edges, float tau, float* terms) {
+                         const float (&target)[K], const Edges& edges, float tau, float scale,
+                         float* terms) {
   const bool distil = edges.count > 0;
   const Real* soft = total + K;
   const Real* cross_sum = soft + K + 1;
   Real cross[(K + 1) * K];
   for (int k = 0; k < K; ++k) {
     out.sum[k] = static_cast<float>(total[k]);
-    terms[k] = static_cast<float>(log_of(total[k]) - (target[k] - centre.top[k]));
+    terms[k] = scale * static_cast<float>(log_of(total[k]) - (target[k] - centre.top[k]));
   }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = centre.top[t];
@@ -187,7 +188,7 @@ ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Rea
   }
   for (int e = 0; e < edges.count; ++e) {
     const int s = edges.student[e], t = edges.teacher[e];
-    terms[K + e] = static_cast<float>(tau * (tau * log_of(soft[s]) - cross[t * K + s]));
+    terms[K + e] = scale * static_cast<float>(tau * (tau * log_of(soft[s]) - cross[t * K + s]));
   }
 }
 
@@ -223,16 +224,17 @@ ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)
 }
 
 template <int K>
-ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const RowArgs& a) {
+ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const RowArgs& a,
+                           float scale) {
   out.teacher = a.detach_teacher ? 0.0f : 1.0f / a.tau;
   for (int k = 0; k < K; ++k) {
-    out.target[k] = a.g_ce[k] * a.inv_rows;
+    out.target[k] = a.g_ce[k] * scale;
     out.ce[k] = out.target[k] / row.sum[k];
   }
   for (int i = 0; i < (K + 1) * K; ++i) out.edge[i] = 0.0f;
   for (int e = 0; e < a.edges.count; ++e) {
     const int s = a.edges.student[e], t = a.edges.teacher[e];
-    out.edge[t * K + s] += a.g_kd[e] * a.tau * a.inv_rows;
+    out.edge[t * K + s] += a.g_kd[e] * a.tau * scale;
   }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = row.top[t];

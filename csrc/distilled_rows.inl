@@ -38,6 +38,9 @@ INLINE RowFloats row_load(const float* p) { return load_raw<RowFloats>(p); }
 INLINE RowFloats row_load(const bf16* p) {
   return (RowFloats)(__builtin_convertvector(load_raw<RowHalves>(p), RowWords) << 16);
 }
+INLINE RowFloats row_load(const std::int32_t* p) {
+  return __builtin_convertvector(load_raw<RowInts>(p), RowFloats);
+}
 INLINE void row_store(float* p, RowFloats v) { std::memcpy(p, &v, sizeof v); }
 INLINE void row_store(bf16* p, RowFloats v) {
   const RowHalves bits = __builtin_convertvector(bf16_bits<RowWords>(v), RowHalves);
@@ -167,7 +170,7 @@ void forward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int64
     float target[K];
     load_scores(z, a, logits, r, used.target, 1);
     for (int k = 0; k < K; ++k) target[k] = z[k][0];
-    finish_row<K>(stats, centre, total, target, a.edges, a.tau,
+    finish_row<K>(stats, centre, total, target, a.edges, a.tau, a.row_scale[r],
                   a.terms + r * (K + a.edges.count));
     std::memcpy(a.stats + r * stats_width(K), &stats, sizeof stats);
   }
@@ -184,7 +187,7 @@ void backward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int6
     RowStats<K> stats;
     std::memcpy(&stats, a.stats + r * stats_width(K), sizeof stats);
     RowGradient<K> gradient;
-    row_gradient<K>(gradient, stats, a);
+    row_gradient<K>(gradient, stats, a, a.row_scale[r]);
 
     // Of the target before its score is overwritten: p - 1 is formed ahead of any rounding to T.
     RowFloats z[K], dz[K], d_target[K];
@@ -222,13 +225,14 @@ void distilled_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int
   }
 }
 
-// z = score - log p + log count; the target counts once; the user's other columns are kExcluded.
+// z = score - log p + log count; the target counts once; the user's other columns and those of
+// count 0 are kExcluded.
 template <class T>
 void debias_of(const RowArgs& a) {
   static thread_local Scratch scratch;
   float* log_count = scratch.get<float>(a.columns);
   for (std::int64_t c = 0; c < a.columns; ++c)
-    log_count[c] = __builtin_logf((float)a.counts[c]);
+    log_count[c] = a.counts[c] ? __builtin_logf((float)a.counts[c]) : kLowest;
 #pragma omp parallel for
   for (std::int64_t i = 0; i < a.branches * a.rows; ++i) {
     const T* from = (const T*)a.logits + i * a.columns;
@@ -239,7 +243,8 @@ void debias_of(const RowArgs& a) {
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
       const RowFloats z = row_load(from + c, lanes) - row_load(a.log_p + c, lanes);
-      row_store(to + c, z + row_load(log_count + c, lanes), lanes);
+      const RowFloats weight = row_load(log_count + c, lanes);
+      row_store(to + c, weight > kLowest ? z + weight : RowFloats{} + kExcluded, lanes);
     }
     for (std::int32_t h = a.history_offsets[user]; h < a.history_offsets[user + 1]; ++h)
       to[a.history[h]] = kExcluded;
@@ -258,7 +263,8 @@ void undebias_of(const RowArgs& a) {
     const std::int32_t user = a.row_user[i % a.rows];
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
-      row_store(to + c, row_load(from + c, lanes), lanes);
+      const RowFloats count = row_load(a.counts + c, lanes), gradient = row_load(from + c, lanes);
+      row_store(to + c, count > RowFloats{} ? gradient : RowFloats{}, lanes);
     }
     for (std::int32_t h = a.history_offsets[user]; h < a.history_offsets[user + 1]; ++h)
       to[a.history[h]] = T{};

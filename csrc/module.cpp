@@ -121,7 +121,8 @@ static void bind_cpu_kernels(py::module_& m) {
 using EdgesArgument = std::vector<std::pair<int, int>>;
 
 static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, const Columns& c,
-                              const EdgesArgument& edges, double tau, Address stats) {
+                              const EdgesArgument& edges, double tau, Address row_scale,
+                              Address stats) {
   if (branches < 1 || branches > kMaxBranches)
     throw std::invalid_argument("branches must be 1.." + std::to_string(kMaxBranches) + ", got " +
                                 std::to_string(branches));
@@ -139,16 +140,16 @@ static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, c
     a.edges.teacher[e] = static_cast<std::int8_t>(teacher < 0 ? branches : teacher);
   }
   a.tau = static_cast<float>(tau);
+  a.row_scale = at<const float>(row_scale);
   a.stats = at<float>(stats);
   return a;
 }
 
 static void set_upstream(RowArgs& a, Address gradients, Address g_ce, Address g_kd,
-                         std::int64_t batch_rows, bool detach_teacher) {
+                         bool detach_teacher) {
   a.gradients = at<void>(gradients);
   a.g_ce = at<const float>(g_ce);
   a.g_kd = at<const float>(g_kd);
-  a.inv_rows = 1.0f / static_cast<float>(batch_rows);
   a.detach_teacher = detach_teacher;
 }
 
@@ -182,27 +183,29 @@ static void bind_loss_rows(py::module_& m) {
   m.def(
       "distilled_rows_forward",
       [](Address logits, bool bf16, int branches, std::int64_t rows, const Columns& c,
-         const EdgesArgument& edges, double tau, Address stats, Address totals) {
-        const RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, stats);
+         const EdgesArgument& edges, double tau, Address row_scale, Address stats,
+         Address totals) {
+        const RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
         check_columns(c, rows);
         distilled_rows_forward(a, bf16, at<double>(totals));
       },
-      release, "Statistics of rows of logits [branches, rows, columns]; adds their losses to totals.",
+      release, "Statistics of rows of logits [branches, rows, columns]; adds their losses, each times its\n"
+      "row_scale, to totals.",
       arg("logits"), arg("bf16"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
-      arg("tau"), arg("stats"), arg("totals"));
+      arg("tau"), arg("row_scale"), arg("stats"), arg("totals"));
   m.def(
       "distilled_rows_backward",
       [](Address logits, Address gradients, bool bf16, int branches, std::int64_t rows,
-         const Columns& c, const EdgesArgument& edges, double tau, Address stats, Address g_ce,
-         Address g_kd, std::int64_t batch_rows, bool detach_teacher) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, stats);
-        set_upstream(a, gradients, g_ce, g_kd, batch_rows, detach_teacher);
+         const Columns& c, const EdgesArgument& edges, double tau, Address row_scale,
+         Address stats, Address g_ce, Address g_kd, bool detach_teacher) {
+        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+        set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
         check_columns(c, rows);
         distilled_rows_backward(a, bf16);
       },
       release, "Gradients of the logits, which they may overwrite.", arg("logits"),
       arg("gradients"), arg("bf16"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
-      arg("tau"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("batch_rows"), arg("detach_teacher"));
+      arg("tau"), arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"));
   m.def(
       "debiased_rows_forward",
       [](Address scores, bool bf16, Address out, int branches, std::int64_t rows,
@@ -233,28 +236,29 @@ static void bind_cuda_rows(py::module_& m) {
   m.def(
       "distilled_rows_cuda_forward",
       [](Address logits, int scalar, int branches, std::int64_t rows, const Columns& c,
-         const EdgesArgument& edges, double tau, Address stats, Address terms, Address stream) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, stats);
+         const EdgesArgument& edges, double tau, Address row_scale, Address stats,
+         Address terms, Address stream) {
+        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
         a.terms = at<float>(terms);
         check_launch("distilled_rows_forward",
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), true, at<void>(stream)));
       },
       "As distilled_rows_forward on device pointers; terms [rows, branches + edges] per row.",
       arg("logits"), arg("scalar"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
-      arg("tau"), arg("stats"), arg("terms"), arg("stream"));
+      arg("tau"), arg("row_scale"), arg("stats"), arg("terms"), arg("stream"));
   m.def(
       "distilled_rows_cuda_backward",
       [](Address logits, Address gradients, int scalar, int branches, std::int64_t rows,
-         const Columns& c, const EdgesArgument& edges, double tau, Address stats, Address g_ce,
-         Address g_kd, std::int64_t batch_rows, bool detach_teacher, Address stream) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, stats);
-        set_upstream(a, gradients, g_ce, g_kd, batch_rows, detach_teacher);
+         const Columns& c, const EdgesArgument& edges, double tau, Address row_scale,
+         Address stats, Address g_ce, Address g_kd, bool detach_teacher, Address stream) {
+        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+        set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
         check_launch("distilled_rows_backward",
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), false, at<void>(stream)));
       },
       "As distilled_rows_backward on device pointers.", arg("logits"), arg("gradients"),
       arg("scalar"), arg("branches"), arg("rows"), arg("columns"), arg("edges"), arg("tau"),
-      arg("stats"), arg("g_ce"), arg("g_kd"), arg("batch_rows"), arg("detach_teacher"),
+      arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"),
       arg("stream"));
   m.def(
       "debiased_rows_cuda",
@@ -278,9 +282,9 @@ static void bind_batch_index(py::module_& m) {
         using I32 = std::int32_t;
         const BatchIndexArrays to = {
             at<I64>(arrays.at(0)), at<I32>(arrays.at(1)), at<I64>(arrays.at(2)),
-            at<I64>(arrays.at(3)), at<I32>(arrays.at(4)), at<I64>(arrays.at(5)),
-            at<I64>(arrays.at(6)), at<I32>(arrays.at(7)), at<I64>(arrays.at(8)),
-            at<I32>(arrays.at(9)), at<I32>(arrays.at(10))};
+            at<I32>(arrays.at(3)), at<I64>(arrays.at(4)), at<I64>(arrays.at(5)),
+            at<I32>(arrays.at(6)), at<I64>(arrays.at(7)), at<I32>(arrays.at(8)),
+            at<I32>(arrays.at(9))};
         return batch_index(at<void>(ids), wide_ids, n, at<void>(lengths), wide_lengths, users,
                            steps, to);
       },

@@ -149,10 +149,12 @@ def engine_step(workload: Workload, device: torch.device, precision: str) -> Ste
         MixedPrecision(precision, device),
         CLIP,  # type: ignore[arg-type]
     )
-    batch = workload.batch.pin_memory() if device.type == "cuda" else workload.batch
+    batch = workload.batch
+    if device.type == "cuda":
+        batch = batch.map(lambda x: x.pin_memory())
 
     def run() -> Tensor:
-        moved = batch.to(device, non_blocking=True)
+        moved = batch.map(lambda x: x.to(device, non_blocking=True))
         features = tuple(tokens.gather(moved.items) for tokens in sources)
         terms, _ = step(moved.with_features(features), EPOCH)
         return terms["loss"].detach()

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     """
 
     log_p: Tensor  # [U] fp32, log of the item's share of the training interactions
-    counts: Tensor  # [U] int32, occurrences of the item in the batch, >= 1
+    counts: Tensor  # [U] int32, occurrences of the item in the batch; 0: the column is padding
     targets: Tensor  # [M] int64, column of the row's target
     row_user: Tensor  # [M] int32, user of the row
     history_offsets: Tensor  # [B + 1] int32, CSR row pointers
@@ -48,14 +48,18 @@ def debias(scores: Tensor, columns: Columns) -> Tensor:
 
 
 def log_weights(columns: Columns, dtype: torch.dtype) -> Tensor:
-    """[M, U]: log count, 0 at the target, EXCLUDED at the other columns of the user's history."""
+    """[M, U]: log count, 0 at the target, EXCLUDED at what weighs nothing for the row.
+
+    That is the other columns of the user's history, and columns of count 0.
+    """
     offsets, history = columns.history_offsets.long(), columns.history.long()
     n_users, n_columns = offsets.numel() - 1, columns.log_p.numel()
     users = torch.arange(n_users, device=offsets.device)
     users = users.repeat_interleave(offsets.diff(), output_size=history.numel())
     seen = torch.zeros(n_users, n_columns, dtype=torch.bool, device=offsets.device)
     seen = seen.index_put((users, history), seen.new_ones(()))
-    weights = columns.counts.to(dtype).log().masked_fill(seen[columns.row_user.long()], EXCLUDED)
+    log_counts = columns.counts.to(dtype).log().clamp_min(EXCLUDED)
+    weights = log_counts.masked_fill(seen[columns.row_user.long()], EXCLUDED)
     return weights.scatter(1, columns.targets[:, None], 0.0)
 
 

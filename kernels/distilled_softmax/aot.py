@@ -32,10 +32,10 @@ def _launch(branches: int, d: int, edges: tuple[Edge, ...], dtype: torch.dtype) 
     )
     queries, items = meta(branches, ROWS, d, dtype=dtype), meta(branches, COLUMNS, d, dtype=dtype)
     spec = Spec(tau=0.3, edges=edges, detach_teacher=False, memory_budget=1)
-    distilled_softmax_fwd(queries, items, columns, spec)
+    distilled_softmax_fwd(queries, items, columns, spec, None)
     upstream = meta(branches, dtype=FP32), meta(len(edges), dtype=FP32)
-    stats = meta(ROWS, stats_width(branches), dtype=FP32)
-    distilled_softmax_bwd(upstream, queries, items, columns, spec, stats)
+    row_scale, stats = meta(ROWS, dtype=FP32), meta(ROWS, stats_width(branches), dtype=FP32)
+    distilled_softmax_bwd(upstream, queries, items, columns, spec, row_scale, stats)
 
 
 def _case(

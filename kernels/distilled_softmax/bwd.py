@@ -39,7 +39,7 @@ from odmt_fast.kernels.launch.device import dot_precision, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 
 
-@triton.jit(do_not_specialize=["M", "U", "first_m", "panel_m", "inv_tau", "tau", "inv_rows"])
+@triton.jit(do_not_specialize=["M", "U", "first_m", "panel_m", "inv_tau", "tau"])
 def distilled_softmax_bwd_kernel(
     queries_ptr,
     items_ptr,
@@ -49,6 +49,7 @@ def distilled_softmax_bwd_kernel(
     row_user_ptr,
     history_offsets_ptr,
     history_ptr,
+    row_scale_ptr,
     stats_ptr,
     g_ce_ptr,
     g_pair_ptr,
@@ -61,7 +62,6 @@ def distilled_softmax_bwd_kernel(
     stride_gm,
     inv_tau,
     tau,
-    inv_rows,
     D: tl.constexpr,
     K: tl.constexpr,
     SOFT: tl.constexpr,
@@ -99,21 +99,22 @@ def distilled_softmax_bwd_kernel(
     )
     m_target = (start_n + tl.arange(0, BLOCK_N))[None, :] == b_target[:, None]
     p_stats = stats_ptr + o_m
+    b_scale = tl.load(row_scale_ptr + o_m, mask=m_m, other=0.0)
     top, gradients = (), ()
     for t in tl.static_range(K + 1):
         top = top + (tl.load(p_stats + t * M, mask=m_m, other=0.0),)
     for k in tl.static_range(K):
-        g_ce = tl.load(g_ce_ptr + k) * inv_rows
+        b_g_ce = tl.load(g_ce_ptr + k) * b_scale
         b_sum = tl.load(p_stats + (K + 1 + k) * M, mask=m_m, other=1.0)
         b_e = b_w * tl.exp(at_most_zero(z[k] - top[k][:, None]))
-        b_g = b_e * (g_ce / b_sum)[:, None]
-        gradients = gradients + (tl.where(m_target, b_g - g_ce, b_g),)
+        b_g = b_e * (b_g_ce / b_sum)[:, None]
+        gradients = gradients + (tl.where(m_target, b_g - b_g_ce[:, None], b_g),)
     for t in tl.static_range(K + 1):
         if SOFT[t]:
             b_soft = tl.load(p_stats + (2 * K + 1 + t) * M, mask=m_m, other=1.0)
             b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
             b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
-            b_p *= (tau * inv_rows / b_soft)[:, None]
+            b_p *= (tau * b_scale / b_soft)[:, None]
             for e in tl.static_range(len(STUDENTS)):
                 g_pair = tl.load(g_pair_ptr + e)
                 new = ()
@@ -225,6 +226,7 @@ def distilled_softmax_bwd(
     items: torch.Tensor,
     columns: Columns,
     spec: Spec,
+    row_scale: torch.Tensor,
     stats: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Launch on contiguous tensors, M >= 1; g_kd is per edge."""
@@ -248,6 +250,7 @@ def distilled_softmax_bwd(
             queries,
             items,
             *columns,
+            row_scale,
             stats,
             g_ce,
             g_pair,
@@ -259,7 +262,6 @@ def distilled_softmax_bwd(
             *gradient.stride()[:2],
             1.0 / spec.tau,
             spec.tau,
-            1.0 / n_rows,
             D=width,
             K=branches,
             SOFT=distillation.softened,

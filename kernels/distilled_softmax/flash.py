@@ -7,17 +7,19 @@ from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.passes import prepared
 from odmt_fast.kernels.debiased_logits.reference import Columns
-from odmt_fast.kernels.distilled_softmax.spec import Spec
+from odmt_fast.kernels.distilled_softmax.spec import Spec, scale_of_rows
 
 
 def forward(
-    queries: Tensor, items: Tensor, columns: Columns, spec: Spec
+    queries: Tensor, items: Tensor, columns: Columns, spec: Spec, row_scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, None]:
     """ce [K], kd [E] and the statistics of the rows (W x M, in a tensor [M, W])."""
     from odmt_fast.kernels.distilled_softmax.fwd import distilled_softmax_fwd
 
     own = prepared(columns)
-    ce, kd, stats = distilled_softmax_fwd(queries.contiguous(), items.contiguous(), own, spec)
+    ce, kd, stats = distilled_softmax_fwd(
+        queries.contiguous(), items.contiguous(), own, spec, row_scale
+    )
     return ce, kd, stats, None
 
 
@@ -27,6 +29,7 @@ def backward(
     items: Tensor,
     columns: Columns,
     spec: Spec,
+    row_scale: Tensor | None,
     stats: Tensor,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
@@ -35,7 +38,8 @@ def backward(
 
     g_ce, g_kd = (g.to(torch.float32).contiguous() for g in upstream)
     own = prepared(columns)
+    scale = scale_of_rows(row_scale, queries, 1.0 / queries.shape[1])
     d_queries, d_items = distilled_softmax_bwd(
-        (g_ce, g_kd), queries.contiguous(), items.contiguous(), own, spec, stats
+        (g_ce, g_kd), queries.contiguous(), items.contiguous(), own, spec, scale, stats
     )
     return d_queries, d_items.to(items.dtype)

@@ -133,7 +133,11 @@ def distilled_softmax_join_kernel(
 
 
 def distilled_softmax_fwd(
-    queries: torch.Tensor, items: torch.Tensor, columns: Columns, spec: Spec
+    queries: torch.Tensor,
+    items: torch.Tensor,
+    columns: Columns,
+    spec: Spec,
+    row_scale: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch on contiguous tensors, M >= 1. Returns (ce, kd, stats)."""
     branches, n_rows, width = queries.shape
@@ -183,6 +187,6 @@ def distilled_softmax_fwd(
             num_warps=4,
             **edges,
         )
-    means = terms.mean(1)
-    kd = [means[branches + e] for e in distillation.edge_to_pair]
-    return means[:branches].clone(), torch.stack(kd) if kd else means.new_empty(0), stats
+    losses = terms.mean(1) if row_scale is None else (terms * row_scale.float()).sum(1)
+    kd = [losses[branches + e] for e in distillation.edge_to_pair]
+    return losses[:branches].clone(), torch.stack(kd) if kd else losses.new_empty(0), stats

@@ -43,9 +43,10 @@ def distilled_softmax(
     tau: float,
     edges: Sequence[Edge],
     detach_teacher: bool = False,
+    row_scale: Tensor | None = None,
     memory_budget: int = MEMORY_BUDGET_BYTES,
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy of every branch and distillation loss of every edge, means over the rows.
+    """Cross entropy of every branch and distillation loss of every edge, summed over the rows.
 
     Args:
         queries: [K, M, d] user states of K branches and M rows; fp32 | bf16 | fp16 | fp64.
@@ -54,6 +55,8 @@ def distilled_softmax(
         tau: temperature of the distillation.
         edges: (student branch, teacher branch or ENSEMBLE) pairs; any number, also none.
         detach_teacher: stop the gradients on the teachers' side, the ensemble's included.
+        row_scale: [M] what each row's losses are multiplied with, fp32 or fp64, without a gradient;
+            a row of 0 has no part in any gradient. None is 1 / M for each, the mean.
         memory_budget: most bytes of logits held at a time (at least one row's). Logits that exceed
             it are computed twice, chunk by chunk; on CUDA, past `configs.STORED_CHUNKS` chunks,
             none are stored.
@@ -69,6 +72,7 @@ def distilled_softmax(
     Source: ODMT (arXiv 2308.04067), official model/model.py::Model.forward and kd_ce_loss.
     """
     check_inputs(OP, queries, items, columns)
+    _check_row_scale(row_scale, queries)
     spec = Spec(
         float(tau), tuple((int(s), int(t)) for s, t in edges), detach_teacher, memory_budget
     )
@@ -77,18 +81,47 @@ def distilled_softmax(
         students = [s for s, _ in spec.edges]
         teachers = [t for _, t in spec.edges]
         ce, kd, _ = _forward_op(
-            queries, items, *columns, spec.tau, students, teachers, detach_teacher, memory_budget
+            queries,
+            items,
+            *columns,
+            row_scale,
+            spec.tau,
+            students,
+            teachers,
+            detach_teacher,
+            memory_budget,
         )
         return ce, kd
     compiling = torch.compiler.is_compiling()  # then with the reference: it can be traced
     backend = "reference" if compiling else _backend(queries, items, spec)
     if backend == "reference" or queries.shape[1] == 0:
         return reference.distilled_softmax(
-            queries, items, columns, tau=spec.tau, edges=spec.edges, detach_teacher=detach_teacher
+            queries,
+            items,
+            columns,
+            tau=spec.tau,
+            edges=spec.edges,
+            detach_teacher=detach_teacher,
+            row_scale=row_scale,
         )
     return _DistilledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, items, columns, spec, backend
+        queries, items, columns, spec, row_scale, backend
     )
+
+
+def _check_row_scale(row_scale: Tensor | None, queries: Tensor) -> None:
+    if row_scale is None:
+        return
+    rows = queries.shape[1]
+    if row_scale.dtype not in (torch.float32, torch.float64) or tuple(row_scale.shape) != (rows,):
+        raise ValueError(
+            f"{OP}: row_scale must be float32 or float64 [{rows}], got {row_scale.dtype} "
+            f"{list(row_scale.shape)}"
+        )
+    if row_scale.device != queries.device:
+        raise ValueError(f"{OP}: row_scale is on {row_scale.device}, queries on {queries.device}")
+    if row_scale.requires_grad:
+        raise ValueError(f"{OP}: row_scale has no gradient; pass row_scale.detach()")
 
 
 def _check_spec(spec: Spec, branches: int) -> None:
@@ -151,23 +184,30 @@ def _engine(backend: str) -> Any:
 class _DistilledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, columns: Columns, spec: Spec, backend: str
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        columns: Columns,
+        spec: Spec,
+        row_scale: Tensor | None,
+        backend: str,
     ) -> tuple[Tensor, Tensor]:
-        ce, kd, stats, logits = _engine(backend).forward(queries, items, columns, spec)
-        ctx.save_for_backward(queries, items, stats, *columns)
+        engine = _engine(backend)
+        ce, kd, stats, logits = engine.forward(queries, items, columns, spec, row_scale)
+        ctx.save_for_backward(queries, items, row_scale, stats, *columns)
         ctx.spec, ctx.backend, ctx.logits = spec, backend, logits
         return ce, kd
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g_ce: Tensor, g_kd: Tensor) -> tuple[Tensor | None, ...]:
-        queries, items, stats, *columns = ctx.saved_tensors
+        queries, items, row_scale, stats, *columns = ctx.saved_tensors
         # The engine overwrites the logits: a second backward has to compute them again.
         logits, ctx.logits = ctx.logits, None
         d_queries, d_items = _engine(ctx.backend).backward(
-            (g_ce, g_kd), queries, items, Columns(*columns), ctx.spec, stats, logits
+            (g_ce, g_kd), queries, items, Columns(*columns), ctx.spec, row_scale, stats, logits
         )
-        return d_queries, d_items, None, None, None
+        return d_queries, d_items, None, None, None, None
 
 
 @torch.library.custom_op("odmt_fast::distilled_softmax", mutates_args=())
@@ -180,6 +220,7 @@ def _forward_op(
     row_user: Tensor,
     history_offsets: Tensor,
     history: Tensor,
+    row_scale: Tensor | None,
     tau: float,
     students: Sequence[int],
     teachers: Sequence[int],
@@ -193,7 +234,7 @@ def _forward_op(
         zeros = empty.new_zeros(len(queries) + len(students))
         return zeros[: len(queries)].clone(), zeros[len(queries) :].clone(), empty
     backend = _backend(queries, items, spec)
-    ce, kd, stats, _ = _engine(backend).forward(queries, items, columns, spec)
+    ce, kd, stats, _ = _engine(backend).forward(queries, items, columns, spec, row_scale)
     return ce, kd, stats
 
 
@@ -207,6 +248,7 @@ def _(
     row_user: Tensor,
     history_offsets: Tensor,
     history: Tensor,
+    row_scale: Tensor | None,
     tau: float,
     students: Sequence[int],
     teachers: Sequence[int],
@@ -234,6 +276,7 @@ def _backward_op(
     row_user: Tensor,
     history_offsets: Tensor,
     history: Tensor,
+    row_scale: Tensor | None,
     stats: Tensor,
     tau: float,
     students: Sequence[int],
@@ -247,7 +290,7 @@ def _backward_op(
         return torch.zeros_like(queries), torch.zeros_like(items)
     backend = _backend(queries, items, spec)
     d_queries, d_items = _engine(backend).backward(
-        (g_ce, g_kd), queries, items, columns, spec, stats, None
+        (g_ce, g_kd), queries, items, columns, spec, row_scale, stats, None
     )
     return d_queries, d_items
 
@@ -264,14 +307,14 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:8], output[2])
-    ctx.settings = inputs[8:]
+    ctx.save_for_backward(*inputs[:9], output[2])
+    ctx.settings = inputs[9:]
 
 
 def _op_backward(ctx: Any, g_ce: Tensor, g_kd: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, stats = ctx.saved_tensors
     d_queries, d_items = _backward_op(g_ce, g_kd, *tensors, stats, *ctx.settings)
-    return d_queries, d_items, *(None,) * 11
+    return d_queries, d_items, *(None,) * 12
 
 
 _forward_op.register_autograd(_op_backward, setup_context=_setup_context)

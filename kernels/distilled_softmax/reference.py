@@ -30,6 +30,7 @@ def distilled_softmax(
     tau: float,
     edges: Sequence[Edge],
     detach_teacher: bool = False,
+    row_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per-branch cross entropy [K] and per-edge distillation loss [E]; op.py has the contract."""
     z = debias(torch.bmm(queries, items.transpose(1, 2)), columns)
@@ -41,6 +42,9 @@ def distilled_softmax(
     target = columns.targets.expand(len(z), -1)[..., None]
     ce = torch.logsumexp(z + weights, -1) - z.gather(-1, target)[..., 0]
 
+    def over_rows(terms: Tensor) -> Tensor:
+        return terms.mean(-1) if row_scale is None else (terms * row_scale.to(terms.dtype)).sum(-1)
+
     softened = z / tau
     kd = []
     for student, teacher in edges:
@@ -49,6 +53,6 @@ def distilled_softmax(
             taught_by = taught_by.detach()
         share = torch.softmax(taught_by + weights, -1)
         log_sum = torch.logsumexp(softened[student] + weights, -1)
-        kd.append(tau**2 * (log_sum - (share * softened[student]).sum(-1)).mean())
-    ce = ce.mean(-1)
+        kd.append(tau**2 * over_rows(log_sum - (share * softened[student]).sum(-1)))
+    ce = over_rows(ce)
     return ce, torch.stack(kd) if kd else ce[:0]

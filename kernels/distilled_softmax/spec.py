@@ -24,6 +24,13 @@ class Spec:
     memory_budget: int
 
 
+def scale_of_rows(row_scale: Tensor | None, queries: Tensor, otherwise: float) -> Tensor:
+    """row_scale as the engines read it: contiguous fp32 [M]; of `otherwise` when there is none."""
+    if row_scale is None:
+        return queries.new_full(queries.shape[1:2], otherwise, dtype=torch.float32)
+    return row_scale.float().contiguous()
+
+
 def stats_width(branches: int) -> int:
     """fp32 statistics kept per row: tops, sums at 1, sums at tau, cross terms.
 

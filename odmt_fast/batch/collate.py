@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.capacities import Limits, Sizes
+from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 
@@ -26,6 +28,7 @@ class Collator:
     Attributes:
         users: int64 [n], the users that can be trained on.
         skipped: how many users were left out.
+        limits: of what a batch can hold, for its padding.
 
     Args:
         sequences: items of each user, oldest first (``Split.train``).
@@ -42,6 +45,7 @@ class Collator:
         self._lengths = np.minimum(np.diff(sequences.offsets), max_seq_len + 1)
         self._max_seq_len = max_seq_len
         self._sources = tuple(sources)
+        self.limits = Limits(max_seq_len, tuple(source.max_length for source in sources))
         self.users: NDArray[np.int64] = np.flatnonzero(self._lengths >= 2)
         self.skipped = len(self._lengths) - len(self.users)
 
@@ -64,6 +68,27 @@ class Collator:
     def rows(self, users: NDArray[np.int64]) -> int:
         """M of the batch of `users`."""
         return int(self._lengths[users].sum()) - len(users)
+
+    def sizes(self, users: NDArray[np.int64]) -> Sizes:
+        """Those of the batch of `users`; no token is read."""
+        items, lengths = self._gather(users)
+        index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
+        return Sizes(
+            users=len(users),
+            rows=len(index.targets),
+            items=len(index.items),
+            history=len(index.history),
+            tokens=tuple(int(source.counts(index.items).sum()) for source in self._sources),
+        )
+
+    def first_sizes(self, sampler: UserSampler, most: int) -> list[Sizes]:
+        """Those of a run's first `most` full batches, of as many epochs as it takes."""
+        full, sizes = len(sampler.users) // sampler.batch_size, list[Sizes]()
+        for epoch in range(1, 1 + -(-most // full) if full else 1):
+            order = sampler.order(epoch)
+            steps = range(min(full, most - len(sizes)))
+            sizes += [self.sizes(sampler.batch(order, step)) for step in steps]
+        return sizes
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

@@ -13,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.capacities import Capacities
 from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.packet import send
+from odmt_fast.batch.padding import padded
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.sharing import own_batch
 from odmt_fast.batch.staging import DeviceStage, Staged
@@ -47,6 +50,7 @@ class BatchLoader:
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
         workers: threads beside the caller's.
+        capacities: what batches are padded to; None leaves them as they are.
         processes: that take the steps together.
         negatives: see `own_batch`.
     """
@@ -61,6 +65,7 @@ class BatchLoader:
         workers: int = 0,
         processes: Processes | None = None,
         negatives: Negatives = "rank",
+        capacities: Capacities | None = None,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -68,6 +73,7 @@ class BatchLoader:
         self.processes = processes or Processes()
         self.negatives: Negatives = negatives
         self.sampler = UserSampler(collate.users, batch_size * self.processes.count, seed)
+        self.capacities = capacities
         self.device = torch.device(device)
         self.workers = workers
         self._pool = one_core_pool(workers, "batch") if workers else None
@@ -87,14 +93,16 @@ class BatchLoader:
         what = f"dropout/{rank}" if rank else "dropout"
 
         def collated(step: int) -> Batch:
-            users = self.sampler.batch(order, step)
             noise = torch.tensor([stream(self.sampler.seed, what, epoch, step)])
-            return replace(self._batch(users), noise=noise)
+            batch = self._batch(self.sampler.batch(order, step))
+            if self.capacities is not None:
+                batch = padded(batch, self.capacities)
+            return replace(batch, noise=noise)
 
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):
                 batch = collated(step)
-                yield batch if self.device.type == "cpu" else batch.to(self.device)
+                yield batch if self.device.type == "cpu" else send(batch, self.device)[0]
             return
 
         pool, stage = self._pool, self._stage

@@ -48,14 +48,14 @@ def own_batch(
 def _of_users(batch: Batch, first: int, last: int) -> Batch:
     """The rows of the users first..last - 1 against all columns of `batch`."""
     users = slice(first, last + 1)
-    occurrences, rows, history = (
+    rows, history = (
         slice(int(offsets[first]), int(offsets[last]))
-        for offsets in (batch.offsets, batch.cu_seqlens, batch.history_offsets)
+        for offsets in (batch.cu_seqlens, batch.history_offsets)
     )
     return replace(
         batch,
-        occurrences=batch.occurrences[occurrences],
-        offsets=batch.offsets[users] - batch.offsets[first],
+        # Of each user one more than rows.
+        occurrences=batch.occurrences[rows.start + first : rows.stop + last],
         cu_seqlens=batch.cu_seqlens[users] - batch.cu_seqlens[first],
         inputs=batch.inputs[rows],
         targets=batch.targets[rows],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import torch
 
@@ -12,42 +11,23 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.linear.libraries import narrow
+from odmt_fast.models import work
+from odmt_fast.models.work import Work
 from odmt_fast.randomness import torch_generator
-
-
-@dataclass(frozen=True)
-class Work:
-    """FLOP of one training step by stage, recomputation not counted."""
-
-    items: float
-    users: float
-    loss: float
-
-    @property
-    def total(self) -> float:
-        """FLOP of the whole step."""
-        return self.items + self.users + self.loss
 
 
 def needed_work(config: ModelConfig, batch: Batch, features: tuple[PackedTokens, ...]) -> Work:
     """FLOP of forward and backward that the batch needs, frozen features getting no gradient."""
-    d = config.width
-    branches = len(features) + 1
-    items, rows = batch.items.shape[0], batch.n_rows
-    tokens = sum(f.values.shape[0] for f in features)
     lengths = torch.ones_like(batch.items)
     for modality in features:
         lengths = lengths + modality.lengths
-    full_layers = config.imt_layers - 1
-    projections = sum(2 * 2 * f.values.shape[0] * f.values.shape[1] * d for f in features)
-    projections += 6 * items * config.id_features * d
-    full = 6 * (tokens + items) * 12 * d * d + 12 * float((lengths**2).sum()) * d
-    readout = 6 * items * 12 * branches * d * d + 24 * branches * d * tokens
-    heads = 12 * branches * d * d * items
-    return Work(
-        items=projections + full_layers * full + readout + heads,
-        users=branches * 6 * rows * 12 * d * d * config.user_layers,
-        loss=6 * branches * rows * items * d,
+    return work.needed_work(
+        config,
+        [f.values.shape[1] for f in features],
+        rows=batch.n_rows,
+        items=batch.items.shape[0],
+        tokens=[f.values.shape[0] for f in features],
+        squares=float((lengths**2).sum()),
     )
 
 

@@ -20,10 +20,13 @@ from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.models import SequentialModel
+from odmt_fast.models.items.imt import IMT
+from odmt_fast.models.users.sasrec import SASRec
 from odmt_fast.storage import write_atomically
-from odmt_fast.studies.floor import Work, matmul_rate, needed_work
+from odmt_fast.studies.floor import matmul_rate, needed_work
 from odmt_fast.studies.trace import ITEMS_READY, STATES_READY, StepTimes, read_trace
 from odmt_fast.training.precision import MixedPrecision, resolve
+from odmt_fast.training.shapes import chosen_capacities
 from odmt_fast.training.step import TrainingStep, adamw
 
 _RATE_SIZE = {"cpu": 256, "cuda": 4_096}
@@ -89,6 +92,13 @@ def profile(
                 seed=settings.seed,
                 device=device,
                 workers=settings.workers,
+                capacities=chosen_capacities(
+                    model,
+                    collate,
+                    sources,
+                    config.updated({"training.precision": precision}),
+                    device,
+                ),
             )
         )
         stack.enter_context(_named_stages(model))
@@ -109,7 +119,10 @@ def profile(
         with torch_profile(activities=_activities(device), profile_memory=True) as recorded:
             run(steps)
     write_atomically(trace, lambda part: _export(recorded, part))
-    return Profile(read_trace(trace), _floor(config, batches, precision, device), precision, trace)
+    floor: dict[str, float] = {}
+    if isinstance(model.items, IMT) and isinstance(model.users, SASRec):
+        floor = _floor(config, batches, precision, device)
+    return Profile(read_trace(trace), floor, precision, trace)
 
 
 def _endless(loader: BatchLoader) -> Iterator[tuple[int, Batch]]:
@@ -187,10 +200,8 @@ def _marked(mark: str) -> None:
 def _floor(
     config: Config, batches: Sequence[Batch], precision: str, device: torch.device
 ) -> dict[str, float]:
-    """Seconds of needed work by stage; of the models whose work is counted."""
-    if (config.model.name, config.model.backbone) != ("odmt", "sasrec"):
-        return {}
-    works: list[Work] = [needed_work(config.model, batch, batch.features) for batch in batches]
+    """Seconds of needed work by stage."""
+    works = [needed_work(config.model, batch, batch.features) for batch in batches]
     dtype = _DTYPES[precision]
     if precision == "bf16" and device.type == "cpu" and not current().bf16_is_fast:
         dtype = torch.float32

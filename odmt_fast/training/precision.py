@@ -35,9 +35,9 @@ def training_device(name: str) -> torch.device:
         device = torch.device("cuda", local_device() if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise ValueError(
-                f"training.device={name!r} needs {device}, which does not exist: torch sees "
-                f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu', or start as many "
-                "processes as there are devices"
+                f"training.device={str(device)!r} does not exist: torch sees "
+                f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu', and not more "
+                "processes than devices"
             )
     return device
 

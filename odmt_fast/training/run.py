@@ -29,6 +29,7 @@ from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, SilentReporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
+from odmt_fast.training.shapes import chosen_capacities
 
 if TYPE_CHECKING:
     from odmt_fast.data.split import Split
@@ -152,6 +153,10 @@ def train(
                 workers=settings.workers,
                 processes=processes,
                 negatives=settings.negatives,
+                # Columns that processes share are as many as they are.
+                capacities=None
+                if processes.count > 1 and settings.negatives == "global"
+                else chosen_capacities(model, collate, features, config, device),
             ) as loader,
             StopRequest() as stop,
         ):

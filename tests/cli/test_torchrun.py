@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from odmt_fast.cli.errors import one_line
 from odmt_fast.training.checkpoint import load_weights
 
 
@@ -69,3 +70,13 @@ def test_the_package_is_a_command() -> None:
         [sys.executable, "-m", "odmt_fast", "--version"], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.startswith("odmt-fast ")
+
+
+def test_a_process_whose_peer_died_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = RuntimeError(
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer "
+        "[127.0.0.1]:17110. This is typically caused by a remote worker crashing."
+    )
+    assert "Connection closed" in one_line(gone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert one_line(gone).startswith("another process of this command ended")

@@ -23,6 +23,8 @@ class DistilledSoftmax(Loss):
         detach_teacher: stop the gradient into the teachers; officially it flows.
     """
 
+    weighs_rows = True
+
     def __init__(
         self, branches: Sequence[str], *, tau: float, alpha: float, detach_teacher: bool = False
     ) -> None:
@@ -42,6 +44,7 @@ class DistilledSoftmax(Loss):
             tau=self.tau,
             edges=self.edges,
             detach_teacher=self.detach_teacher,
+            row_scale=batch.row_scale,
         )
         weight = ramp_up(epoch, self.alpha)
         students = [self.branches[student] for student, _ in self.edges]

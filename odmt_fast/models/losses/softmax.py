@@ -22,6 +22,8 @@ class Softmax(Loss):
             branches' vectors side by side (DESIGN, identity 7).
     """
 
+    weighs_rows = True
+
     def __init__(self, branches: Sequence[str], *, fused: bool = False) -> None:
         super().__init__()
         self.fused = fused and len(branches) > 1
@@ -35,11 +37,19 @@ class Softmax(Loss):
             items = items / items.shape[0]
             states, items = (x.transpose(0, 1).flatten(1)[None] for x in (states, items))
         logits = debiased_logits(states, items, candidates(batch, log_p))
-        ce = torch.stack([F.cross_entropy(z, batch.targets) for z in logits])
+        ce = torch.stack([cross_entropy(z, batch.targets, batch.row_scale) for z in logits])
         if len(self.terms) == 1:
             return {"loss": ce[0]}
         named = {f"{name}/ce": term for name, term in zip(self.terms, ce, strict=True)}
         return {"loss": ce.sum(), **named}
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, row_scale: Tensor | None) -> Tensor:
+    """The rows' cross entropies, each times its row_scale, summed; their mean without one."""
+    if row_scale is None:
+        return F.cross_entropy(logits, targets)
+    terms = F.cross_entropy(logits, targets, reduction="none")
+    return (terms * row_scale.to(terms.dtype)).sum()
 
 
 def candidates(batch: Batch, log_p: Tensor) -> Columns:

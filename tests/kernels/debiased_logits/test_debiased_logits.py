@@ -82,6 +82,19 @@ def test_excluded_logits_carry_no_gradient(backend):
     assert not queries.grad.any() and not items.grad.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_columns_of_count_0_weigh_nothing(backend, dtype):
+    columns = columns_of_two_users()
+    columns.counts[[0, 3, 4]] = 0
+    queries, items = (x.requires_grad_() for x in inputs(dtype))
+    z = debiased_logits(queries, items, columns)
+    free = [[False, True, True, False, False], [True, True, False, False, False]]
+    free.append([False, False, True, True, False])  # a target counts once whatever its count
+    assert torch.equal(z != NEG, torch.tensor(free).expand_as(z))
+    z[z == NEG].sum().backward()
+    assert not queries.grad.any() and not items.grad.any()
+
+
 def test_gradcheck_in_float64():
     columns = columns_of_two_users()
     leaves = [x.requires_grad_() for x in inputs(torch.float64, width=3)]

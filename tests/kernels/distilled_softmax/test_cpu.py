@@ -78,6 +78,21 @@ def test_gradients_of_one_kind_of_loss(make_problem, no_worse, factors, dtype):
     no_worse(problem.to(dtype), distilled_softmax)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("budget", [3000, 2**28], ids=["some-rows", "all-rows"])
+def test_rows_of_any_scale(make_problem, no_worse, budget, dtype):
+    problem = make_problem(users=8, weighed=True)
+    no_worse(problem.to(dtype), distilled_softmax, memory_budget=budget)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("budget", [3000, 2**28], ids=["some-rows", "all-rows"])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_padding_has_no_part(make_problem, padding_has_no_part, branches, budget, dtype):
+    problem = make_problem(branches=branches).to(dtype)
+    padding_has_no_part(problem, distilled_softmax, memory_budget=budget)
+
+
 def test_zero_upstream_gives_zero_gradients(make_problem):
     got = replace(make_problem(), factors=(0.0, 0.0)).run(distilled_softmax)
     assert not got["d_queries"].any() and not got["d_items"].any()
@@ -159,6 +174,7 @@ def _passes(problem, logits):
     columns = prepared(problem.columns)
     branches, n_rows, _ = logits.shape
     stats = torch.zeros(n_rows, stats_width(branches))
+    row_scale = torch.linspace(0, 1, n_rows)
     totals = torch.zeros(branches + len(problem.edges), dtype=torch.float64)
     gradients = torch.empty_like(logits)
     g_ce, g_kd = problem.upstream()
@@ -170,6 +186,7 @@ def _passes(problem, logits):
         "columns": pointers(columns),
         "edges": problem.edges,
         "tau": problem.tau,
+        "row_scale": row_scale.data_ptr(),
         "stats": stats.data_ptr(),
     }
     _C.distilled_rows_forward(**common, totals=totals.data_ptr())
@@ -178,7 +195,6 @@ def _passes(problem, logits):
         gradients=gradients.data_ptr(),
         g_ce=g_ce.data_ptr(),
         g_kd=g_kd.data_ptr(),
-        batch_rows=n_rows,
         detach_teacher=False,
     )
     return totals, stats, gradients

@@ -59,6 +59,17 @@ def test_huge_logits(make_problem, no_worse, dtype):
     no_worse(problem.to(dtype), distilled_softmax)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_of_any_scale(make_problem, no_worse, dtype):
+    no_worse(make_problem(weighed=True).to(dtype), distilled_softmax)
+
+
+@pytest.mark.parametrize("branches", [1, 3])
+def test_padding_has_no_part(make_problem, padding_has_no_part, branches):
+    edges = ((0, ENSEMBLE),) * (branches > 1)
+    padding_has_no_part(make_problem(branches=branches, edges=edges), distilled_softmax)
+
+
 @pytest.mark.parametrize("factors", [(1.0, 0.0), (0.0, 1.0)], ids=["weight-0", "only-distillation"])
 def test_gradients_of_one_kind_of_loss(make_problem, no_worse, factors):
     problem = make_problem(edges=((1, 0), (2, 0), (2, ENSEMBLE)))

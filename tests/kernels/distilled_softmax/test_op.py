@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ def arguments(problem, queries, items):
         queries,
         items,
         *problem.columns,
+        problem.row_scale,
         problem.tau,
         list(students),
         list(teachers),
@@ -31,30 +34,56 @@ def arguments(problem, queries, items):
     )
 
 
-def test_gradcheck_in_float64(make_problem):
-    problem = make_problem(users=2, longest=4, n_columns=6, width=3).to(torch.float64)
+@pytest.mark.parametrize("weighed", [False, True])
+def test_gradcheck_in_float64(make_problem, weighed):
+    shape = {"users": 2, "longest": 4, "n_columns": 6, "width": 3}
+    problem = make_problem(**shape, weighed=weighed).to(torch.float64)
+    problem.columns.counts[:2] = 0
     leaves = [x.requires_grad_() for x in (problem.queries, problem.items)]
 
     def loss(queries, items):
-        return distilled_softmax(queries, items, problem.columns, tau=0.7, edges=problem.edges)
+        return distilled_softmax(
+            queries,
+            items,
+            problem.columns,
+            tau=0.7,
+            edges=problem.edges,
+            row_scale=problem.row_scale,
+        )
 
     assert torch.autograd.gradcheck(loss, leaves)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_padding_has_no_part_in_the_law(make_problem, padding_has_no_part, dtype):
+    padding_has_no_part(make_problem().to(dtype), reference)
+
+
+def test_rows_of_one_scale_are_their_mean(make_problem):
+    problem = make_problem().to(torch.float64)
+    n_rows = problem.queries.shape[1]
+    weighed = replace(problem, row_scale=torch.full((n_rows,), 1 / n_rows, dtype=torch.float64))
+    mean, summed = problem.run(reference), weighed.run(reference)
+    for name in mean:
+        torch.testing.assert_close(summed[name], mean[name], rtol=1e-12, atol=1e-14)
+
+
 @needs_extension
-def test_opcheck(make_problem):
-    problem = make_problem(users=3)
+@pytest.mark.parametrize("weighed", [False, True])
+def test_opcheck(make_problem, weighed):
+    problem = make_problem(users=3, weighed=weighed)
     leaves = [x.requires_grad_() for x in (problem.queries, problem.items)]
     torch.library.opcheck(op._forward_op, arguments(problem, *leaves))
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_compiles_whole(make_problem, monkeypatch, backend):
+def test_compiles_whole(make_problem, monkeypatch, backend, weighed):
     if backend == "cpu" and extension_missing("cpu"):
         pytest.skip(extension_missing("cpu"))
     monkeypatch.setenv("ODMT_FAST_BACKEND", backend)
     torch.compiler.reset()
-    problem = make_problem()
+    problem = make_problem(weighed=weighed)
     eager = problem.run(distilled_softmax)
     compiled = problem.run(torch.compile(distilled_softmax, fullgraph=True, backend="aot_eager"))
     for name, value in eager.items():
@@ -150,6 +179,10 @@ def test_ensemble_losses_do_not_depend_on_the_order_of_branches(make_problem):
         ({"edges": ((-1, 0),)}, r"edge \(-1, 0\)"),
         ({"edges": ((0, 0),) * 33}, "at most 32 edges, got 33"),
         ({"memory_budget": 0}, "memory_budget must be positive"),
+        (
+            {"row_scale": torch.ones(3)},
+            r"row_scale must be float32 or float64 \[\d+\], got .* \[3\]",
+        ),
     ],
 )
 def test_wrong_settings_are_named(make_problem, change, message):
@@ -157,6 +190,13 @@ def test_wrong_settings_are_named(make_problem, change, message):
     settings_ = {"tau": 0.3, "edges": EDGES} | change
     with pytest.raises(ValueError, match=message):
         distilled_softmax(problem.queries, problem.items, problem.columns, **settings_)
+
+
+def test_a_scale_of_rows_that_wants_a_gradient_is_refused(make_problem):
+    problem = make_problem(weighed=True)
+    problem.row_scale.requires_grad_()
+    with pytest.raises(ValueError, match=r"pass row_scale\.detach\(\)"):
+        problem.run(distilled_softmax)
 
 
 def test_wrong_tensors_are_named(make_problem):
