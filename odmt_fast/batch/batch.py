@@ -22,8 +22,10 @@ class Batch:
     was padded counts its dummies, which come last, among them (`odmt_fast.batch.padding`).
 
     Attributes:
-        items: int64 [U], sorted distinct item ids, padding excluded.
-        counts: int32 [U], occurrences of each.
+        items: int64 [U], distinct item ids, padding excluded: those of the users, sorted, then
+            what else they are scored against (`Candidates`), sorted.
+        counts: int32 [U], occurrences of each among the candidates; a column of 0 is seen by those
+            alone whose target it is.
         occurrences: int64 [N], column of each occurrence, user-major, oldest first.
         cu_seqlens: int32 [B + 1], cu_seqlens of the rows.
         inputs: int64 [M], column of the row's input item.
@@ -42,6 +44,9 @@ class Batch:
         weight: float64 [1], what the losses of the batch are multiplied with where several
             processes take a step together; None is 1.
         encoders: the processes that share the encoding of `items`; None encodes them here.
+        log_q: fp32 [U], correction of each column (`Candidates`); None = the log of its share in
+            the training interactions, which the model knows.
+        own_targets: whether a row's target is scored without a correction.
     """
 
     items: Tensor
@@ -61,6 +66,8 @@ class Batch:
     noise: Tensor | None = None
     weight: Tensor | None = None
     encoders: Processes | None = None
+    log_q: Tensor | None = None
+    own_targets: bool = False
 
     @property
     def n_users(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.capacities import Limits, Sizes
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.features.tokens import TokenSource
@@ -35,29 +36,41 @@ class Collator:
         max_seq_len: S, input steps of a user.
         sources: where the tokens of the batch's items are gathered from, one per modality in the
             model's order (`SequentialModel.sources`).
+        candidates: the columns of a batch; None = its own items, as officially.
     """
 
     def __init__(
-        self, sequences: Sequences, max_seq_len: int, sources: Sequence[TokenSource] = ()
+        self,
+        sequences: Sequences,
+        max_seq_len: int,
+        sources: Sequence[TokenSource] = (),
+        candidates: Candidates | None = None,
     ) -> None:
         self._items = sequences.items
         self._ends = sequences.offsets[1:]
         self._lengths = np.minimum(np.diff(sequences.offsets), max_seq_len + 1)
         self._max_seq_len = max_seq_len
         self._sources = tuple(sources)
+        self._candidates = candidates
         self.limits = Limits(max_seq_len, tuple(source.max_length for source in sources))
         self.users: NDArray[np.int64] = np.flatnonzero(self._lengths >= 2)
         self.skipped = len(self._lengths) - len(self.users)
 
-    def __call__(self, users: NDArray[np.int64]) -> Batch:
-        """The batch of `users` (int64 [B], indices into the sequences), in that order."""
-        return self.with_tokens(self.index(users))
+    def __call__(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Batch:
+        """The batch of `users` (int64 [B], indices into the sequences), in that order.
 
-    def index(self, users: NDArray[np.int64]) -> Batch:
-        """The batch of `users` without tokens."""
+        Epoch and step decide what is drawn beside them.
+        """
+        return self.with_tokens(self.index(users, epoch, step))
+
+    def index(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Batch:
+        """The same batch without tokens."""
         items, lengths = self._gather(users)
         index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
-        return Batch(**index._asdict())
+        values = index._asdict()
+        if self._candidates is not None:
+            values |= self._candidates(index, epoch, step)._asdict()
+        return Batch(**values)
 
     def with_tokens(self, batch: Batch) -> Batch:
         """The same batch carrying the tokens of the items it encodes."""
@@ -69,10 +82,9 @@ class Collator:
         """M of the batch of `users`."""
         return int(self._lengths[users].sum()) - len(users)
 
-    def sizes(self, users: NDArray[np.int64]) -> Sizes:
+    def sizes(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Sizes:
         """Those of the batch of `users`; no token is read."""
-        items, lengths = self._gather(users)
-        index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
+        index = self.index(users, epoch, step)
         return Sizes(
             users=len(users),
             rows=len(index.targets),
@@ -87,7 +99,7 @@ class Collator:
         for epoch in range(1, 1 + -(-most // full) if full else 1):
             order = sampler.order(epoch)
             steps = range(min(full, most - len(sizes)))
-            sizes += [self.sizes(sampler.batch(order, step)) for step in steps]
+            sizes += [self.sizes(sampler.batch(order, step), epoch, step) for step in steps]
         return sizes
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -32,12 +32,12 @@ _AHEAD = 2
 class BatchLoader:
     """The batches of any epoch from any step on, in order, on `device`.
 
-    A batch, its noise included, depends on (seed, epoch, step) alone, so the number of workers
-    changes nothing but the time. Without workers a batch is built and copied when it is asked for,
-    with no thread, queue or stream involved. With workers, threads (not processes: gathers and
-    copies release the interpreter lock, and tokens need not be sent between processes) build and
-    copy up to two batches each ahead of the consumer. An error in a worker is raised where its
-    batch is asked for.
+    A batch, its draws and noise included, depends on (seed, epoch, step) alone, so the number of
+    workers changes nothing but the time. Without workers a batch is built and copied when it is
+    asked for, with no thread, queue or stream involved. With workers, threads (not processes:
+    gathers and copies release the interpreter lock, and tokens need not be sent between processes)
+    build and copy up to two batches each ahead of the consumer. An error in a worker is raised
+    where its batch is asked for.
 
     Of several processes each gets its part of the same step (`own_batch`) and noise of its own. The
     order of the users is that of one process with a batch as large as theirs together.
@@ -45,7 +45,8 @@ class BatchLoader:
     Use it as a context manager, or call `close`, to end the threads.
 
     Args:
-        collate: builds a batch from user indices; must be callable from several threads at once.
+        collate: builds a batch from user indices, epoch and step; must be callable from several
+            threads at once.
         batch_size: users of a batch, of each process.
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
@@ -94,7 +95,7 @@ class BatchLoader:
 
         def collated(step: int) -> Batch:
             noise = torch.tensor([stream(self.sampler.seed, what, epoch, step)])
-            batch = self._batch(self.sampler.batch(order, step))
+            batch = self._batch(self.sampler.batch(order, step), epoch, step)
             if self.capacities is not None:
                 batch = padded(batch, self.capacities)
             return replace(batch, noise=noise)
@@ -121,10 +122,10 @@ class BatchLoader:
             for future in waiting:
                 future.cancel()
 
-    def _batch(self, users: NDArray[np.int64]) -> Batch:
+    def _batch(self, users: NDArray[np.int64], epoch: int, step: int) -> Batch:
         if self.processes.count == 1:
-            return self.collate(users)
-        return own_batch(self.collate, users, self.processes, self.negatives)
+            return self.collate(users, epoch, step)
+        return own_batch(self.collate, users, epoch, step, self.processes, self.negatives)
 
     def close(self) -> None:
         """Ends the worker threads; the loader cannot be used afterwards."""

@@ -71,6 +71,7 @@ def pad(batch: Batch, capacity: Sizes, limits: Limits) -> Batch:
         history=_extended(batch.history, [column for own in history for column in range(own)]),
         max_seqlen=limits.steps,
         row_scale=scale,
+        log_q=None if batch.log_q is None else _extended(batch.log_q, [0] * items),
         dummy_users=users,
         features=tuple(
             _pad_tokens(tokens, _shares(whole - own, items))

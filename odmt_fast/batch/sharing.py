@@ -15,7 +15,12 @@ from odmt_fast.processes import Processes
 
 
 def own_batch(
-    collate: Collator, users: NDArray[np.int64], processes: Processes, negatives: Negatives
+    collate: Collator,
+    users: NDArray[np.int64],
+    epoch: int,
+    step: int,
+    processes: Processes,
+    negatives: Negatives,
 ) -> Batch:
     """What this process computes of the step of `users`.
 
@@ -27,6 +32,8 @@ def own_batch(
     Args:
         collate: makes batches.
         users: int64 [B], of the whole step; every process gives the same.
+        epoch: from 1.
+        step: of the epoch; the two decide what is drawn beside the users, in all processes alike.
         processes: share the users in consecutive parts.
         negatives: "rank": a row is scored against the items of its process's users, as officially;
             "global": against those of the whole step. Of these each process encodes a share, and
@@ -37,9 +44,9 @@ def own_batch(
     if own.start == own.stop:
         own = slice(0, 1)
     if negatives == "rank":
-        batch = collate(users[own])
+        batch = collate(users[own], epoch, step)
     else:
-        whole = replace(collate.index(users), encoders=processes)
+        whole = replace(collate.index(users, epoch, step), encoders=processes)
         batch = collate.with_tokens(_of_users(whole, own.start, own.stop))
     weight = processes.count * rows / collate.rows(users)
     return replace(batch, weight=torch.tensor([weight], dtype=torch.float64))

@@ -67,13 +67,13 @@ def extract(
     """
     import torch
 
-    from odmt_fast.cli.workspace import default_store
     from odmt_fast.data import Interactions
     from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
     from odmt_fast.features.index import OtherStoreError
     from odmt_fast.processes import joined
+    from odmt_fast.workflow.workspace import default_store
 
     if modality not in ("text", "image"):
         raise ValueError(f"--modality {modality} does not exist; use text or image")

@@ -30,10 +30,10 @@ def profile(
 
     Nothing is trained further: the steps begin with fresh weights, which are dropped.
     """
-    from odmt_fast.cli.workspace import Workspace
     from odmt_fast.studies.profiling import profile as profile_steps
     from odmt_fast.training.libraries import choose
     from odmt_fast.training.precision import training_device
+    from odmt_fast.workflow.workspace import Workspace
 
     output = Output(json_output)
     config = load_config(
@@ -46,7 +46,7 @@ def profile(
     choose(say=output.note)
     found = profile_steps(
         workspace.model(workspace.stores()).to(training_device(config.training.device)),
-        workspace.split.train,
+        workspace.split,
         workspace.config,
         trace,
         steps=steps,

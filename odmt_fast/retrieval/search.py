@@ -24,7 +24,13 @@ def user_vectors(states: Tensor) -> Tensor:
 
 
 def top_k(
-    users: Tensor, items: Tensor, k: int, history_offsets: Tensor, history: Tensor
+    users: Tensor,
+    items: Tensor,
+    k: int,
+    history_offsets: Tensor,
+    history: Tensor,
+    *,
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best items of each user, best first, without the user's history.
 
@@ -34,6 +40,7 @@ def top_k(
         k: items per user.
         history_offsets: int64 [B + 1], CSR offsets of `history`.
         history: int64 [H], items left out for each user.
+        allowed: bool [n_items + 1], the items that may be returned to anybody; None = all.
 
     Returns:
         ids: int64 [B, k], rows of `items`; 0 where the catalogue has too few items left.
@@ -56,6 +63,8 @@ def top_k(
     for start in range(1, items.shape[0], width):
         end = min(start + width, items.shape[0])
         scores = users @ items[start:end].t()
+        if allowed is not None:
+            scores.masked_fill_(~allowed[start:end], -torch.inf)
         low, high = torch.searchsorted(history, torch.tensor([start, end]).to(history)).tolist()
         scores[owners[low:high], history[low:high] - start] = -torch.inf
         tile_ids = torch.arange(start, end, device=users.device).expand(n_users, -1)

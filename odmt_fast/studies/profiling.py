@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
-from odmt_fast.batch import Batch, BatchLoader, Collator
+from odmt_fast.batch import Batch, BatchLoader, Candidates, Collator
 from odmt_fast.config import Config
-from odmt_fast.data.sequences import Sequences
+from odmt_fast.data.split import Split
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.models import SequentialModel
@@ -53,7 +53,7 @@ class Profile:
 
 def profile(
     model: SequentialModel,
-    train: Sequences,
+    split: Split,
     config: Config,
     trace: Path,
     *,
@@ -64,7 +64,7 @@ def profile(
 
     Args:
         model: on its device.
-        train: sequences to train on.
+        split: its `train` sequences are trained on.
         config: of the run.
         trace: is written; chrome://tracing and ui.perfetto.dev show it.
         steps: that are traced, at least 1.
@@ -81,7 +81,8 @@ def profile(
         model, adamw(model, settings), MixedPrecision(precision, device), settings.clip_norm
     )
     sources = [cast(TokenSource, _Named(source)) for source in model.sources]
-    collate = Collator(train, config.model.max_seq_len, sources)
+    candidates = Candidates(config.model, split.popularity, settings.seed)
+    collate = Collator(split.train, config.model.max_seq_len, sources, candidates)
     batches: list[Batch] = []
     model.train()
     with ExitStack() as stack:

@@ -64,7 +64,9 @@ def test_a_step_clips_and_then_applies_adamw() -> None:
 def test_bf16_is_autocast_with_fp32_weights() -> None:
     model = Quadratic()
     optimizer = adamw(model, TrainingConfig())
-    TrainingStep(model, optimizer, MixedPrecision("bf16", CPU), 5.0)(None, 1)  # type: ignore[arg-type]
+    TrainingStep(model, optimizer, MixedPrecision("bf16", CPU), 5.0)(
+        SimpleNamespace(weight=None), 1
+    )  # type: ignore[arg-type]
     assert model.dtypes == [torch.bfloat16]
     assert model.x.dtype == torch.float32
     assert not torch.is_autocast_enabled("cpu")
