@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,12 +65,7 @@ class Collator:
 
     def index(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Batch:
         """The same batch without tokens."""
-        items, lengths = self._gather(users)
-        index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
-        values = index._asdict()
-        if self._candidates is not None:
-            values |= self._candidates(index, epoch, step)._asdict()
-        return Batch(**values)
+        return Batch(**self._arrays(users, epoch, step))
 
     def with_tokens(self, batch: Batch) -> Batch:
         """The same batch carrying the tokens of the items it encodes."""
@@ -84,13 +79,14 @@ class Collator:
 
     def sizes(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Sizes:
         """Those of the batch of `users`; no token is read."""
-        index = self.index(users, epoch, step)
+        values = self._arrays(users, epoch, step)
+        items = values["items"]
         return Sizes(
             users=len(users),
-            rows=len(index.targets),
-            items=len(index.items),
-            history=len(index.history),
-            tokens=tuple(int(source.counts(index.items).sum()) for source in self._sources),
+            rows=len(values["targets"]),
+            items=len(items),
+            history=len(values["history"]),
+            tokens=tuple(int(source.counts(items).sum()) for source in self._sources),
         )
 
     def first_sizes(self, sampler: UserSampler, most: int) -> list[Sizes]:
@@ -101,6 +97,15 @@ class Collator:
             steps = range(min(full, most - len(sizes)))
             sizes += [self.sizes(sampler.batch(order, step), epoch, step) for step in steps]
         return sizes
+
+    def _arrays(self, users: NDArray[np.int64], epoch: int, step: int) -> dict[str, Any]:
+        """All that a batch holds beside its tokens, by name."""
+        items, lengths = self._gather(users)
+        index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
+        values = index._asdict()
+        if self._candidates is not None:
+            values |= self._candidates(index, epoch, step)._asdict()
+        return values
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

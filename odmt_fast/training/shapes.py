@@ -17,12 +17,12 @@ from odmt_fast.features.tokens import TokenSource
 from odmt_fast.models.losses.base import Loss
 from odmt_fast.models.work import needed_work
 
-SAMPLED = 1_024
+SAMPLED = 512
 """Batches that capacities are chosen by, the first of a run; later ones may not fit."""
 
-# oneDNN makes its bf16 products for every shape anew, about 40 a step. A step of more FLOP takes so
-# long that dummies of 2 to 4 % cost more than that (docs/performance_notes.md, Shapes).
-_MOST_WORK = 2e11
+# oneDNN makes its bf16 products for every shape anew, about 40 a step. In a step of more FLOP the
+# dummies cost as much as that or more (docs/performance_notes.md).
+_MOST_WORK = 1e11
 
 
 def chosen_capacities(

@@ -31,8 +31,8 @@ from training.toy_run import (  # noqa: E402
     toy_train,
 )
 
-from odmt_fast.batch import Batch, BatchLoader, Collator  # noqa: E402
-from odmt_fast.config import ModelConfig, Negatives, TrainingConfig  # noqa: E402
+from odmt_fast.batch import Batch, BatchLoader, Candidates, Collator  # noqa: E402
+from odmt_fast.config import CandidateKind, ModelConfig, Negatives, TrainingConfig  # noqa: E402
 from odmt_fast.features.tokens import TokenTable  # noqa: E402
 from odmt_fast.models import SequentialModel  # noqa: E402
 from odmt_fast.models.zoo import build  # noqa: E402
@@ -61,9 +61,13 @@ def small_model() -> SequentialModel:
     ).double()
 
 
-def loader(model: SequentialModel, size: int, processes: Processes, how: Negatives) -> BatchLoader:
-    """Batches of the toy users: 12 of them, so that 5 x processes leave some with none."""
-    collate = Collator(toy_split().train, 4, model.sources)
+def loader(
+    model: SequentialModel, size: int, processes: Processes, how: Negatives, kind: CandidateKind
+) -> BatchLoader:
+    """Batches of the toy users."""
+    split, config = toy_split(), ModelConfig(candidates=kind, draws=7)
+    candidates = Candidates(config, split.popularity, 2)
+    collate = Collator(split.train, 4, model.sources, candidates)
     return BatchLoader(collate, batch_size=size, seed=2, processes=processes, negatives=how)
 
 
@@ -78,7 +82,7 @@ def gradients(model: nn.Module, losses: list[tuple[float, Batch]]) -> dict[str, 
     return {"loss": total.detach(), **found}
 
 
-def one_step(rank: int, count: int, how: Negatives) -> None:
+def one_epoch(rank: int, count: int, how: Negatives, kind: CandidateKind) -> None:
     """Every step of an epoch: the mean of the processes is one process's, to 1e-10."""
     processes = Processes.current()
     assert processes == Processes(rank, count)
@@ -88,12 +92,12 @@ def one_step(rank: int, count: int, how: Negatives) -> None:
         averaging(model, processes), adamw(model, config), MixedPrecision("fp32", CPU), 1e9
     )
     size = 11 // count  # the last step has fewer users than there are processes
-    own = list(loader(model, size, processes, how).epoch(1))
+    own = list(loader(model, size, processes, how, kind).epoch(1))
     parts = [
-        list(loader(model, size, Processes(other, count), "rank").epoch(1))
+        list(loader(model, size, Processes(other, count), "rank", kind).epoch(1))
         for other in range(count)
     ]
-    whole = list(loader(model, size * count, Processes(), "rank").epoch(1))
+    whole = list(loader(model, size * count, Processes(), "rank", kind).epoch(1))
     assert len(own) == len(whole) == -(-12 // (size * count))
     for number, batch in enumerate(own):
         losses = [(1.0, whole[number])]
@@ -219,9 +223,13 @@ def main(directory: Path, what: str, count: int) -> None:
     torch.set_num_threads(1)
     np.seterr(all="raise")
     if what == "gradients":
-        hows: tuple[Negatives, ...] = ("rank", "global")
-        for how in hows:
-            run(count, lambda rank, how=how: one_step(rank, count, how))
+        cases: tuple[tuple[Negatives, CandidateKind], ...] = (
+            ("rank", "in_batch"),
+            ("global", "in_batch"),
+            ("global", "mixed"),
+        )
+        for how, kind in cases:
+            run(count, lambda rank, how=how, kind=kind: one_epoch(rank, count, how, kind))
     else:
         whole_runs(directory, count)
 
