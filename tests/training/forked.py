@@ -25,6 +25,7 @@ from torch import Tensor, nn  # noqa: E402
 from training.toy_run import (  # noqa: E402
     N_ITEMS,
     Silent,
+    ToyModel,
     differences,
     state_of,
     toy_split,
@@ -37,6 +38,7 @@ from odmt_fast.features.tokens import TokenTable  # noqa: E402
 from odmt_fast.models import SequentialModel  # noqa: E402
 from odmt_fast.models.zoo import build  # noqa: E402
 from odmt_fast.processes import Processes  # noqa: E402
+from odmt_fast.training.checkpoint import LAST, load  # noqa: E402
 from odmt_fast.training.distributed import average, averaging  # noqa: E402
 from odmt_fast.training.precision import MixedPrecision  # noqa: E402
 from odmt_fast.training.report import StepReport  # noqa: E402
@@ -147,9 +149,9 @@ def whole_runs(directory: Path, count: int) -> None:
     assert expected["progress"]["total_steps"] == 6
 
     def signalled(rank: int) -> None:
-        # Of the last process nobody but itself hears; the first one is not the one that is asked.
+        # Only the last process is asked, and the first one has to write.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        model = _Signalling(5, signal.SIGTERM) if rank == count - 1 else None
+        model = Signalling(5, signal.SIGTERM) if rank == count - 1 else None
         toy_train(directory / "stopped", model=model, **options)
 
     codes = statuses(start(count, signalled))
@@ -160,7 +162,7 @@ def whole_runs(directory: Path, count: int) -> None:
     compare("stopped by SIGTERM in one process", expected, state_of(directory / "stopped"))
 
     def killed(rank: int) -> None:
-        model = _Signalling(4, signal.SIGKILL) if rank == count - 1 else None
+        model = Signalling(4, signal.SIGKILL) if rank == count - 1 else None
         toy_train(directory / "killed", model=model, **options)
 
     codes = statuses(start(count, killed))
@@ -187,28 +189,23 @@ def stop_at(output: Path, step: int, count: int, options: dict[str, Any]) -> Non
     toy_train(output, reporter=StopAfter(step, signal.SIGTERM), **options)
 
 
-class _Signalling(nn.Module):
-    """The toy model; sends a signal to its process in the given step."""
+class Signalling(ToyModel):
+    """The toy model; sends a signal to its own process in the given step."""
 
-    def __new__(cls, step: int, number: int) -> nn.Module:  # type: ignore[misc]
-        from training.toy_run import ToyModel
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__()
+        self.left, self.number = step, number
 
-        class Model(ToyModel):
-            left = step
-
-            def forward(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-                self.left -= 1
-                if self.left == 0:
-                    os.kill(os.getpid(), number)
-                return super().forward(batch, epoch)
-
-        return Model()
+    def forward(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Of the toy model."""
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return super().forward(batch, epoch)
 
 
 def state_after(output: Path) -> Mapping[str, Any]:
     """The progress a run stands at."""
-    from odmt_fast.training.checkpoint import LAST, load
-
     return load(output / "checkpoints" / LAST)[1]["progress"]
 
 
