@@ -108,7 +108,7 @@ def distilled_softmax_bwd_kernel(
         b_g_ce = tl.load(g_ce_ptr + k) * b_scale
         b_sum = tl.load(p_stats + sum_place(k, K) * M, mask=m_m, other=1.0)
         b_g = exponentials(b_w, z[k], top[k], 1.0) * (b_g_ce / b_sum)[:, None]
-        gradients = gradients + (tl.where(m_target, b_g - b_g_ce[:, None], b_g),)
+        gradients = gradients + (b_g - tl.where(m_target, b_g_ce[:, None], 0.0),)
     for t in tl.static_range(K + 1):
         if SOFT[t]:
             b_soft = tl.load(p_stats + soft_place(t, K) * M, mask=m_m, other=1.0)
