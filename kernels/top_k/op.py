@@ -9,6 +9,7 @@ from odmt_fast.kernels.launch.backends import choose_backend
 from odmt_fast.kernels.launch.catalogue import check_excluded, check_values, excluded
 from odmt_fast.kernels.launch.checks import check_alike, check_floating
 from odmt_fast.kernels.top_k import reference, tiled
+from odmt_fast.kernels.top_k.configs import limit
 
 OP = "top_k"
 
@@ -64,18 +65,22 @@ def _run(
     allowed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     queries, items = queries.detach(), items.detach()
-    backend = choose_backend(OP, queries.device.type, queries.dtype, fallback="tiled")
+    backend = choose_backend(OP, queries.device.type, queries.dtype, limit(k), fallback="tiled")
     # The C++ checks items on its way through them.
     vectors = {"queries": queries} if backend == "cpu" else {"queries": queries, "items": items}
     check_values(OP, items.shape[0], history_offsets, history, None, vectors)
-    if backend == "reference":
+    if queries.shape[0] == 0 or backend == "reference":
         return reference.top_k(queries, items, k, history_offsets, history, allowed)
     out = excluded(history_offsets, history, allowed, items.shape[0])
     if backend == "tiled":
         return tiled.top_k(queries, items, k, out, _TILE_BYTES)
-    from odmt_fast.kernels.top_k import cpu
+    if backend == "cpu":
+        from odmt_fast.kernels.top_k import cpu
 
-    return cpu.top_k(queries, items, k, out)
+        return cpu.top_k(queries, items, k, out)
+    from odmt_fast.kernels.top_k.fwd import top_k_fwd
+
+    return top_k_fwd(queries, items, k, out)
 
 
 @torch.library.custom_op("odmt_fast::top_k", mutates_args=())
