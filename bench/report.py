@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import allocators, movielens_table, paired, step_table
+from bench import allocators, movielens_table, paired, retrieval_table, step_table
 from bench.gpu import results as gpu
 from bench.gpu import summary
 from bench.results import FOLDER, ROOT, load
@@ -204,6 +204,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "batch_size": batch_size_section,
     "allocators": allocators.section,
     "batch_index": batch_index_section,
+    "retrieval": retrieval_table.section,
+    "retrieval_avx2": retrieval_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
 }

@@ -10,21 +10,21 @@ namespace py = pybind11;
 
 namespace odmt_fast {
 
-// (bf16, branches, users, items, width, queries, catalogue, rows, row count, allowed, offsets,
-// excluded); rows and allowed are 0 where every item takes part.
+// (bf16, branches, users, items, width, queries, catalogue, allowed, rows, row count, offsets,
+// excluded); allowed is 0 where every item takes part.
 using SearchArgument =
     std::tuple<bool, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Address, Address, Address,
-               std::int64_t, Address, Address, Address>;
+               Address, std::int64_t, Address, Address>;
 
 static Search search_of(const SearchArgument& argument) {
-  const auto& [is_bf16, branches, users, items, width, queries, catalogue, rows, row_count, allowed,
+  const auto& [is_bf16, branches, users, items, width, queries, catalogue, allowed, rows, row_count,
                offsets, excluded] = argument;
   if (items > INT32_MAX)
     throw std::invalid_argument("items must be fewer than 2^31, got " + std::to_string(items));
   using I64 = const std::int64_t;
   return {is_bf16,      branches,      users,     items,
-          width,        at<void>(queries), at<void>(catalogue), at<I64>(rows),
-          row_count,    at<const std::uint8_t>(allowed), at<I64>(offsets), at<I64>(excluded)};
+          width,        at<void>(queries), at<void>(catalogue), at<const std::uint8_t>(allowed),
+          at<I64>(rows), row_count,        at<I64>(offsets), at<I64>(excluded)};
 }
 
 void bind_search(py::module_& m) {

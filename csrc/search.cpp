@@ -27,11 +27,9 @@ std::int64_t block_items(const Search& s) {
   return kTiles * std::max<std::int64_t>(1, kBlockFloats / (kTiles * row));
 }
 
-std::int64_t positions(const Search& s) { return s.rows ? s.row_count : s.items - 1; }
-
 // Waking a thread is worth some hundred thousand multiply-adds.
 int useful(const Search& s, int threads) {
-  const double work = 1.0 * s.branches * s.users * positions(s) * (s.width + 1);
+  const double work = 1.0 * s.branches * s.users * s.positions() * (s.width + 1);
   return (int)std::max(1.0, std::min<double>(threads, 1 + work / 500000));
 }
 
@@ -63,7 +61,7 @@ bool better(const Candidate& a, const Candidate& b) {
 // pass(begin, end, thread) over all blocks; whether all of them said yes.
 template <class Pass>
 bool over_blocks(const Search& s, int threads, Pass pass) {
-  const std::int64_t items = positions(s), block = block_items(s);
+  const std::int64_t items = s.positions(), block = block_items(s);
   bool fine = true;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) reduction(&& : fine)
   for (std::int64_t begin = 0; begin < items; begin += block)
@@ -112,7 +110,7 @@ bool top_k(const Search& s, std::int64_t k, std::int64_t* items, float* scores, 
   constexpr float infinity = std::numeric_limits<float>::infinity();
   threads = useful(s, threads);
   // More than k are never found.
-  const std::int64_t lanes = s.lanes(), kept = std::min(k, positions(s)), capacity = 2 * kept + 16;
+  const std::int64_t lanes = s.lanes(), kept = std::min(k, s.positions()), capacity = 2 * kept + 16;
   const Panels panels = packed(s);
   std::vector<float> bars(lanes * threads, infinity);
   std::vector<std::int32_t> sizes(s.users * threads);

@@ -14,10 +14,10 @@ struct Search {
   std::int64_t branches, users, items, width;
   const void* queries;    // [branches, users, width]
   const void* catalogue;  // [branches, items, width]; row 0 is padding
-  // The rows that take part, ascending; null: all but row 0.
+  const std::uint8_t* allowed;  // [items], which take part beside row 0, which never does; null: all
+  // Where there is `allowed`: the rows that take part, ascending.
   const std::int64_t* rows;
   std::int64_t row_count;
-  const std::uint8_t* allowed;  // [items], the same as rows; null with them
   // CSR of the rows left out for each user, ascending and distinct.
   const std::int64_t *offsets, *excluded;
 
@@ -25,7 +25,8 @@ struct Search {
   ODMT_FAST_INLINE std::int64_t rankings() const { return branches + (branches > 1); }
   // Users rounded up to whole vectors: the row of every array of lanes.
   ODMT_FAST_INLINE std::int64_t lanes() const { return (users + 15) / 16 * 16; }
-  ODMT_FAST_INLINE std::int64_t row(std::int64_t position) const { return rows ? rows[position] : position + 1; }
+  ODMT_FAST_INLINE std::int64_t positions() const { return allowed ? row_count : items - 1; }
+  ODMT_FAST_INLINE std::int64_t row(std::int64_t position) const { return allowed ? rows[position] : position + 1; }
   ODMT_FAST_INLINE bool takes_part(std::int64_t item) const { return item != 0 && (!allowed || allowed[item]); }
   ODMT_FAST_INLINE bool leaves_out(std::int64_t user, std::int64_t item) const {
     std::int64_t low = offsets[user], high = offsets[user + 1];

@@ -111,7 +111,7 @@ struct Rows {
 
 // Those at positions begin .. end - 1: where they lie, or copied.
 static Rows rows_of(const Search& s, std::int64_t begin, std::int64_t end) {
-  if (!s.is_bf16 && !s.rows)
+  if (!s.is_bf16 && !s.allowed)
     return {(const float*)s.catalogue + (begin + 1) * s.width, s.items * s.width};
   static thread_local Scratch copies;
   const std::int64_t branch = (end - begin) * s.width;
@@ -225,7 +225,7 @@ static void rank_own(const Search& s, const float* panels, const std::int64_t* t
                      std::int64_t begin, std::int64_t end, const RankCounts& c) {
   static thread_local Scratch kept;
   float* scores = kept.get<float>(s.rankings() * kRows);
-  const std::int64_t all = s.rows ? s.row_count : s.items - 1;
+  const std::int64_t all = s.positions();
   for (std::int64_t user = begin; user < end; ++user) {
     const std::int64_t target = targets[user], first = s.offsets[user], last = s.offsets[user + 1];
     const bool takes_part = s.takes_part(target), missed = miss && s.leaves_out(user, target);

@@ -45,7 +45,8 @@ class Search:
 
     def __init__(self, queries: Tensor, items: Tensor, excluded: Excluded) -> None:
         offsets, history = excluded.offsets.contiguous(), excluded.items.contiguous()
-        rows = allowed = None
+        # Empty, their addresses are not read.
+        allowed = rows = history.new_empty(0)
         if excluded.allowed is not None:
             allowed = excluded.allowed.contiguous()
             rows = allowed[1:].nonzero().flatten() + 1
@@ -59,12 +60,9 @@ class Search:
             width,
             queries.data_ptr(),
             items.data_ptr(),
-            *_address_and_count(rows),
-            _address_and_count(allowed)[0],
+            allowed.data_ptr() if excluded.allowed is not None else 0,
+            rows.data_ptr(),
+            rows.shape[0],
             offsets.data_ptr(),
             history.data_ptr(),
         )
-
-
-def _address_and_count(x: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if x is None else (x.data_ptr(), x.shape[0])

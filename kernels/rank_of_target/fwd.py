@@ -46,9 +46,7 @@ def target_scores_kernel(
         for start in tl.range(0, BLOCK_M, BLOCK_N):
             o_n = start_m + start + tl.arange(0, BLOCK_N)
             b_target = tl.load(targets_ptr + tl.minimum(o_n, B - 1))
-            b_z = tile_scores(
-                p_q, p_e, o_user, b_target, D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION
-            )
+            b_z = tile_scores(p_q, p_e, o_user, b_target, D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION)
             # One of a row is the user's own; the sum of it and zeros is exact.
             b_own += tl.sum(tl.where(o_m[:, None] == o_n[None, :], b_z, 0.0), axis=1)
         tl.store(bars_ptr + k * B.to(tl.int64) + o_m, b_own, mask=m_m)
@@ -105,7 +103,9 @@ def rank_of_target_kernel(
     for start in tl.range(first, last, BLOCK_N):
         o_n = start + tl.arange(0, BLOCK_N)
         o_item = tl.minimum(o_n, N - 1).to(tl.int64)
-        m_tile = tile_counts(history_ptr, allowed_ptr, p_begin, p_end, start, last, ALLOWED, BLOCK_N)
+        m_tile = tile_counts(
+            history_ptr, allowed_ptr, p_begin, p_end, start, last, ALLOWED, BLOCK_N
+        )
         m_tile = m_tile & (o_item[None, :] != b_target[:, None])
         b_sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for k in tl.static_range(K):

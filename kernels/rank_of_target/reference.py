@@ -1,7 +1,7 @@
 """Rank of the target, the law: score everything, exclude the history, count what is above.
 
 Shapes    queries [K, B, d], items [K, n, d], any float dtype; row 0 of items is padding
-Returns   ranks, ties: int64 [R, B]; R is K + 1, the last row the ensemble, the mean of the K scores;
+Returns   ranks, ties: int64 [R, B]; R is K + 1, the last row the ensemble (mean of the scores);
           of a single branch the mean is the branch, and R is 1
 Rank      1 + #{score > target's}, ties are the *other* items whose score equals the target's
 Source    ODMT, arXiv 2308.04067; official utils/metrics.py::eval_model

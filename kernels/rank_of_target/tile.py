@@ -1,4 +1,4 @@
-"""What the Triton searches need of a tile of users and items: its scores, and which of them count."""
+"""What the Triton searches need of a tile of users and items: its scores, and which count."""
 
 import triton
 import triton.language as tl
@@ -22,7 +22,9 @@ def tile_scores(
     for d in tl.range(0, D, BLOCK_D, loop_unroll_factor=1):
         o_d = d + tl.arange(0, BLOCK_D)
         m_d = o_d < D
-        b_q = tl.load(queries_ptr + o_user[:, None] * D + o_d[None, :], mask=m_d[None, :], other=0.0)
+        b_q = tl.load(
+            queries_ptr + o_user[:, None] * D + o_d[None, :], mask=m_d[None, :], other=0.0
+        )
         b_e = tl.load(items_ptr + o_item[None, :] * D + o_d[:, None], mask=m_d[:, None], other=0.0)
         b_z = tl.dot(b_q, b_e, b_z, input_precision=PRECISION)
     return b_z
@@ -30,7 +32,14 @@ def tile_scores(
 
 @triton.jit
 def tile_counts(
-    history_ptr, allowed_ptr, p_begin, p_end, start, stop, ALLOWED: tl.constexpr, BLOCK_N: tl.constexpr
+    history_ptr,
+    allowed_ptr,
+    p_begin,
+    p_end,
+    start,
+    stop,
+    ALLOWED: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):  # -> bool [BLOCK_M, BLOCK_N]
     """Which of the items start..start + BLOCK_N - 1 below stop count for each user.
 

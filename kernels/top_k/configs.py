@@ -15,9 +15,9 @@ MOST = 128
 
 
 def reviewed(x: Tensor, kept: int, device: Device) -> SearchConfig:
-    """The tile for vectors like x: as many items as are kept, at least; fewer users then."""
-    tile = replace(rank_tile(x, device), block_n=max(64, kept))
-    return replace(tile, block_m=32 if kept <= 32 else 16, num_warps=4)
+    """The tile for vectors like x: few users, and at least as many items as are kept."""
+    tile = replace(rank_tile(x, device), block_m=16, block_n=max(64, kept))
+    return replace(tile, num_warps=4 if kept <= 64 else 8)
 
 
 def candidates(config: SearchConfig) -> list[SearchConfig]:

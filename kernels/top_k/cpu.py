@@ -1,4 +1,4 @@
-"""Top-k in C++ (csrc/search.inl): of a tile of scores in registers only those above a user's bar leave."""
+"""Top-k in C++ (csrc/search.inl): only scores above their user's bar leave the registers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Shapes    queries [B, D], items [N, D]: fp32 | bf16 | fp16
 Returns   ids [B, k] int64, scores [B, k] fp32
-Memory    the best of each share of the items: 8 bytes for each of [B, shares, KP], KP = k rounded up
+Memory    the best of each share of the items, int64 [B, shares, KP]; KP is k rounded up
 Order     a score and an item make one integer that sorts as (score, -item) does
 """
 
@@ -62,7 +62,9 @@ def top_k_kernel(
         b_z = tile_scores(
             queries_ptr, items_ptr, o_user, o_item, D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION
         )
-        m_tile = tile_counts(history_ptr, allowed_ptr, p_begin, p_end, start, last, ALLOWED, BLOCK_N)
+        m_tile = tile_counts(
+            history_ptr, allowed_ptr, p_begin, p_end, start, last, ALLOWED, BLOCK_N
+        )
         b_key = tl.where(m_tile, keys_of(b_z, o_n), LOWEST)
         b_bar = tl.min(b_best, axis=1)
         if tl.max((b_key > b_bar[:, None]).to(tl.int32)) > 0:

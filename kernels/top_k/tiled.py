@@ -1,4 +1,4 @@
-"""Top-k, tile of items by tile of items: no [B, n] matrix. Torch operators, any device and dtype."""
+"""Top-k, tile of items by tile of items: torch operators, any device and dtype, no [B, n]."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Recommender:
                 [
                     Recommendation(self.items.ids[i - 1], self.items.texts[i - 1], score)
                     for i, score in zip(row, values, strict=True)
-                    if i
+                    if i > 0
                 ]
                 for row, values in zip(found.tolist(), scores.tolist(), strict=True)
             ]
