@@ -1,8 +1,7 @@
-"""The floor: FLOP a step needs (DESIGN section 9) over the matmul rate measured beside it."""
+"""The FLOP a step needs (DESIGN section 9): the floor, over a matmul rate (`bench.rates`)."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +9,6 @@ import torch
 from odmt_fast import ModelConfig
 from odmt_fast.batch.batch import Batch
 from odmt_fast.features.tokens import PackedTokens
-from odmt_fast.kernels.linear import linear
-from odmt_fast.kernels.linear.libraries import narrow
 
 
 @dataclass(frozen=True)
@@ -46,30 +43,3 @@ def needed_work(config: ModelConfig, batch: Batch, features: tuple[PackedTokens,
         users=branches * 6 * rows * 12 * d * d * config.user_layers,
         loss=6 * branches * rows * items * d,
     )
-
-
-def matmul_rate(dtype: torch.dtype, device: str = "cpu", size: int = 4096) -> float:
-    """FLOP/s of the best of a square and a tall product, by torch's matmul and by the engine's.
-
-    The engine calls a faster library than torch does where there is one; a floor by the slower one
-    would flatter it.
-    """
-    rates = []
-    for rows, inner, columns in ((size, size, size), (5 * size, 768, 3072)):
-        a = torch.randn(rows, inner, device=device).to(dtype)
-        b = torch.randn(columns, inner, device=device).to(dtype)
-        # torch's bf16 is no floor where the CPU lacks the instructions: minutes a product.
-        products = [linear] if narrow(a) else [lambda a, b: a @ b.t(), linear]
-        for product in products:
-            for _ in range(6):
-                _wait(device)
-                start = time.perf_counter()
-                product(a, b)
-                _wait(device)
-                rates.append(2 * rows * inner * columns / (time.perf_counter() - start))
-    return max(rates)
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+import subprocess
+from contextlib import suppress
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,6 +44,7 @@ def machine() -> dict[str, str | int]:
         name = lines[0].split(":", 1)[1].strip() if lines else name
     limits = " ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ)
     return {
+        **_gpu(),
         "date": date.today().isoformat(),
         "processor": name,
         "isa": torch.backends.cpu.get_cpu_capability(),
@@ -50,3 +55,21 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "odmt_fast": __version__,
     }
+
+
+@cache
+def _gpu() -> dict[str, str]:
+    """The GPU, its driver, CUDA, what rivals are installed, and the commit if git knows it."""
+    if not torch.cuda.is_available():
+        return {}
+    facts = {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+    driver = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    commit = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    for name, command in (("driver", driver), ("commit", commit)):
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+            facts[name] = done.stdout.split()[0]
+    for package in ("triton", "xformers", "liger-kernel", "cut-cross-entropy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            facts[package] = importlib.metadata.version(package)
+    return facts

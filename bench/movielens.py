@@ -21,11 +21,11 @@ from typing import Any
 from bench import results
 from odmt_fast.cli import main as command
 from odmt_fast.cli.settings import load_config
-from odmt_fast.cli.workflow import train_and_test
-from odmt_fast.cli.workspace import MODALITIES, Workspace, default_store
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.baselines import run_baselines
+from odmt_fast.workflow.trained import train_and_test
+from odmt_fast.workflow.workspace import MODALITIES, Workspace, default_store
 
 SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
 EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
@@ -75,52 +75,24 @@ class Study:
 
     def prepared(self, work: Path) -> Config:
         """The configuration with dataset and stores, made in `work` where they are not there."""
-        dataset = work / "dataset"
-        if not (dataset / "dataset.json").is_file():
-            _run("prepare", str(self.source), str(dataset), "--kind", "official")
+        dataset = prepared_dataset(self.source, work)
         for modality in MODALITIES:
             _run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
         stores = {modality: default_store(dataset, modality) for modality in MODALITIES}
         return self.config.updated({"data.path": dataset, "features.stores": stores})
 
 
+def prepared_dataset(source: Path, work: Path) -> Path:
+    """The dataset of a study, made from the official layout where it is not there."""
+    dataset = work / "dataset"
+    if not (dataset / "dataset.json").is_file():
+        _run("prepare", str(source), str(dataset), "--kind", "official")
+    return dataset
+
+
 def _run(*words: str) -> None:
     if status := command(words):
         raise RuntimeError(f"odmt-fast {' '.join(words)} ended with {status}")
-
-
-class Record:
-    """The file of the study, which grows by whole runs.
-
-    Args:
-        head: what a run depends on.
-        fresh: forget what is there.
-
-    Raises:
-        ValueError: the file was made with another head.
-    """
-
-    def __init__(self, head: Mapping[str, Any], *, fresh: bool) -> None:
-        self._head, self.rows = head, list[dict[str, Any]]()
-        if fresh or not (results.FOLDER / f"{NAME}.json").exists():
-            return
-        found = results.load(NAME)
-        if {key: found.get(key) for key in head} != head:
-            raise ValueError(
-                f"bench/results/{NAME}.json was made with other settings or data; pass --fresh to "
-                "replace it"
-            )
-        self.rows = found["rows"]
-
-    def make(self, model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
-        """Runs what is not there yet and writes it down."""
-        if any((row["model"], row["seed"]) == (model, seed) for row in self.rows):
-            return
-        print(f"{model}, seed {seed}", flush=True)
-        began = time.perf_counter()
-        row = {"model": model, "seed": seed, **run()}
-        self.rows.append({"seconds": round(time.perf_counter() - began, 1), **row})
-        results.save(NAME, self.rows, **self._head)
 
 
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
@@ -146,7 +118,16 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     """Runs what is missing for seeds 1 to `seeds`; data, features and runs lie in `work`."""
     config = study.prepared(work)
     workspace = Workspace.open(config)
-    record = Record(head_of(study, workspace), fresh=fresh)
+    head = head_of(study, workspace)
+    record = results.Record(NAME, head, ("model", "seed"), fresh=fresh)
+
+    def make(model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
+        if record.has(model=model, seed=seed):
+            return
+        print(f"{model}, seed {seed}", flush=True)
+        began = time.perf_counter()
+        row = {"model": model, "seed": seed, **run()}
+        record.add({"seconds": round(time.perf_counter() - began, 1), **row})
 
     def baselines(settings: Config, *names: str) -> dict[str, Any]:
         found = run_baselines(
@@ -167,13 +148,13 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
             "training_seconds": round(sum(e.seconds for e in trained.training.history), 1),
         }
 
-    record.make("counted", None, lambda: baselines(config, *COUNTED))
+    make("counted", None, lambda: baselines(config, *COUNTED))
     for seed in range(1, seeds + 1):
         own = config.updated({"training.seed": seed, "training.output": work / f"seed-{seed}"})
         longer = own.updated({**study.long, "training.output": work / f"seed-{seed}-long"})
-        record.make("odmt", seed, lambda own=own: odmt(own))
-        record.make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
-        record.make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
+        make("odmt", seed, lambda own=own: odmt(own))
+        make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
+        make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
 
 
 def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:

@@ -28,12 +28,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.results import FOLDER, load, save
+from bench.results import Record
 from odmt_fast import ODMT, Config, ModelConfig, official
 from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.batch.batch import Batch
@@ -113,42 +112,6 @@ def plan(setting: Setting) -> list[Run]:
     """All runs, seed by seed."""
     kinds = (("reference", 0), ("engine", 0), ("engine", 1))
     return [Run(name, seed, noise) for seed in range(1, setting.seeds + 1) for name, noise in kinds]
-
-
-class Record:
-    """The file of a study, which grows by whole runs.
-
-    Args:
-        name: of the file in ``bench/results``.
-        head: what a run depends on; the rows of a file with another head cannot be gone on with.
-        fresh: forget what is there.
-
-    Raises:
-        ValueError: the file was made with another head.
-    """
-
-    def __init__(self, name: str, head: dict[str, Any], *, fresh: bool = False) -> None:
-        self._name, self._head = name, head
-        self._rows: list[dict[str, Any]] = []
-        if fresh or not (FOLDER / f"{name}.json").exists():
-            return
-        found = load(name)
-        if {key: found.get(key) for key in head} != head:
-            raise ValueError(
-                f"bench/results/{name}.json was made with another setting; pass --fresh to "
-                "replace it"
-            )
-        self._rows = found["rows"]
-
-    def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """The runs that are not there yet."""
-        there = [Run(row["implementation"], row["seed"], row["noise"]) for row in self._rows]
-        return [run for run in runs if run not in there]
-
-    def add(self, run: Run, hits: dict[str, float]) -> None:
-        """Writes a run, all of it or nothing."""
-        self._rows.append({**asdict(run), **hits})
-        save(self._name, self._rows, **self._head)
 
 
 @dataclass(frozen=True)
@@ -313,17 +276,16 @@ def main() -> None:
             "items": data.n_items,
             "baselines": data.baselines(),
         }
-        record = Record(f"quality_{options.dataset}", head, fresh=options.fresh)
-        runs = plan(setting)
-        print(f"{len(record.missing(runs))} of {len(runs)} runs are missing", flush=True)
-        for run in record.missing(runs):
+        name, keys = f"quality_{options.dataset}", tuple(asdict(plan(setting)[0]))
+        record = Record(name, head, keys, fresh=options.fresh)
+        missing = [run for run in plan(setting) if not record.has(**asdict(run))]
+        for left, run in reversed(list(enumerate(reversed(missing)))):
             hits = train(run, setting, data)
-            record.add(run, hits)
+            record.add({**asdict(run), **hits})
             found = ", ".join(f"{name} {value:.4f}" for name, value in hits.items())
-            left = len(record.missing(runs))
             print(
                 f"{run.implementation}, seed {run.seed}, noise {run.noise}: {METRIC} {found}; "
-                f"{left} of {len(runs)} runs left",
+                f"{left} runs left",
                 flush=True,
             )
 

@@ -7,9 +7,15 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import allocators, movielens_table, paired, retrieval_table, step_table
-from bench.gpu import results as gpu
-from bench.gpu import summary
+from bench import (
+    allocators,
+    anchor_table,
+    movielens_table,
+    operator_table,
+    paired,
+    retrieval_table,
+    step_table,
+)
 from bench.results import FOLDER, ROOT, load
 from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
 from bench.table import table
@@ -91,19 +97,6 @@ def draw_batch_size(rows: list[dict[str, Any]]) -> None:
     plt.close(figure)
 
 
-def batch_index_section(results: dict[str, Any]) -> str:
-    """Throughput of the index."""
-    row = results["rows"][0]
-    return "\n".join(
-        [
-            "## Building a batch",
-            "",
-            f"`batch_index` of {row['users']:,} users of {row['length']} items on one core: "
-            f"{1e3 * row['seconds']:.2f} ms, {row['users_per_s']:,.0f} users/s.",
-        ]
-    )
-
-
 def quality_section(results: dict[str, Any]) -> str:
     """HR@10 of reference and engine over seeds, dropout on, and what the noise alone changes."""
     name, rows, setting = results["name"], results["rows"], results["setting"]
@@ -174,41 +167,21 @@ def quality_section(results: dict[str, Any]) -> str:
     )
 
 
-def gpu_section(path: Path) -> str:
-    """A run of bench/gpu.sh: its table, how its sections ended, and where it ran."""
-    results = gpu.load(path)
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return "\n".join(
-        [
-            f"## {results['machine']['gpu']}",
-            "",
-            "One run of `bench/gpu.sh`. Operators: the device's time by CUDA events, L2 flushed, "
-            "variants in turn, median; the training step: by the clock, from the batch's copy to "
-            "the update. The floor is the larger of needed FLOP over the matmul rate and needed "
-            "bytes over the copy rate, both of the same process; rivals' padding is not counted. "
-            "Shares of the floor are those of forward, backward and both.",
-            "",
-            table(summary.HEAD, summary.lines(results), left=2),
-            "",
-            *(f"- {state}" for state in summary.states(results)),
-            "",
-            f"<sub>{machine}</sub>",
-            "",
-        ]
-    )
-
+OPERATORS = "operators*"
+"""Of this CPU, of limited instructions, of every GPU."""
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step": step_table.section,
     "step_avx2": step_table.section,
     "batch_size": batch_size_section,
     "allocators": allocators.section,
-    "batch_index": batch_index_section,
     "retrieval": retrieval_table.section,
     "retrieval_avx2": retrieval_table.section,
+    OPERATORS: operator_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
 }
+"""Pattern of the results' names -> their part of the page."""
 
 
 def main() -> None:
@@ -220,13 +193,14 @@ def main() -> None:
         "typed by hand.",
         "",
     ]
-    for name, section in SECTIONS.items():
-        if not (FOLDER / f"{name}.json").exists():
-            continue
-        results = {"name": name, **load(name)}
-        machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-        parts += [section(results), "", f"<sub>{machine}</sub>", ""]
-    parts += [gpu_section(path) for path in sorted((FOLDER / "gpu").glob("*.json"))]
+    for pattern, section in SECTIONS.items():
+        paths = sorted(FOLDER.glob(f"{pattern}.json"))
+        if pattern == OPERATORS and not paths:
+            parts += [operator_table.NOT_YET, ""]
+        for path in paths:
+            results = {"name": path.stem, **load(path.stem)}
+            machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+            parts += [section(results), "", f"<sub>{machine}</sub>", ""]
     PAGE.write_text("\n".join(parts))
     print(PAGE.relative_to(ROOT))
     steps = [load(name) for name in ("step", "step_avx2") if (FOLDER / f"{name}.json").exists()]
@@ -234,6 +208,8 @@ def main() -> None:
         write_between(README, MARKS, step_table.headline(steps))
     if (FOLDER / "movielens.json").exists():
         write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
+    if (FOLDER / f"{anchor_table.NAME}.json").exists():
+        write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
 
 
 def write_between(page: Path, marks: tuple[str, str], text: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,20 @@ def measured(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
 
 
 def timed(name: str) -> str:
-    """The file of a bench that times: on limited instructions one of their own, ``step_avx2``."""
+    """The file of a bench that times: of a GPU or of limited instructions one of their own,
+    ``operators_nvidia_h100``, ``step_avx2``."""
+    if gpu := machine().get("gpu"):
+        return f"{name}_{re.sub(r'[^a-z0-9]+', '_', str(gpu).lower()).strip('_')}"
     isa = limited_isa()
     return f"{name}_{isa}" if isa else name
 
 
-def save(name: str, rows: list[dict[str, Any]], **head: Any) -> Path:
-    """Replaces ``bench/results/<name>.json``; `head` stands between the machine and the rows."""
-    path = FOLDER / f"{name}.json"
+def save(name: str, rows: list[dict[str, Any]], *, folder: Path | None = None, **head: Any) -> Path:
+    """Replaces ``<name>.json`` in `folder`, by default bench/results.
+
+    `head` stands between the machine and the rows.
+    """
+    path = (folder or FOLDER) / f"{name}.json"
     text = json.dumps({"machine": machine(), **head, "rows": rows}, indent=1) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
     return path
@@ -54,3 +62,41 @@ def load(name: str) -> dict[str, Any]:
         FileNotFoundError: the bench was never run.
     """
     return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+class Record:
+    """The file of a study, which grows by whole runs; begun anew, a study goes on with the others.
+
+    Args:
+        name: of the file in ``bench/results``.
+        head: what a run depends on; the rows of a file with another head cannot be gone on with.
+        keys: the entries of a row that say which run it is.
+        fresh: forget what is there.
+
+    Raises:
+        ValueError: the file was made with another head.
+    """
+
+    def __init__(
+        self, name: str, head: dict[str, Any], keys: Sequence[str], *, fresh: bool = False
+    ) -> None:
+        self._name, self._head, self._keys = name, head, keys
+        self._rows: list[dict[str, Any]] = []
+        if fresh or not (FOLDER / f"{name}.json").exists():
+            return
+        found = load(name)
+        if {key: found.get(key) for key in head} != head:
+            raise ValueError(
+                f"bench/results/{name}.json was made with other settings or data; pass --fresh to "
+                "replace it"
+            )
+        self._rows = found["rows"]
+
+    def has(self, **run: Any) -> bool:
+        """Whether the run with these keys is there."""
+        return any({key: row[key] for key in self._keys} == run for row in self._rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Writes a run, all of it or nothing."""
+        self._rows.append(row)
+        save(self._name, self._rows, **self._head)

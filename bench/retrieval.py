@@ -61,7 +61,7 @@ def faiss_ways(items: Tensor, users: Tensor) -> Iterator[Way]:
 
 
 def official_ways(items: Tensor, users: Tensor) -> Iterator[Way]:
-    """One ensemble of three branches, as the official code ranks it: user by user, by four sorts."""
+    """Three branches and their ensemble, as the official code ranks them: by four sorts a user."""
     n = items.shape[1]
     generator = torch.Generator().manual_seed(1)
     targets = torch.randint(1, n, (users.shape[1],), generator=generator)

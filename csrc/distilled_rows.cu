@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
   for (int k = 0; k <= K; ++k) top[k] = kLowest;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     load_scores<K>(z, row, branch, a.log_p, c);
-    raise_top<Thread, K>(top, at, z, used.weight(a, c), static_cast<int>(c));
+    raise_top<Thread, K>(top, at, z, used.weight(a, c), static_cast<int>(c), Distil);
   }
   reduce_tops(top, at, partial_tops, tops);
   RowCentre<K> centre;
@@ -156,7 +156,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
 
   if (threadIdx.x == 0) {
     load_scores<K>(z, row, branch, a.log_p, used.target);
-    finish_row<K>(stats, centre, totals, z, a.edges, a.tau, a.terms + r * (K + a.edges.count));
+    finish_row<K>(stats, centre, totals, z, a.edges, a.tau, a.row_scale[r],
+                  a.terms + r * (K + a.edges.count));
   }
   __syncthreads();
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);
@@ -173,7 +174,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(RowArgs a) {
   T* out = static_cast<T*>(a.gradients) + r * a.columns;
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);
   if (threadIdx.x == 0) {
-    row_gradient<K>(gradient, *reinterpret_cast<const RowStats<K>*>(a.stats + r * width), a);
+    row_gradient<K>(gradient, *reinterpret_cast<const RowStats<K>*>(a.stats + r * width), a,
+                    a.row_scale[r]);
   }
   __syncthreads();
   const RowGradient<K> own = gradient;
@@ -195,8 +197,7 @@ __global__ void __launch_bounds__(kThreads) debias_kernel(RowArgs a) {
   const T* from = static_cast<const T*>(a.logits) + blockIdx.x * a.columns;
   float* to = static_cast<float*>(a.gradients) + blockIdx.x * a.columns;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
-    const float w = used.weight(a, c);
-    to[c] = w > 0.0f ? widen(from[c]) - a.log_p[c] + logf(w) : kExcluded;
+    to[c] = debiased(widen(from[c]), a.log_p[c], log_weight(used.weight(a, c)));
   }
 }
 
@@ -207,7 +208,7 @@ __global__ void __launch_bounds__(kThreads) undebias_kernel(RowArgs a) {
   const float* from = static_cast<const float*>(a.logits) + blockIdx.x * a.columns;
   T* to = static_cast<T*>(a.gradients) + blockIdx.x * a.columns;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
-    narrow(used.excludes(c) ? 0.0f : from[c], to + c);
+    narrow(used.weight(a, c) > 0.0f ? from[c] : 0.0f, to + c);
   }
 }
 

@@ -52,26 +52,30 @@ struct Edges {
   int8_t teacher[kMaxEdges];  // == branches: the ensemble
 };
 
+// The arrays of `Candidates` (kernels/debiased_logits/reference.py): what rows are scored against.
+struct Candidates {
+  int64_t columns, users, history_size;
+  const float* log_p;              // [columns]
+  const int32_t* counts;           // [columns]
+  const int64_t* targets;          // [rows]
+  const int32_t* row_user;         // [rows]
+  const int32_t* history_offsets;  // [users + 1]
+  const int32_t* history;          // [history_size]
+};
+
 // One pass over rows of logits [branches, rows, columns], contiguous.
-struct RowArgs {
+struct RowArgs : Candidates {
   const void* logits;
   void* gradients;  // may be the logits themselves
   int branches;
   int64_t rows;
-  int64_t columns;
-  const float* log_p;        // [columns]
-  const int32_t* counts;     // [columns]
-  const int64_t* targets;    // [rows]
-  const int32_t* row_user;   // [rows]
-  const int32_t* history_offsets;
-  const int32_t* history;
   Edges edges;
   float tau;
   float* stats;        // [rows, stats_width(branches)]
-  float* terms;        // [rows, branches + edges]: the losses of each row (forward)
+  const float* row_scale;  // [rows]: what a row's losses and gradients are multiplied with
+  float* terms;        // [rows, branches + edges]: the scaled losses of each row (forward)
   const float* g_ce;   // [branches], upstream (backward)
   const float* g_kd;   // [edges]
-  float inv_rows;      // 1 / rows of the whole batch
   bool detach_teacher;
 };
 
@@ -98,14 +102,14 @@ const char* cuda_error_name(int error);
 
 constexpr int stats_width(int branches) { return 3 * branches + 2 + (branches + 1) * branches; }
 
-// What a column's gradient needs of its row, already divided by sums and rows.
+// What a column's gradient needs of its row, already divided by sums and multiplied by row_scale.
 template <int K>
 struct RowGradient {
   float top[K + 1];
-  float ce[K];               // g_ce / rows / sum
-  float target[K];           // g_ce / rows
+  float ce[K];               // g_ce row_scale / sum
+  float target[K];           // g_ce row_scale
   float soft[K + 1];         // 1 / soft
-  float edge[(K + 1) * K];   // g_kd tau / rows, summed over equal edges
+  float edge[(K + 1) * K];   // g_kd tau row_scale, summed over equal edges
   float cross[(K + 1) * K];  // of the row's statistics
   float teacher;             // 0 when the teacher is detached, else 1 / tau
 };
@@ -118,6 +122,14 @@ struct RowSums {
 ODMT_ROW float log_of(float x) { return logf(x); }
 ODMT_ROW double log_of(double x) { return log(x); }
 
+ODMT_ROW float log_weight(float w) { return w > 0.0f ? logf(w) : kLowest; }
+
+// The debiased logits of columns, given the logs of their weights.
+template <class V>
+ODMT_LANE V debiased(const V& score, const V& log_p, const V& log_w) {
+  return log_w > kLowest ? score - log_p + log_w : V{} + kExcluded;
+}
+
 template <int K, class V>
 ODMT_LANE V sum_of(const V (&z)[K]) {
   V total = z[0];
@@ -128,9 +140,9 @@ ODMT_LANE V sum_of(const V (&z)[K]) {
 template <class L, int K>
 ODMT_LANE void raise_top(typename L::V (&top)[K + 1], typename L::I (&at)[K + 1],
                          const typename L::V (&z)[K], const typename L::V& w,
-                         const typename L::I& column) {
+                         const typename L::I& column, bool distil) {
   for (int k = 0; k < K; ++k) L::raise(top[k], at[k], z[k], w, column);
-  L::raise(top[K], at[K], sum_of<K>(z), w, column);
+  if (distil) L::raise(top[K], at[K], sum_of<K>(z), w, column);
 }
 
 // exp((z_t - top_t) / tau) of every teacher.
@@ -167,14 +179,15 @@ ODMT_LANE void accumulate(RowSums<L, K>& sums, const typename L::V (&z)[K],
 // soft [K + 1], cross [(K + 1) * K]) and the target's scores.
 template <int K, class Real>
 ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Real* total,
-                         const float (&target)[K], const Edges& edges, float tau, float* terms) {
+                         const float (&target)[K], const Edges& edges, float tau, float scale,
+                         float* terms) {
   const bool distil = edges.count > 0;
   const Real* soft = total + K;
   const Real* cross_sum = soft + K + 1;
   Real cross[(K + 1) * K];
   for (int k = 0; k < K; ++k) {
     out.sum[k] = static_cast<float>(total[k]);
-    terms[k] = static_cast<float>(log_of(total[k]) - (target[k] - centre.top[k]));
+    terms[k] = scale * static_cast<float>(log_of(total[k]) - (target[k] - centre.top[k]));
   }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = centre.top[t];
@@ -187,7 +200,7 @@ ODMT_ROW void finish_row(RowStats<K>& out, const RowCentre<K>& centre, const Rea
   }
   for (int e = 0; e < edges.count; ++e) {
     const int s = edges.student[e], t = edges.teacher[e];
-    terms[K + e] = static_cast<float>(tau * (tau * log_of(soft[s]) - cross[t * K + s]));
+    terms[K + e] = scale * static_cast<float>(tau * (tau * log_of(soft[s]) - cross[t * K + s]));
   }
 }
 
@@ -223,16 +236,17 @@ ODMT_LANE void column_gradients(typename L::V (&dz)[K], const typename L::V (&z)
 }
 
 template <int K>
-ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const RowArgs& a) {
+ODMT_ROW void row_gradient(RowGradient<K>& out, const RowStats<K>& row, const RowArgs& a,
+                           float scale) {
   out.teacher = a.detach_teacher ? 0.0f : 1.0f / a.tau;
   for (int k = 0; k < K; ++k) {
-    out.target[k] = a.g_ce[k] * a.inv_rows;
+    out.target[k] = a.g_ce[k] * scale;
     out.ce[k] = out.target[k] / row.sum[k];
   }
   for (int i = 0; i < (K + 1) * K; ++i) out.edge[i] = 0.0f;
   for (int e = 0; e < a.edges.count; ++e) {
     const int s = a.edges.student[e], t = a.edges.teacher[e];
-    out.edge[t * K + s] += a.g_kd[e] * a.tau * a.inv_rows;
+    out.edge[t * K + s] += a.g_kd[e] * a.tau * scale;
   }
   for (int t = 0; t <= K; ++t) {
     out.top[t] = row.top[t];

@@ -38,6 +38,9 @@ INLINE RowFloats row_load(const float* p) { return load_raw<RowFloats>(p); }
 INLINE RowFloats row_load(const bf16* p) {
   return (RowFloats)(__builtin_convertvector(load_raw<RowHalves>(p), RowWords) << 16);
 }
+INLINE RowFloats row_load(const std::int32_t* p) {
+  return __builtin_convertvector(load_raw<RowInts>(p), RowFloats);
+}
 INLINE void row_store(float* p, RowFloats v) { std::memcpy(p, &v, sizeof v); }
 INLINE void row_store(bf16* p, RowFloats v) {
   const RowHalves bits = __builtin_convertvector(bf16_bits<RowWords>(v), RowHalves);
@@ -140,7 +143,7 @@ void forward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int64
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes, column += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
       load_scores(z, a, logits, r, c, lanes);
-      raise_top<Lane, K>(top, at, z, row_load(weights + c, lanes), column);
+      raise_top<Lane, K>(top, at, z, row_load(weights + c, lanes), column, distil);
     }
     RowCentre<K> centre;
     for (int t = 0; t <= K; ++t) {
@@ -161,13 +164,13 @@ void forward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int64
         accumulate<Lane, K>(sums, z, row_load(weights + c, lanes), centre, inv_tau, distil);
       }
       const RowFloats* each = (const RowFloats*)&sums;
-      for (int i = 0; i < n_sums; ++i) total[i] += sum_of_lanes(each[i]);
+      for (int i = 0; i < (distil ? n_sums : K); ++i) total[i] += sum_of_lanes(each[i]);
     }
     RowStats<K> stats;
     float target[K];
     load_scores(z, a, logits, r, used.target, 1);
     for (int k = 0; k < K; ++k) target[k] = z[k][0];
-    finish_row<K>(stats, centre, total, target, a.edges, a.tau,
+    finish_row<K>(stats, centre, total, target, a.edges, a.tau, a.row_scale[r],
                   a.terms + r * (K + a.edges.count));
     std::memcpy(a.stats + r * stats_width(K), &stats, sizeof stats);
   }
@@ -184,7 +187,7 @@ void backward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int6
     RowStats<K> stats;
     std::memcpy(&stats, a.stats + r * stats_width(K), sizeof stats);
     RowGradient<K> gradient;
-    row_gradient<K>(gradient, stats, a);
+    row_gradient<K>(gradient, stats, a, a.row_scale[r]);
 
     // Of the target before its score is overwritten: p - 1 is formed ahead of any rounding to T.
     RowFloats z[K], dz[K], d_target[K];
@@ -222,13 +225,14 @@ void distilled_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int
   }
 }
 
-// z = score - log p + log count; the target counts once; the user's other columns are kExcluded.
+// z = score - log p + log count; the target counts once; the user's other columns and those of
+// count 0 are kExcluded.
 template <class T>
 void debias_of(const RowArgs& a) {
   static thread_local Scratch scratch;
   float* log_count = scratch.get<float>(a.columns);
   for (std::int64_t c = 0; c < a.columns; ++c)
-    log_count[c] = __builtin_logf((float)a.counts[c]);
+    log_count[c] = log_weight((float)a.counts[c]);
 #pragma omp parallel for
   for (std::int64_t i = 0; i < a.branches * a.rows; ++i) {
     const T* from = (const T*)a.logits + i * a.columns;
@@ -238,8 +242,8 @@ void debias_of(const RowArgs& a) {
     const float z_target = row_load(from + target, 1)[0] - a.log_p[target];
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
-      const RowFloats z = row_load(from + c, lanes) - row_load(a.log_p + c, lanes);
-      row_store(to + c, z + row_load(log_count + c, lanes), lanes);
+      const RowFloats score = row_load(from + c, lanes), log_p = row_load(a.log_p + c, lanes);
+      row_store(to + c, debiased(score, log_p, row_load(log_count + c, lanes)), lanes);
     }
     for (std::int32_t h = a.history_offsets[user]; h < a.history_offsets[user + 1]; ++h)
       to[a.history[h]] = kExcluded;
@@ -258,7 +262,8 @@ void undebias_of(const RowArgs& a) {
     const std::int32_t user = a.row_user[i % a.rows];
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
-      row_store(to + c, row_load(from + c, lanes), lanes);
+      const RowFloats count = row_load(a.counts + c, lanes), gradient = row_load(from + c, lanes);
+      row_store(to + c, count > RowFloats{} ? gradient : RowFloats{}, lanes);
     }
     for (std::int32_t h = a.history_offsets[user]; h < a.history_offsets[user + 1]; ++h)
       to[a.history[h]] = T{};

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
+CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
+LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
@@ -50,8 +52,12 @@ class FeatureConfig(Section):
 class ModelConfig(Section):
     """The architecture and the objective (paper sections 3.2 to 3.4)."""
 
-    name: str = Field("odmt", description="odmt, id, ef, lf, ...: see models/zoo.py")
-    backbone: str = Field("sasrec", description="user encoder: sasrec, gru4rec")
+    name: str = Field(
+        "odmt", description="odmt, id, text, image, ef, lf, fdsa, unisrec: see docs/models.md"
+    )
+    backbone: str = Field(
+        "sasrec", description="user encoder: sasrec, gru4rec, nextitnet, hstu, ligr"
+    )
     width: PositiveInt = Field(64, description="d, official embedding_dim")
     id_width: PositiveInt | None = Field(None, description="official id_embedding_dim; None = d")
     # The bounds of max_seq_len and tau are those of the operators (tests/models/test_limits.py).
@@ -66,6 +72,18 @@ class ModelConfig(Section):
     tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")
     alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
     detach_teacher: bool = Field(False, description="stop the gradient into the teachers")
+    candidates: CandidateKind = Field(
+        "in_batch",
+        description="what a row is scored against: items of the batch, officially; mixed adds "
+        "`draws`; sampled: draws alone; full: the whole catalogue",
+    )
+    draws: PositiveInt = Field(1024, description="items drawn per step, shared by its rows")
+    draw_power: float = Field(0.0, ge=0.0, description="b: draws by popularity^b; 0 = uniformly")
+    logq: LogQ = Field(
+        "official",
+        description="correction of a candidate's score: log q; on negatives alone "
+        "(positive_uncorrected); of its expected count there (recsys25); none",
+    )
 
     @property
     def heads(self) -> int:

@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     backward_config,
@@ -26,9 +26,10 @@ from odmt_fast.kernels.distilled_softmax.configs import (
     score_candidates,
     tile_arguments,
 )
+from odmt_fast.kernels.distilled_softmax.row_state import cross_place, soft_place, sum_place
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec
 from odmt_fast.kernels.distilled_softmax.tile import (
-    at_most_zero,
+    exponentials,
     inv_tau_of,
     row_facts,
     score_of,
@@ -39,7 +40,7 @@ from odmt_fast.kernels.launch.device import dot_precision, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 
 
-@triton.jit(do_not_specialize=["M", "U", "first_m", "panel_m", "inv_tau", "tau", "inv_rows"])
+@triton.jit(do_not_specialize=["M", "U", "first_m", "panel_m", "inv_tau", "tau"])
 def distilled_softmax_bwd_kernel(
     queries_ptr,
     items_ptr,
@@ -49,6 +50,7 @@ def distilled_softmax_bwd_kernel(
     row_user_ptr,
     history_offsets_ptr,
     history_ptr,
+    row_scale_ptr,
     stats_ptr,
     g_ce_ptr,
     g_pair_ptr,
@@ -61,7 +63,6 @@ def distilled_softmax_bwd_kernel(
     stride_gm,
     inv_tau,
     tau,
-    inv_rows,
     D: tl.constexpr,
     K: tl.constexpr,
     SOFT: tl.constexpr,
@@ -99,26 +100,25 @@ def distilled_softmax_bwd_kernel(
     )
     m_target = (start_n + tl.arange(0, BLOCK_N))[None, :] == b_target[:, None]
     p_stats = stats_ptr + o_m
+    b_scale = tl.load(row_scale_ptr + o_m, mask=m_m, other=0.0)
     top, gradients = (), ()
     for t in tl.static_range(K + 1):
         top = top + (tl.load(p_stats + t * M, mask=m_m, other=0.0),)
     for k in tl.static_range(K):
-        g_ce = tl.load(g_ce_ptr + k) * inv_rows
-        b_sum = tl.load(p_stats + (K + 1 + k) * M, mask=m_m, other=1.0)
-        b_e = b_w * tl.exp(at_most_zero(z[k] - top[k][:, None]))
-        b_g = b_e * (g_ce / b_sum)[:, None]
-        gradients = gradients + (tl.where(m_target, b_g - g_ce, b_g),)
+        b_g_ce = tl.load(g_ce_ptr + k) * b_scale
+        b_sum = tl.load(p_stats + sum_place(k, K) * M, mask=m_m, other=1.0)
+        b_g = exponentials(b_w, z[k], top[k], 1.0) * (b_g_ce / b_sum)[:, None]
+        gradients = gradients + (tl.where(m_target, b_g - b_g_ce[:, None], b_g),)
     for t in tl.static_range(K + 1):
         if SOFT[t]:
-            b_soft = tl.load(p_stats + (2 * K + 1 + t) * M, mask=m_m, other=1.0)
-            b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
-            b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
-            b_p *= (tau * inv_rows / b_soft)[:, None]
+            b_soft = tl.load(p_stats + soft_place(t, K) * M, mask=m_m, other=1.0)
+            b_p = exponentials(b_w, score_of(z, t, K), top[t], inv_tau_of(inv_tau, t, K))
+            b_p *= (tau * b_scale / b_soft)[:, None]
             for e in tl.static_range(len(STUDENTS)):
                 g_pair = tl.load(g_pair_ptr + e)
                 new = ()
                 if TEACHERS[e] == t:
-                    p_cross = p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M
+                    p_cross = p_stats + cross_place(STUDENTS[e], TEACHERS[e], K) * M
                     b_cross = tl.load(p_cross, mask=m_m, other=0.0)
                     b_x = (z[STUDENTS[e]] - top[STUDENTS[e]][:, None]) - b_cross[:, None]
                     b_teach = g_pair * inv_tau * b_p * b_x
@@ -223,8 +223,9 @@ def distilled_softmax_bwd(
     upstream: tuple[torch.Tensor, torch.Tensor],
     queries: torch.Tensor,
     items: torch.Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
+    row_scale: torch.Tensor,
     stats: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Launch on contiguous tensors, M >= 1; g_kd is per edge."""
@@ -247,7 +248,8 @@ def distilled_softmax_bwd(
         distilled_softmax_bwd_kernel[grid](
             queries,
             items,
-            *columns,
+            *candidates,
+            row_scale,
             stats,
             g_ce,
             g_pair,
@@ -259,7 +261,6 @@ def distilled_softmax_bwd(
             *gradient.stride()[:2],
             1.0 / spec.tau,
             spec.tau,
-            1.0 / n_rows,
             D=width,
             K=branches,
             SOFT=distillation.softened,

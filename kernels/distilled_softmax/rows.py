@@ -11,12 +11,19 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.passes import SCALARS, pointers, stream
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.spec import Spec
 
 
-def forward(logits: Tensor, columns: Columns, spec: Spec, stats: Tensor, totals: Tensor) -> None:
-    """Fills stats [m, W] of the rows and adds their losses, ce then kd, to totals [K + E] fp64."""
+def forward(
+    logits: Tensor,
+    candidates: Candidates,
+    spec: Spec,
+    row_scale: Tensor,
+    stats: Tensor,
+    totals: Tensor,
+) -> None:
+    """Fills stats [m, W]; adds the losses, ce then kd, times row_scale to totals [K + E] fp64."""
     from odmt_fast import _C
 
     branches, rows = logits.shape[:2]
@@ -24,9 +31,10 @@ def forward(logits: Tensor, columns: Columns, spec: Spec, stats: Tensor, totals:
         "logits": logits.data_ptr(),
         "branches": branches,
         "rows": rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
+        "row_scale": row_scale.data_ptr(),
         "stats": stats.data_ptr(),
     }
     if logits.device.type == "cpu":
@@ -43,11 +51,11 @@ def forward(logits: Tensor, columns: Columns, spec: Spec, stats: Tensor, totals:
 def backward(
     logits: Tensor,
     gradients: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
+    row_scale: Tensor,
     stats: Tensor,
     upstream: tuple[Tensor, Tensor],
-    batch_rows: int,
 ) -> None:
     """Writes the gradients of the logits, over them where the two are one; upstream: ce, kd."""
     from odmt_fast import _C
@@ -59,13 +67,13 @@ def backward(
         "gradients": gradients.data_ptr(),
         "branches": branches,
         "rows": rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
+        "row_scale": row_scale.data_ptr(),
         "stats": stats.data_ptr(),
         "g_ce": g_ce.data_ptr(),
         "g_kd": g_kd.data_ptr(),
-        "batch_rows": batch_rows,
         "detach_teacher": spec.detach_teacher,
     }
     if logits.device.type == "cpu":

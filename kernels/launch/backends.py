@@ -14,7 +14,7 @@ import torch
 
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere, triton_missing
 
-TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TRITON_DTYPES = CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CPU_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -27,7 +27,8 @@ def _cpu_module_error(op: str) -> str | None:
     return None
 
 
-def _dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | None:
+def dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | None:
+    """Why a backend for the `known` dtypes cannot run; None when it can."""
     return None if dtype in known else f"it takes {', '.join(map(str, known))}; got {dtype}"
 
 
@@ -59,12 +60,12 @@ def _chosen(
     op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None, fallback: str
 ) -> str:
     def triton(device_type: str) -> str | None:
-        return triton_missing(device_type) or _dtype_missing(dtype, TRITON_DTYPES) or triton_limit
+        return triton_missing(device_type) or dtype_missing(dtype, TRITON_DTYPES) or triton_limit
 
     def cpu(device_type: str) -> str | None:
         return (
             extension_missing(device_type)
-            or _dtype_missing(dtype, CPU_DTYPES)
+            or dtype_missing(dtype, CPU_DTYPES)
             or _cpu_module_error(op)
         )
 

@@ -20,8 +20,10 @@ class Batch:
     N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows.
 
     Attributes:
-        items: int64 [U], sorted distinct item ids, padding excluded.
-        counts: int32 [U], occurrences of each.
+        items: int64 [U], distinct item ids, padding excluded: those of the users, sorted, then
+            what else they are scored against (`Candidates`), sorted.
+        counts: int32 [U], occurrences of each among the candidates; a column of 0 is seen by those
+            alone whose target it is.
         occurrences: int64 [N], column of each occurrence, user-major, oldest first.
         offsets: int64 [B + 1], cu_seqlens of `occurrences`.
         cu_seqlens: int32 [B + 1], cu_seqlens of the rows.
@@ -33,8 +35,12 @@ class Batch:
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: the most rows a user has.
         features: tokens of `items`, one entry per modality of the model.
+        row_scale: fp32 [M], what a row's losses are multiplied with; None is 1 / M for each.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
+        log_q: fp32 [U], correction of each column (`Candidates`); None = the log of its share in
+            the training interactions, which the model knows.
+        own_targets: whether a row's target is scored without a correction.
     """
 
     items: Tensor
@@ -50,7 +56,10 @@ class Batch:
     history: Tensor
     max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
+    row_scale: Tensor | None = None
     noise: Tensor | None = None
+    log_q: Tensor | None = None
+    own_targets: bool = False
 
     @property
     def n_users(self) -> int:

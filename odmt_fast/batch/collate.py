@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.candidates import Candidates
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 
@@ -32,25 +33,37 @@ class Collator:
         max_seq_len: S, input steps of a user.
         sources: where the tokens of the batch's items are gathered from, one per modality in the
             model's order (`SequentialModel.sources`).
+        candidates: the columns of a batch; None = its own items, as officially.
     """
 
     def __init__(
-        self, sequences: Sequences, max_seq_len: int, sources: Sequence[TokenSource] = ()
+        self,
+        sequences: Sequences,
+        max_seq_len: int,
+        sources: Sequence[TokenSource] = (),
+        candidates: Candidates | None = None,
     ) -> None:
         self._items = sequences.items
         self._ends = sequences.offsets[1:]
         self._lengths = np.minimum(np.diff(sequences.offsets), max_seq_len + 1)
         self._max_seq_len = max_seq_len
         self._sources = tuple(sources)
+        self._candidates = candidates
         self.users: NDArray[np.int64] = np.flatnonzero(self._lengths >= 2)
         self.skipped = len(self._lengths) - len(self.users)
 
-    def __call__(self, users: NDArray[np.int64]) -> Batch:
-        """The batch of `users` (int64 [B], indices into the sequences), in that order."""
+    def __call__(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Batch:
+        """The batch of `users` (int64 [B], indices into the sequences), in that order.
+
+        Epoch and step decide what is drawn beside them.
+        """
         items, lengths = self._gather(users)
         index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
-        features = tuple(source.gather(index.items) for source in self._sources)
-        return Batch(**index._asdict(), features=features)
+        values = index._asdict()
+        if self._candidates is not None:
+            values |= self._candidates(index, epoch, step)._asdict()
+        features = tuple(source.gather(values["items"]) for source in self._sources)
+        return Batch(**values, features=features)
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

@@ -24,17 +24,18 @@ _AHEAD = 2
 class BatchLoader:
     """The batches of any epoch from any step on, in order, on `device`.
 
-    A batch, its noise included, depends on (seed, epoch, step) alone, so the number of workers
-    changes nothing but the time. Without workers a batch is built and copied when it is asked for,
-    with no thread, queue or stream involved. With workers, threads (not processes: gathers and
-    copies release the interpreter lock, and tokens need not be sent between processes) build and
-    copy up to two batches each ahead of the consumer. An error in a worker is raised where its
-    batch is asked for.
+    A batch, its draws and noise included, depends on (seed, epoch, step) alone, so the number of
+    workers changes nothing but the time. Without workers a batch is built and copied when it is
+    asked for, with no thread, queue or stream involved. With workers, threads (not processes:
+    gathers and copies release the interpreter lock, and tokens need not be sent between processes)
+    build and copy up to two batches each ahead of the consumer. An error in a worker is raised
+    where its batch is asked for.
 
     Use it as a context manager, or call `close`, to end the threads.
 
     Args:
-        collate: builds a batch from user indices; must be callable from several threads at once.
+        collate: builds a batch from user indices, epoch and step; must be callable from several
+            threads at once.
         batch_size: users of a batch.
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
@@ -72,7 +73,8 @@ class BatchLoader:
 
         def collated(step: int) -> Batch:
             noise = torch.tensor([stream(self.sampler.seed, "dropout", epoch, step)])
-            return replace(self.collate(self.sampler.batch(order, step)), noise=noise)
+            batch = self.collate(self.sampler.batch(order, step), epoch, step)
+            return replace(batch, noise=noise)
 
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):

@@ -13,11 +13,13 @@ from typing import Annotated
 import typer
 
 from odmt_fast import __version__
+from odmt_fast.cli.add_items import add_items
 from odmt_fast.cli.baselines import baselines
 from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import about_usage, one_line
 from odmt_fast.cli.evaluate import evaluate
+from odmt_fast.cli.export import export
 from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
@@ -58,11 +60,15 @@ def _root(
     """Multi-modal sequential recommendation by online distillation, fast and exact.
 
     From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
+    To another machine: export; with new items: add-items.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
 
 
-_COMMANDS = (demo, prepare, extract, train, evaluate, recommend, plot, baselines, doctor)
+_COMMANDS = (
+    *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
+    *(plot, baselines, doctor),
+)
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
 

@@ -19,19 +19,22 @@ def baselines(
     store: Store = None,
     output_dir: OutputDir = None,
     device: Device = None,
-    names: Annotated[
-        str, typer.Option(help="Which, separated by commas.")
-    ] = "popularity,co-occurrence,markov,sasrec",
+    models: Annotated[
+        str | None,
+        typer.Option(help="Which, separated by commas; all that the features allow otherwise."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again what was trained.")] = False,
     json_output: Json = False,
 ) -> None:
     """Rank the test targets by what a model has to beat.
 
-    Popularity, co-occurrence and a Markov chain count; sasrec, gru4rec, ef and lf
-    are trained with the settings of the run to compare with, which you give.
+    Popularity, co-occurrence and a Markov chain count. The others are trained with
+    the settings of the run to compare with, which you give: sasrec, gru4rec,
+    nextitnet, hstu, ligr on IDs; sasrec-text, sasrec-image on one modality; ef, lf,
+    fdsa, unisrec on all of them.
     """
-    from odmt_fast.cli.workspace import Workspace
-    from odmt_fast.studies import FUSING, run_baselines
+    from odmt_fast.studies import BASELINES, FEATURED, possible, run_baselines
+    from odmt_fast.workflow.workspace import Workspace
 
     output = Output(json_output)
     config = load_config(
@@ -46,14 +49,19 @@ def baselines(
         },
     )
     workspace = Workspace.open(config).with_default_stores()
-    wanted = names.split(",")
+    wanted = models.split(",") if models else None
+    sources = workspace.stores() if wanted is None or FEATURED & set(wanted) else {}
+    if wanted is None:
+        wanted = list(possible(sources))
+        if absent := [name for name in BASELINES if name not in wanted]:
+            output.note(f"left out, for want of features: {', '.join(absent)}")
     results = run_baselines(
         workspace.split,
         workspace.data.n_items,
         workspace.config,
         wanted,
         output.note,
-        sources=workspace.stores() if FUSING & set(wanted) else None,
+        sources=sources,
         resume=not fresh,
     )
     header = next(iter(results.values())).table()[0]

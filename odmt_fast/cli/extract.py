@@ -62,12 +62,12 @@ def extract(
     json_output: Json = False,
 ) -> None:
     """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
-    from odmt_fast.cli.workspace import default_store
     from odmt_fast.data import Interactions
     from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
     from odmt_fast.features.index import OtherStoreError
+    from odmt_fast.workflow.workspace import default_store
 
     if modality not in ("text", "image"):
         raise ValueError(f"--modality {modality} does not exist; use text or image")

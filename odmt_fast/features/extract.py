@@ -78,7 +78,7 @@ def extract(
     out = Path(out)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, modality, options)
-    inputs = _inputs(items, modality)
+    inputs = inputs_of(items, modality)
     with FolderLock(out, "odmt-fast extract"):
         beside = out / _BESIDE
         if (beside / INDEX_FILE).is_file():  # finished, and interrupted while it moved
@@ -144,7 +144,7 @@ class _NamedPicture:
             raise ValueError(f"image of item {self.item!r} cannot be read: {error}") from error
 
 
-def _inputs(items: ItemTable, modality: Modality) -> list[Any]:
+def inputs_of(items: ItemTable, modality: Modality) -> list[Any]:
     """What is encoded of each item, None where the modality is missing."""
     if modality == "text":
         return [text if text and text.strip() else None for text in items.texts]

@@ -12,10 +12,14 @@ from typing import Any
 import torch
 
 FORMAT = "odmt_fast.tokens"
-VERSION = 2
+VERSION = 3
+READABLE = (2, VERSION)
+"""Versions that are read; 2 repeated in the index what the shards say of their tokens."""
 PLAN_FILE = "plan.json"
 INDEX_FILE = "index.json"
 STATE_FILE = "encoder.safetensors"
+
+EXTRACT_AGAIN = "extract the features again: odmt-fast extract ... --overwrite"
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -106,34 +110,30 @@ class Shard:
 
     Attributes:
         file: name in the store's folder.
-        tokens: rows of its ``values``.
         bytes: size of the file.
         digest: XXH3 (128 bits) of the whole file (``xxh128sum`` prints the same).
     """
 
     file: str
-    tokens: int
     bytes: int
     digest: str
 
 
 @dataclass(frozen=True)
 class Index:
-    """A finished store: the plan, where each item lies, and the files.
+    """A finished store: the plan and the files, which say themselves where each item lies.
 
     Attributes:
         plan: what was extracted.
-        offsets: [n_items + 2] as in `TokenTable`: item i owns tokens offsets[i]..offsets[i + 1].
         shards: the files in item order.
     """
 
     plan: Plan
-    offsets: tuple[int, ...]
     shards: tuple[Shard, ...]
 
     def to_json(self) -> str:
         """The text of index.json."""
-        body = {"offsets": self.offsets, "shards": [asdict(shard) for shard in self.shards]}
+        body = {"shards": [asdict(shard) for shard in self.shards]}
         return canonical_json({**_header(), **asdict(self.plan), **body})
 
     @classmethod
@@ -144,34 +144,21 @@ class Index:
             StoreError: not JSON, another format, or parts that contradict each other.
         """
         values = _parse(text, where)
+        values.pop("offsets", None)  # of version 2, like the tokens below
         try:
-            offsets = tuple(int(x) for x in values.pop("offsets"))
-            shards = tuple(Shard(**shard) for shard in values.pop("shards"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{where} is damaged: offsets or shards ({error})") from None
-        index = cls(_plan(values, where), offsets, shards)
-        index._check(where)
-        return index
-
-    def _check(self, where: str) -> None:
-        n = len(self.plan.items)
-        if len(self.offsets) != n + 2 or self.offsets[0] != 0 or self.offsets[1] != 0:
-            raise StoreError(f"{where} is damaged: {n} items but {len(self.offsets)} offsets")
-        if len(self.shards) != len(self.plan.shards):
-            raise StoreError(
-                f"{where} is damaged: {n} items in shards of {self.plan.shard_items} make "
-                f"{len(self.plan.shards)} shards, it lists {len(self.shards)}"
+            listed = [dict(shard) for shard in values.pop("shards")]
+            shards = tuple(
+                Shard(**{key: shard[key] for key in shard if key != "tokens"}) for shard in listed
             )
-        for rows, shard in zip(self.plan.shards, self.shards, strict=True):
-            tokens = self.offsets[rows.stop + 1] - self.offsets[rows.start + 1]
-            if tokens != shard.tokens:
-                raise StoreError(
-                    f"{where} is damaged: {shard.file} has {shard.tokens} tokens, "
-                    f"its items {tokens}"
-                )
-        for row, item in enumerate(self.plan.items):
-            if self.offsets[row + 2] <= self.offsets[row + 1]:
-                raise StoreError(f"{where} is damaged: item {item!r} has no token")
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{where} is damaged: shards ({error})") from None
+        plan = _plan(values, where)
+        if len(shards) != len(plan.shards):
+            raise StoreError(
+                f"{where} is damaged: {len(plan.items)} items in shards of {plan.shard_items} make "
+                f"{len(plan.shards)} shards, it lists {len(shards)}"
+            )
+        return cls(plan, shards)
 
 
 def read_text(file: Path) -> str:
@@ -184,8 +171,7 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise StoreError(
-            f"{file} is damaged: not UTF-8 at byte {error.start}; extract the features again: "
-            "odmt-fast extract ... --overwrite"
+            f"{file} is damaged: not UTF-8 at byte {error.start}; {EXTRACT_AGAIN}"
         ) from None
 
 
@@ -229,10 +215,10 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         raise StoreError(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise StoreError(f"{where} does not describe a token store (format {FORMAT})")
-    if values.get("version") != VERSION:
+    if values.get("version") not in READABLE:
         raise StoreError(
-            f"{where} has version {values.get('version')!r}, this release reads {VERSION}; "
-            "extract the features again: odmt-fast extract ... --overwrite"
+            f"{where} has version {values.get('version')!r}, this release reads "
+            f"{' and '.join(map(str, READABLE))}; {EXTRACT_AGAIN}"
         )
     return {key: value for key, value in values.items() if key not in _header()}
 

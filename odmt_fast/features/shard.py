@@ -1,4 +1,7 @@
-"""One safetensors file of a token store: written at once, mapped into memory, checked."""
+"""One safetensors file of a token store: written at once, mapped into memory, checked.
+
+Its ``lengths`` are the one place that says which tokens are whose; `TokenStore.offsets` sums them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from odmt_fast.features.index import DTYPES, Plan, StoreError
+from odmt_fast.features.index import DTYPES, EXTRACT_AGAIN, Plan, StoreError
 from odmt_fast.storage import write_atomically
-
-_SAFETENSORS_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32"}
 
 
 def shard_name(number: int) -> str:
@@ -40,16 +41,19 @@ def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
         StoreError: missing, truncated, other dtype or width, or part of another store.
     """
     if not path.is_file():
-        raise StoreError(
-            f"{path} is missing; extract the features again: odmt-fast extract ... --overwrite"
-        )
-    _check_header(path, plan)
+        raise StoreError(f"{path} is missing; {EXTRACT_AGAIN}")
     try:
         with safe_open(path, framework="pt") as file:
             tag = json.loads((file.metadata() or {}).get("odmt_fast", "{}"))
             values, lengths = file.get_tensor("values"), file.get_tensor("lengths")
     except Exception as error:  # safetensors raises its own and plain OSErrors
-        raise StoreError(f"{path} cannot be read: {error}") from None
+        raise StoreError(f"{path} is damaged or cut short ({error}); {EXTRACT_AGAIN}") from None
+    if values.dtype != DTYPES[plan.dtype]:
+        found = str(values.dtype).removeprefix("torch.")
+        raise StoreError(f"{path} holds {found}, the index says {plan.dtype}")
+    if values.dim() != 2 or values.shape[1] != plan.dim:
+        shape = list(values.shape)
+        raise StoreError(f"{path} holds tokens of shape {shape}, the index says width {plan.dim}")
     if tag != {"plan": plan.digest, "shard": number}:
         raise StoreError(
             f"{path} belongs to another store (other items, encoder or settings than the index)"
@@ -60,31 +64,10 @@ def map_shard(path: Path, plan: Plan, number: int) -> tuple[Tensor, Tensor]:
             f"{path} is damaged: lengths of {lengths.shape[0]} items, {int(lengths.sum())} tokens; "
             f"it should have {len(rows)} items, {values.shape[0]} tokens"
         )
+    if int(lengths.min()) < 1:
+        row = rows.start + int((lengths < 1).nonzero()[0])
+        raise StoreError(f"{path} is damaged: item {plan.items[row]!r} has no token")
     return values, lengths
-
-
-def _check_header(path: Path, plan: Plan) -> None:
-    # Read by hand because safetensors only says that something is wrong, not what.
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length + 8 > size:
-            raise StoreError(f"{path} is truncated: {size} bytes, its header alone needs more")
-        try:
-            header = json.loads(file.read(length))
-            values = header["values"]
-            end = max(header[name]["data_offsets"][1] for name in ("values", "lengths"))
-            dtype, shape = str(values["dtype"]), values["shape"]
-        except (ValueError, KeyError, TypeError, IndexError):
-            raise StoreError(f"{path} has no readable safetensors header") from None
-    if _SAFETENSORS_NAMES.get(dtype, dtype) != plan.dtype:
-        raise StoreError(
-            f"{path} holds {_SAFETENSORS_NAMES.get(dtype, dtype)}, the index says {plan.dtype}"
-        )
-    if len(shape) != 2 or shape[1] != plan.dim:
-        raise StoreError(f"{path} holds tokens of shape {shape}, the index says width {plan.dim}")
-    if size != 8 + length + end:
-        raise StoreError(f"{path} is truncated: {size} bytes instead of {8 + length + end}")
 
 
 def pack(tokens: Sequence[Tensor], plan: Plan, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

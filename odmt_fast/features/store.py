@@ -18,6 +18,7 @@ from torch import Tensor
 
 from odmt_fast.features.index import (
     DTYPES,
+    EXTRACT_AGAIN,
     INDEX_FILE,
     PLAN_FILE,
     Index,
@@ -39,7 +40,7 @@ class TokenStore:
     Attributes:
         path: the folder.
         index: what it holds.
-        offsets: int64 [n_items + 2], as in `TokenTable`.
+        offsets: int64 [n_items + 2], as in `TokenTable`; summed from the shards' lengths.
         shards: [P_s, d] each, views of the mapped files in item order.
     """
 
@@ -54,22 +55,28 @@ class TokenStore:
     def open(cls, path: str | Path, *, verify: bool = False) -> TokenStore:
         """Maps the store at `path`.
 
-        Always checked: the index agrees with itself, every shard is there, has the dtype, width,
-        size and lengths the index says and carries the digest of this very index's plan. That costs
-        a page per shard. The digest of a shard is compared when the first of its tokens is asked
-        for (one read of the file, once a process), or of all shards here with `verify`.
+        Always checked: the index agrees with itself, every shard is there, has the dtype, width
+        and size the index says, tokens for each of its items, and carries the digest of this very
+        index's plan. That reads the header and the lengths of every shard. The digest of a shard is
+        compared when the first of its tokens is asked for (one read of the file, once a process),
+        or of all shards here with `verify`.
 
         Raises:
             StoreError: says in one line what is wrong.
         """
         path = Path(path)
         index = read_index(path)
-        shards = []
+        shards, lengths = [], [torch.zeros(2, dtype=torch.int64)]
         for number, shard in enumerate(index.shards):
-            values, lengths = map_shard(path / shard.file, index.plan, number)
-            _check_lengths(path / shard.file, index, number, lengths)
+            file = path / shard.file
+            if file.is_file() and (size := file.stat().st_size) != shard.bytes:
+                raise StoreError(
+                    f"{file} has {size} bytes, the index says {shard.bytes}; {EXTRACT_AGAIN}"
+                )
+            values, of_items = map_shard(file, index.plan, number)
             shards.append(values)
-        store = cls(path, index, torch.tensor(index.offsets), tuple(shards))
+            lengths.append(of_items.long())
+        store = cls(path, index, torch.cat(lengths).cumsum(0), tuple(shards))
         if verify:
             store.verify()
         return store
@@ -186,14 +193,13 @@ class TokenStore:
             if found != shard.digest:
                 raise StoreError(
                     f"{self.path / shard.file} is damaged: its digest is {found[:12]}.., the index "
-                    f"says {shard.digest[:12]}..; extract the features again: "
-                    "odmt-fast extract ... --overwrite"
+                    f"says {shard.digest[:12]}..; {EXTRACT_AGAIN}"
                 )
             self._whole.add(number)
 
     @cached_property
     def _shard_ends(self) -> Tensor:
-        return torch.tensor([shard.tokens for shard in self.index.shards]).cumsum(0)
+        return torch.tensor([values.shape[0] for values in self.shards]).cumsum(0)
 
 
 def read_index(path: Path) -> Index:
@@ -210,15 +216,3 @@ def read_index(path: Path) -> Index:
             )
         raise StoreError(f"{path} is not a token store: it has no {INDEX_FILE}")
     return Index.from_json(read_text(file), str(file))
-
-
-def _check_lengths(file: Path, index: Index, number: int, lengths: Tensor) -> None:
-    rows, shard = index.plan.shards[number], index.shards[number]
-    if file.stat().st_size != shard.bytes:
-        raise StoreError(f"{file} has {file.stat().st_size} bytes, the index says {shard.bytes}")
-    expected = torch.tensor(index.offsets[rows.start + 1 : rows.stop + 2]).diff()
-    if not torch.equal(lengths.long(), expected):
-        row = rows.start + int((lengths.long() != expected).nonzero()[0])
-        raise StoreError(
-            f"{file} and the index disagree about the tokens of item {index.plan.items[row]!r}"
-        )

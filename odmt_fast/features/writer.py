@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from torch import Tensor
@@ -115,14 +114,12 @@ class StoreWriter:
         return True
 
     def _index(self) -> Index:
-        lengths: list[int] = []
         shards = []
         for number in range(len(self.plan.shards)):
             file = self.path / shard_name(number)
-            values, of_items = map_shard(file, self.plan, number)
-            lengths += of_items.tolist()
-            shards.append(Shard(file.name, values.shape[0], file.stat().st_size, file_digest(file)))
-        return Index(self.plan, (0, *accumulate(lengths, initial=0)), tuple(shards))
+            map_shard(file, self.plan, number)
+            shards.append(Shard(file.name, file.stat().st_size, file_digest(file)))
+        return Index(self.plan, tuple(shards))
 
 
 def store_files(path: Path) -> list[Path]:

@@ -53,6 +53,11 @@ class Affine(nn.Module):
         nn.init.zeros_(self.bias)
 
 
+def layer_norm(x: Tensor, norm: Affine) -> Tensor:
+    """LayerNorm of x [R, d], its weights [d] or one per group [G, d] of equal parts of the rows."""
+    return residual_norm(x, torch.zeros_like(x), norm.weight, norm.bias, eps=LAYER_NORM_EPS)
+
+
 class Block(nn.Module):
     """MHA -> LN(x + .) -> FFN -> LN(x + .), every step on packed rows.
 

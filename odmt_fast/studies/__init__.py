@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from odmt_fast.studies.baselines import BASELINES, FUSING, run_baselines
+from odmt_fast.studies.baselines import BASELINES, FEATURED, possible, run_baselines
 
-__all__ = ["BASELINES", "FUSING", "run_baselines"]
+__all__ = ["BASELINES", "FEATURED", "possible", "run_baselines"]

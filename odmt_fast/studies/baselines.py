@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -25,13 +25,22 @@ _COUNTED: dict[str, Callable[..., Popularity | CoOccurrence | Markov]] = {
 }
 _TRAINED: dict[str, dict[str, str]] = {
     "sasrec": {"model.name": "id", "model.backbone": "sasrec"},
+    "sasrec-text": {"model.name": "text", "model.backbone": "sasrec"},
+    "sasrec-image": {"model.name": "image", "model.backbone": "sasrec"},
     "gru4rec": {"model.name": "id", "model.backbone": "gru4rec"},
+    "nextitnet": {"model.name": "id", "model.backbone": "nextitnet"},
+    "hstu": {"model.name": "id", "model.backbone": "hstu"},
+    "ligr": {"model.name": "id", "model.backbone": "ligr"},
     "ef": {"model.name": "ef"},
     "lf": {"model.name": "lf"},
+    "fdsa": {"model.name": "fdsa"},
+    "unisrec": {"model.name": "unisrec"},
 }
+_ALONE = {"sasrec-text": "text", "sasrec-image": "image"}
+"""Baselines of one modality."""
 BASELINES = (*_COUNTED, *_TRAINED)
-FUSING = frozenset({"ef", "lf"})
-"""Baselines that read features."""
+FEATURED = frozenset({*_ALONE, "ef", "lf", "fdsa", "unisrec"})
+"""Baselines that read features; those without a backbone in their name take that of the run."""
 
 Tell = Callable[[str], None]
 
@@ -57,6 +66,17 @@ class _Lines:
         pass
 
 
+def possible(modalities: Collection[str]) -> tuple[str, ...]:
+    """The baselines that can be run with features of `modalities`, in their order."""
+
+    def fits(name: str) -> bool:
+        if name in _ALONE:
+            return _ALONE[name] in modalities
+        return name not in FEATURED or len(modalities) > 0
+
+    return tuple(filter(fits, BASELINES))
+
+
 def run_baselines(
     split: Split,
     n_items: int,
@@ -70,8 +90,8 @@ def run_baselines(
     """Fits each baseline on the training part and ranks the test targets.
 
     What is trained has the budget of the run it is compared with: model and training settings are
-    those of `config`, but for the model's name. It trains in ``<output>/baselines/<name>`` and goes
-    on there when it was interrupted.
+    those of `config`, but for the model's name, and backbone where its own name says one. It trains
+    in ``<output>/baselines/<name>`` and goes on there when it was interrupted.
 
     Args:
         split: of the dataset.
@@ -79,7 +99,7 @@ def run_baselines(
         config: of the run to compare with.
         names: of `BASELINES`, in the order wanted.
         progress: told in one line what happens.
-        sources: modality -> tokens of all items, for those of `FUSING`.
+        sources: modality -> tokens of all items, for those of `FEATURED`.
         resume: go on with baselines begun before; False trains them again.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config, Precision
@@ -119,7 +120,8 @@ def train(
         found = before.get("identity", {}).get("training.precision", found)
     config = config.updated({"training.precision": found})
     settings = config.training
-    collate = Collator(split.train, config.model.max_seq_len, features)
+    candidates = Candidates(config.model, split.popularity, settings.seed)
+    collate = Collator(split.train, config.model.max_seq_len, features, candidates)
     if not len(collate.users):
         raise ValueError(
             f"none of the {len(split.train)} users has 2 training items; lower the k-core filter "

@@ -23,12 +23,21 @@ ALLOWED: dict[str, set[str]] = {
     "official": {*BEFORE_MODELS, "models", "storage"},
     "training": {*BEFORE_MODELS, "storage", "models"},
     "evaluation": {*BEFORE_MODELS, "models"},
-    "retrieval": {*BEFORE_MODELS, "storage", "models", "evaluation"},
+    "retrieval": {*BEFORE_MODELS, "randomness", "storage", "models"},
     "studies": {*BEFORE_MODELS, "randomness", "storage", "models", "training", "evaluation"},
+    "workflow": {
+        *BEFORE_MODELS,
+        "randomness",
+        "storage",
+        "models",
+        "training",
+        "evaluation",
+        "retrieval",
+    },
 }
 # Heavy or optional libraries and the rooms that may import them at module level.
 OPTIONAL = {
-    "pyarrow": {"data"},
+    "pyarrow": {"data", "retrieval"},
     "lmdb": {"data"},
     "PIL": {"data", "features"},
     "transformers": {"features"},

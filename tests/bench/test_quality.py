@@ -11,8 +11,9 @@ import pytest
 
 import bench.report
 import bench.results
-from bench import paired, quality
-from bench.quality import Data, Record, Run, Setting, plan, train
+from bench import paired
+from bench.quality import Data, Run, Setting, plan, train
+from bench.results import Record
 from odmt_fast.data.demo import DemoOptions
 
 HEAD = {"setting": {"epochs": 3}, "users": 9}
@@ -29,8 +30,7 @@ SMALL = Setting(
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (bench.results, quality):
-        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(bench.results, "FOLDER", tmp_path)
     return tmp_path
 
 
@@ -52,17 +52,19 @@ def test_a_study_goes_on_where_it_stopped(folder: Path) -> None:
     runs = plan(SMALL)
     assert len(runs) == len(set(runs)) == 6
     assert len({(run.implementation, run.rng()) for run in runs}) == 6
-    record = Record("quality_x", HEAD)
-    record.add(runs[1], {"id": 0.5})
-    again = Record("quality_x", HEAD)
-    assert again.missing(runs) == [runs[0], *runs[2:]]
-    again.add(runs[0], {"id": 0.25})
+    keys = tuple(asdict(runs[0]))
+    record = Record("quality_x", HEAD, keys)
+    record.add({**asdict(runs[1]), "id": 0.5})
+    again = Record("quality_x", HEAD, keys)
+    assert [run for run in runs if not again.has(**asdict(run))] == [runs[0], *runs[2:]]
+    again.add({**asdict(runs[0]), "id": 0.25})
     written = json.loads((folder / "quality_x.json").read_text())
     assert [row["id"] for row in written["rows"]] == [0.5, 0.25]
     assert {key: written[key] for key in HEAD} == HEAD
-    with pytest.raises(ValueError, match="another setting.*--fresh"):
-        Record("quality_x", {**HEAD, "users": 8})
-    assert Record("quality_x", {**HEAD, "users": 8}, fresh=True).missing(runs) == runs
+    with pytest.raises(ValueError, match="other settings or data; pass --fresh"):
+        Record("quality_x", {**HEAD, "users": 8}, keys)
+    fresh = Record("quality_x", {**HEAD, "users": 8}, keys, fresh=True)
+    assert not any(fresh.has(**asdict(run)) for run in runs)
 
 
 def test_runs_differ_in_their_dropout_noise_alone(tmp_path: Path) -> None:

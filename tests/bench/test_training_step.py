@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import step
-from bench.gpu import official, training
-from bench.gpu.case import Setting
-from bench.gpu.rates import Rates
-from bench.gpu.results import check
-from bench.workload import Workload
-
-RATES = Rates(copy_bytes=1e9, matmul_flop=1e9)
-TINY = Workload(users=4, width=32, steps=5, text_tokens=9, items=40)
+from bench import official, step
+from bench.operators.case import CannotRun, Setting
+from bench.operators.training_step import TINY, Step
 
 # What the harness asks of a clone: its module, its arguments, its call.
 STAND_IN = """
@@ -65,18 +58,15 @@ def test_varied_steps_have_batches_of_their_own() -> None:
     assert torch.isfinite(same())
 
 
-def test_rows_of_all_implementations(clone: Path) -> None:
-    rows = list(training.rows(Setting(torch.device("cpu"), tiny=True), RATES))
-    check({"schema": 1, "sections": {"step": {"state": "done", "rows": rows}}})
-    by_name = {row["variant"]: row for row in rows}
-    # Those before torch.compile's slow start come twice.
-    assert len(by_name) == 5 and len(rows) == 4 + 5
-    assert all("both" in row for row in rows), rows
-    assert [name for name, row in by_name.items() if row["ours"]] == ["ours, bf16"]
+def test_all_implementations_take_the_step(clone: Path) -> None:
+    case = Step(Setting(tiny=True), TINY)
+    losses = {v.name: float(v.make().step()[0]) for v in case.variants()}
+    assert len(losses) == 5 and [name for name in losses if name.startswith("ours")] == [
+        "ours, bf16"
+    ]
     # Equal weights, other dropout.
-    losses = [by_name[name]["loss"] for name in ("ours, bf16", "reference, bf16")]
-    assert losses[0] == pytest.approx(losses[1], rel=0.3)
-    assert by_name["ours, bf16"]["users_per_s"] > 0
+    assert losses["ours, bf16"] == pytest.approx(losses["reference, bf16"], rel=0.3)
+    assert case.work.flop > 0
 
 
 def test_the_official_step_trains_what_it_imports(clone: Path) -> None:
@@ -89,20 +79,8 @@ def test_the_official_step_trains_what_it_imports(clone: Path) -> None:
 
 def test_why_the_official_code_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(official.ENVIRONMENT_VARIABLE, raising=False)
-    assert "no clone given" in str(official.missing(TINY))
+    with pytest.raises(CannotRun, match="no clone given"):
+        official.code_folder(TINY)
     monkeypatch.setenv(official.ENVIRONMENT_VARIABLE, str(tmp_path))
-    assert "has no code/model/model.py" in str(official.missing(TINY))
-    rows = training.rows(Setting(torch.device("cpu"), tiny=True), RATES)
-    assert "has no code/model/model.py" in next(rows)["skipped"]
-
-
-def test_a_failing_implementation_does_not_stop_the_others() -> None:
-    def fails() -> training.Step:
-        raise RuntimeError("out of memory")
-
-    setting = Setting(torch.device("cpu"), tiny=True)
-    ours = partial(training.engine_step, TINY, setting.device, "bf16")
-    entrants = [training.Entrant("rival", fails), training.Entrant("ours", ours)]
-    rows = list(training.compare(TINY, entrants, setting, RATES))
-    assert rows[0]["error"] == "RuntimeError: out of memory"
-    assert rows[1]["ours"] and rows[1]["both"]["ms"] > 0
+    with pytest.raises(CannotRun, match="has no code/model/model.py"):
+        official.official_step(TINY, torch.device("cpu"))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from odmt_fast.studies import BASELINES, run_baselines
+
 Command = Callable[..., Any]
 
 SMALL = (
@@ -97,10 +99,27 @@ def test_plot_and_baselines(command: Command, trained: tuple[Path, Path]) -> Non
     dataset, run = trained
     figures = json.loads(command("plot", run, "--json").out)["figures"]
     assert all(Path(path).stat().st_size > 10_000 for path in figures)
-    words = ("--data", dataset, "--set", "model.max_seq_len=6", "--names", "popularity,markov")
+    words = ("--data", dataset, "--set", "model.max_seq_len=6", "--models", "popularity,markov")
     values = json.loads(command("baselines", *words, "--json").out)
     assert values["markov"]["metrics"]["markov"]["hr@5"] == 1.0
     assert "popularity" in command("baselines", *words).out
+
+
+def test_baselines_are_all_that_the_features_allow(
+    command: Command, trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(*given: Any, **options: Any) -> Any:
+        asked.append((*given[3], *options["sources"]))
+        return run_baselines(*given[:3], ["popularity"])
+
+    monkeypatch.setattr("odmt_fast.studies.run_baselines", run)
+    assert command("baselines", "--data", trained[0]).status == 0
+    some = command("baselines", "--data", trained[0], "--set", "features.modalities=[text]")
+    assert "left out, for want of features: sasrec-image" in some.err
+    assert asked[0] == (*BASELINES, "text", "image")
+    assert asked[1] == (*(name for name in BASELINES if name != "sasrec-image"), "text")
 
 
 def test_doctor_says_what_runs(command: Command) -> None:
@@ -133,7 +152,7 @@ def test_errors_are_one_line(command: Command, words: tuple[str, ...], message: 
 
 def test_users_and_items_that_do_not_exist(command: Command, trained: tuple[Path, Path]) -> None:
     _, run = trained
-    assert "--user nobody is not among the 30" in command("recommend", run, "--user", "nobody").err
+    assert "user 'nobody' is not among the 30" in command("recommend", run, "--user", "nobody").err
     assert "'x' is not in the catalogue" in command("recommend", run, "--history", "x").err
     assert "nothing is asked" in command("recommend", run).err
 

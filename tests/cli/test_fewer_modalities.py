@@ -56,7 +56,7 @@ def test_a_shop_of_fewer_modalities_goes_all_the_way(
     width = 8 * (1 + len(modalities))
     assert load_file(tmp_path / "vectors/items.safetensors")["vectors"].shape == (ITEMS, width)
     assert command("plot", run).status == 0
-    words = ("--data", dataset, "-o", run, "--names", "popularity,sasrec", *SMALL[-4:])
+    words = ("--data", dataset, "-o", run, "--models", "popularity,sasrec", *SMALL[-4:])
     assert command("baselines", *words, "--set", "training.epochs=1").status == 0
     # The run is finished: asked again it only ranks.
     again = json.loads(command("train", "--data", dataset, "--output", run, *SMALL, "--json").out)

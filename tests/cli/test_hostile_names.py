@@ -74,7 +74,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recommend", "{w}/run", "--user", USERS[0], "--user", USERS[1], "--item", COMMA_ITEM)
         + ("-k", "9", "--export", "{w}/vectors"),
         ("plot", "{w}/run"),
-        ("baselines", "--data", "{w}/dataset", "--names", "popularity,markov")
+        ("baselines", "--data", "{w}/dataset", "--models", "popularity,markov")
         + ("--set", "model.max_seq_len=5"),
     ],
     ids=lambda words: words[0],

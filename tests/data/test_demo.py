@@ -10,9 +10,10 @@ from PIL import Image
 from odmt_fast.data import DataError, ImageSource, Sequences, detect, leave_one_out, read
 from odmt_fast.data.demo import DemoOptions, ceiling, generate, write_demo
 from odmt_fast.data.demo.catalogue import KINDS, MAKERS, PALETTES, PATTERNS, THEMES
-from odmt_fast.data.demo.patterns import COLOURS, PATTERN_PAINTERS
+from odmt_fast.data.demo.patterns import COLOURS
+from odmt_fast.data.demo.patterns import PATTERNS as PRINTS
 from odmt_fast.data.demo.pictures import render
-from odmt_fast.data.demo.silhouettes import SHAPES
+from odmt_fast.data.demo.shapes import SHAPES
 
 TINY = DemoOptions(users=60, items=90, side=24, seed=5)
 
@@ -84,7 +85,7 @@ def hit_rate(scores: np.ndarray, sequences: Sequences) -> float:
 
 def test_there_is_something_to_learn_and_each_part_adds_to_it() -> None:
     catalogue, purchases = generate(DemoOptions(users=1500, items=400, seed=3))
-    sequences, n = purchases.sequences, len(catalogue)
+    sequences, n = purchases.sequences, len(catalogue.ids)
     history = sequences.cut(None, -1)
     users = history.user_of_item()
     popularity = np.tile(leave_one_out(sequences, n, 40).popularity, (len(sequences), 1))
@@ -133,7 +134,7 @@ def test_titles_say_theme_and_maker_but_not_what_the_picture_shows() -> None:
 
 def test_pictures_show_kind_palette_and_pattern() -> None:
     assert tuple(SHAPES) == KINDS and tuple(COLOURS) == PALETTES
-    assert tuple(PATTERN_PAINTERS) == PATTERNS
+    assert tuple(PRINTS) == PATTERNS
 
     def pixels(kind: str, palette: str, pattern: str, seed: int = 1) -> np.ndarray:
         image = render(kind, palette, pattern, np.random.default_rng(seed), side=32)

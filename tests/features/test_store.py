@@ -131,7 +131,7 @@ def _cut_to_header(path: Path) -> None:
     (path / SHARD).write_bytes((path / SHARD).read_bytes()[:20])
 
 
-def _overwrite_with_text(path: Path) -> None:
+def _no_header(path: Path) -> None:
     (path / SHARD).write_bytes(b"\x10" + bytes(7) + b"not a header at all")
 
 
@@ -155,6 +155,18 @@ def _edit_index(**changes: object) -> Callable[[Path], None]:
     return damage
 
 
+def _same_size(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """`damage`, and an index that agrees with the size the shard has after it."""
+
+    def damaged(path: Path) -> None:
+        damage(path)
+        shards = json.loads((path / "index.json").read_text())["shards"]
+        shards[1]["bytes"] = (path / SHARD).stat().st_size
+        _edit_index(shards=shards)(path)
+
+    return damaged
+
+
 def _swap_shards(path: Path) -> None:
     write(path / "other", plan(items=("a", "b", "c", "X", "é")))
     (path / "other" / SHARD).rename(path / SHARD)
@@ -162,15 +174,15 @@ def _swap_shards(path: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing shard": (lambda path: (path / SHARD).unlink(), f"{SHARD} is missing"),
-    "truncated": (_truncate, f"{SHARD} is truncated: \\d+ bytes instead of \\d+"),
-    "truncated header": (_cut_to_header, f"{SHARD} is truncated: 20 bytes"),
-    "no header": (_overwrite_with_text, f"{SHARD} has no readable safetensors header"),
+    "truncated": (_truncate, f"{SHARD} has \\d+ bytes, the index says \\d+"),
+    "truncated header": (_cut_to_header, f"{SHARD} has 20 bytes, the index says"),
+    "no header": (_same_size(_no_header), f"{SHARD} is damaged or cut short .*--overwrite"),
     "dtype": (
-        _resave(lambda t: {**t, "values": t["values"].half()}),
+        _same_size(_resave(lambda t: {**t, "values": t["values"].half()})),
         f"{SHARD} holds float16, the index says float32",
     ),
     "width": (
-        _resave(lambda t: {**t, "values": t["values"][:, :4]}),
+        _same_size(_resave(lambda t: {**t, "values": t["values"][:, :4]})),
         f"{SHARD} holds tokens of shape \\[4, 4\\], the index says width 8",
     ),
     "tokens": (
@@ -178,20 +190,26 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         f"{SHARD} has \\d+ bytes, the index says",
     ),
     "lengths": (
-        _resave(lambda t: {**t, "lengths": t["lengths"].flip(0)}),
-        f"{SHARD} and the index disagree about the tokens of item 'c'",
+        _resave(lambda t: {**t, "lengths": torch.tensor([3, 2]).int()}),
+        f"{SHARD} is damaged: lengths of 2 items, 5 tokens; it should have 2 items, 4 tokens",
+    ),
+    "item empty": (
+        _resave(lambda t: {**t, "lengths": torch.tensor([4, 0]).int()}),
+        f"{SHARD} is damaged: item 'd' has no token",
     ),
     "no tag": (
-        lambda path: save_file(load_file(path / SHARD), path / SHARD),
+        _same_size(lambda path: save_file(load_file(path / SHARD), path / SHARD)),
         f"{SHARD} belongs to another store",
     ),
     "index of other items": (_edit_index(items=["a", "b", "c", "d", "z"]), "another store"),
     "shard of other items": (_swap_shards, f"{SHARD} belongs to another store"),
-    "index version": (_edit_index(version=9), "has version 9, this release reads 2"),
+    "index version": (
+        _edit_index(version=9),
+        "has version 9, this release reads 2 and 3; .*--overwrite",
+    ),
     "index format": (_edit_index(format="zip"), "does not describe a token store"),
     "index dtype": (_edit_index(dtype="int4"), "has dtype 'int4'"),
-    "index offsets": (_edit_index(offsets=[0, 0, 2]), "5 items but 3 offsets"),
-    "index item empty": (_edit_index(offsets=[0, 0, 3, 3, 6, 7, 11]), "item 'b' has no token"),
+    "index shard": (_edit_index(shards=[{"file": "x"}] * 3), "index.json is damaged: shards"),
     "index shards": (_edit_index(shards=[]), "make 3 shards, it lists 0"),
     "index key": (_edit_index(surprise=1), "index.json is damaged"),
     "index JSON": (
@@ -212,6 +230,28 @@ def test_damage_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match=message) as caught:
         TokenStore.open(path)
     assert "\n" not in str(caught.value)
+
+
+def test_lengths_of_other_items_are_found_before_a_token_is_handed_out(tmp_path: Path) -> None:
+    write(tmp_path, plan())
+    _resave(lambda t: {**t, "lengths": t["lengths"].flip(0)})(tmp_path)
+    store = TokenStore.open(tmp_path)
+    store.gather(torch.tensor([1, 5]))
+    with pytest.raises(StoreError, match=f"{SHARD} is damaged: its digest"):
+        store.gather(torch.tensor([4]))
+
+
+def test_a_store_of_version_2_is_read_as_it_is(tmp_path: Path) -> None:
+    store = write(tmp_path, plan())
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert index["version"] == 3 and "offsets" not in index
+    tokens_of = [values.shape[0] for values in store.shards]
+    shards = [{**s, "tokens": n} for s, n in zip(index["shards"], tokens_of, strict=True)]
+    _edit_index(version=2, offsets=store.offsets.tolist(), shards=shards)(tmp_path)
+    old = TokenStore.open(tmp_path, verify=True)
+    assert old.digest == store.digest
+    assert torch.equal(old.table().values, store.table().values)
+    assert StoreWriter.begin(tmp_path, plan()).finished
 
 
 def test_a_flipped_bit_is_found_by_verify_alone(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,7 +26,7 @@ from odmt_fast.randomness import numpy_generator
 __all__ = ["DemoOptions", "generate", "write_demo"]
 
 ABOUT = "demo.json"
-VERSION = 2  # another one wherever the same options give another shop
+VERSION = 3  # another one wherever the same options give another shop
 ITEMS_A_CIRCLE = 25
 
 
@@ -80,9 +81,11 @@ def write_demo(
     """
     options = options or DemoOptions()
     target = Path(directory)
+    about = {"version": VERSION, "options": asdict(options)}
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        if _is_demo(target, options):
-            return target
+        with suppress(OSError, ValueError, AttributeError):
+            if about.items() <= json.loads((target / ABOUT).read_text("utf-8")).items():
+                return target
         raise DataError(
             target, "this holds something other than the demo asked for; remove it or name another"
         )
@@ -90,7 +93,19 @@ def write_demo(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write(partial, options, progress)
+        catalogue, purchases = generate(options)
+        names = np.array(["", *catalogue.ids])
+        bought = purchases.sequences
+        _write_lines(
+            partial / "behaviors.tsv",
+            (f"u{u + 1:05d}\t{' '.join(names[bought[u]])}" for u in range(len(bought))),
+        )
+        _write_lines(
+            partial / "text.tsv", map("\t".join, zip(catalogue.ids, catalogue.titles, strict=True))
+        )
+        _draw(partial / "images", catalogue, options, progress)
+        about["ceiling_hr@10"] = round(ceiling(purchases), 4)
+        (partial / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if target.exists():
             target.rmdir()
         partial.rename(target)
@@ -99,49 +114,34 @@ def write_demo(
     return target
 
 
-def _write(folder: Path, options: DemoOptions, progress: Callable[[int, int], None] | None) -> None:
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _draw(
+    folder: Path,
+    catalogue: Catalogue,
+    options: DemoOptions,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     from odmt_fast.data.demo.pictures import render
 
-    catalogue, purchases = generate(options)
-    sequences = purchases.sequences
-    names = np.array(["", *catalogue.ids])
-    with (folder / "behaviors.tsv").open("w", encoding="utf-8", newline="\n") as file:
-        for user in range(len(sequences)):
-            file.write(f"u{user + 1:05d}\t{' '.join(names[sequences[user]])}\n")
-    with (folder / "text.tsv").open("w", encoding="utf-8", newline="\n") as file:
-        for item, title in zip(catalogue.ids, catalogue.titles, strict=True):
-            file.write(f"{item}\t{title}\n")
-    (folder / "images").mkdir()
+    folder.mkdir()
     for i, item in enumerate(catalogue.ids):
-        picture = render(
+        looks = (
             KINDS[catalogue.kind[i]],
             PALETTES[catalogue.palette[i]],
             PATTERNS[catalogue.pattern[i]],
-            numpy_generator(options.seed, "demo/picture", step=i),
-            side=options.side,
         )
-        picture.save(folder / "images" / f"{item}.jpg", quality=88, subsampling=0)
+        picture = render(
+            *looks, numpy_generator(options.seed, "demo/picture", step=i), side=options.side
+        )
+        picture.save(folder / f"{item}.jpg", quality=88, subsampling=0)
         if progress is not None:
             progress(i + 1, len(catalogue.ids))
-    about = {
-        "what": "a generated shop of odmt_fast; no rights of others are involved",
-        "version": VERSION,
-        "options": asdict(options),
-        "ceiling_hr@10": round(ceiling(purchases), 4),
-    }
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def ceiling(purchases: Purchases, k: int = 10) -> float:
     """HR@k of a model that knew every odd, on everybody's last purchase: the most one can get."""
     last = purchases.sequences.offsets[1:] - 1
     return float((purchases.surprise[last] < k).mean())
-
-
-def _is_demo(folder: Path, options: DemoOptions) -> bool:
-    try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    wanted = {"version": VERSION, "options": asdict(options)}
-    return isinstance(about, dict) and {name: about.get(name) for name in wanted} == wanted

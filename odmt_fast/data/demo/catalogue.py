@@ -7,37 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# What a kind can be made of; the words follow the kind and carry no taste.
-MATERIALS: dict[str, tuple[str, ...]] = {
-    "mug": ("stoneware", "porcelain", "enamel"),
-    "teapot": ("earthenware", "porcelain", "cast iron"),
-    "vase": ("glass", "ceramic", "terracotta"),
-    "bowl": ("stoneware", "olive wood", "porcelain"),
-    "planter": ("terracotta", "ceramic", "zinc"),
-    "lamp": ("linen", "paper", "brass"),
-    "cushion": ("velvet", "linen", "wool"),
-    "tote bag": ("canvas", "cotton", "felt"),
-    "jumper": ("lambswool", "merino", "cotton"),
-    "umbrella": ("waxed", "silk", "canopy"),
-    "notebook": ("cloth-bound", "leather", "paper"),
-    "candle": ("beeswax", "soy", "scented"),
+# What a kind can be made of (words that carry no taste), and the kinds people like to buy after it.
+THINGS = {
+    "mug": (("stoneware", "porcelain", "enamel"), ("teapot", "bowl")),
+    "teapot": (("earthenware", "porcelain", "cast iron"), ("mug", "candle")),
+    "vase": (("glass", "ceramic", "terracotta"), ("planter", "lamp")),
+    "bowl": (("stoneware", "olive wood", "porcelain"), ("mug", "teapot")),
+    "planter": (("terracotta", "ceramic", "zinc"), ("vase", "notebook")),
+    "lamp": (("linen", "paper", "brass"), ("cushion", "candle")),
+    "cushion": (("velvet", "linen", "wool"), ("lamp", "jumper")),
+    "tote bag": (("canvas", "cotton", "felt"), ("notebook", "umbrella")),
+    "jumper": (("lambswool", "merino", "cotton"), ("tote bag", "umbrella")),
+    "umbrella": (("waxed", "silk", "canopy"), ("jumper", "tote bag")),
+    "notebook": (("cloth-bound", "leather", "paper"), ("mug", "tote bag")),
+    "candle": (("beeswax", "soy", "scented"), ("vase", "cushion")),
 }
-KINDS = tuple(MATERIALS)
-# Kinds people like to buy after a kind, by place in KINDS.
-COMPANIONS = (
-    (1, 3),
-    (0, 11),
-    (4, 5),
-    (0, 1),
-    (2, 10),
-    (6, 11),
-    (5, 8),
-    (10, 9),
-    (7, 9),
-    (8, 7),
-    (0, 7),
-    (2, 6),
-)
+KINDS = tuple(THINGS)
 
 # Words of a taste; a title carries one of them, so the same taste is said in many ways.
 THEMES: tuple[tuple[str, ...], ...] = (
@@ -51,14 +36,8 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("Library", "Scholar", "Poet", "Storybook"),
 )
 MAKERS = (
-    "Finch & Daughter",
-    "Old Mill Works",
-    "Marlow Studio",
-    "Sundry Bros.",
-    "Atelier Rosa",
-    "Northgate",
-    "Tin & Thread",
-    "Juniper House",
+    *("Finch & Daughter", "Old Mill Works", "Marlow Studio", "Sundry Bros."),
+    *("Atelier Rosa", "Northgate", "Tin & Thread", "Juniper House"),
 )
 PALETTES = ("crimson", "amber", "moss", "teal", "indigo", "plum", "slate", "blush")
 PATTERNS = ("band", "stripes", "diagonal", "gingham", "dots", "zigzag", "scallops", "blossom")
@@ -90,10 +69,6 @@ class Catalogue:
     ids: tuple[str, ...]
     titles: tuple[str, ...]
 
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self.ids)
-
 
 def make_catalogue(n_items: int, n_circles: int, rng: np.random.Generator) -> Catalogue:
     """Draws `n_items` items; every value of every attribute is about equally frequent."""
@@ -112,16 +87,10 @@ def make_catalogue(n_items: int, n_circles: int, rng: np.random.Generator) -> Ca
         rank=rng.permutation(n_items),
         ids=tuple(f"p{number:05d}" for number in range(1, n_items + 1)),
         titles=tuple(
-            _title(*latents, rng)
-            for latents in zip(kind.tolist(), theme.tolist(), maker.tolist(), strict=True)
+            f"{_pick(THEMES[t], rng)} {_pick(THINGS[KINDS[k]][0], rng)} {KINDS[k]} by {MAKERS[m]}"
+            for k, t, m in zip(kind, theme, maker, strict=True)
         ),
     )
-
-
-def _title(kind: int, theme: int, maker: int, rng: np.random.Generator) -> str:
-    noun = KINDS[kind]
-    word = _pick(THEMES[theme], rng)
-    return f"{word} {_pick(MATERIALS[noun], rng)} {noun} by {MAKERS[maker]}"
 
 
 def _pick(words: tuple[str, ...], rng: np.random.Generator) -> str:

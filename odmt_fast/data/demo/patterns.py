@@ -2,145 +2,83 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from numpy.typing import NDArray
+from PIL import Image
 
+Field = NDArray[Any]
+Cover = tuple[Field, Field]
+"""How much light colour covers the base, and how much accent covers both: [side, side], 0 to 1."""
 Colour = tuple[int, int, int]
 
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours of one family: `plain` the base, `light` and `trim` go with it, `deep` its shade."""
-
-    plain: Colour
-    light: Colour
-    trim: Colour
-    deep: Colour
-
-
-def _palette(*colours: str) -> Palette:
-    r, g, b = slice(0, 2), slice(2, 4), slice(4, 6)
-    return Palette(*((int(c[r], 16), int(c[g], 16), int(c[b], 16)) for c in colours))
-
-
-COLOURS: dict[str, Palette] = {
-    "crimson": _palette("c0293f", "fbe3d6", "f08a7d", "64101f"),
-    "amber": _palette("f2a51f", "fff3d6", "c9591c", "6b3d0c"),
-    "moss": _palette("5b9a3c", "eef2d8", "b9c96c", "34491c"),
-    "teal": _palette("1f9292", "dcf4ee", "f4b183", "0b4a50"),
-    "indigo": _palette("3b4fa3", "e2e7fa", "8fa8ec", "1a2356"),
-    "plum": _palette("9a3c97", "f6e2f2", "dd92bd", "451a42"),
-    "slate": _palette("434953", "f0eee8", "d6bb55", "262a31"),
-    "blush": _palette("f5a3ad", "fff6f3", "93c7b6", "a54e5c"),
+# A family of colours: the base, a light one and an accent that go with it, and its shade.
+COLOURS = {
+    "crimson": {"plain": "#c0293f", "light": "#fbe3d6", "trim": "#f08a7d", "deep": "#64101f"},
+    "amber": {"plain": "#f2a51f", "light": "#fff3d6", "trim": "#c9591c", "deep": "#6b3d0c"},
+    "moss": {"plain": "#5b9a3c", "light": "#eef2d8", "trim": "#b9c96c", "deep": "#34491c"},
+    "teal": {"plain": "#1f9292", "light": "#dcf4ee", "trim": "#f4b183", "deep": "#0b4a50"},
+    "indigo": {"plain": "#3b4fa3", "light": "#e2e7fa", "trim": "#8fa8ec", "deep": "#1a2356"},
+    "plum": {"plain": "#9a3c97", "light": "#f6e2f2", "trim": "#dd92bd", "deep": "#451a42"},
+    "slate": {"plain": "#434953", "light": "#f0eee8", "trim": "#d6bb55", "deep": "#262a31"},
+    "blush": {"plain": "#f5a3ad", "light": "#fff6f3", "trim": "#93c7b6", "deep": "#a54e5c"},
 }
 
 
-def _band(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.plain)
-    draw = ImageDraw.Draw(cloth)
-    for top in (0.33, 0.66):
-        draw.rectangle([0, top * side, side, (top + 0.11) * side], fill=c.light)
-        draw.rectangle([0, (top + 0.035) * side, side, (top + 0.075) * side], fill=c.trim)
-    return cloth
+def _band(x: Field, y: Field) -> Cover:
+    height = y % 2.6 - 1.8
+    return np.abs(height) < 0.45, np.abs(height) < 0.16
 
 
-def _stripes(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.light)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.10, 0.13)
-    for i in range(int(side / step) + 1):
-        draw.rectangle([0, i * step, side, (i + 0.5) * step], fill=c.plain)
-    return cloth
+def _stripes(x: Field, y: Field) -> Cover:
+    return y % 1 > 0.5, np.zeros_like(x)
 
 
-def _diagonal(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.plain)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.13, 0.16)
-    for i in range(int(2 * side / step) + 2):
-        draw.line([(i * step, 0), (i * step - side, side)], fill=c.light, width=round(0.4 * step))
-        draw.line(
-            [((i + 0.5) * step, 0), ((i + 0.5) * step - side, side)],
-            fill=c.trim,
-            width=round(0.10 * step),
-        )
-    return cloth
+def _diagonal(x: Field, y: Field) -> Cover:
+    across = 0.8 * (x + y) % 1
+    return across < 0.4, np.abs(across - 0.7) < 0.06
 
 
-def _gingham(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.light)
-    step = side * rng.uniform(0.12, 0.15)
-    veil = Image.new("L", (side, side), 0)
-    for horizontal in (False, True):
-        stripes = Image.new("L", (side, side), 0)
-        draw = ImageDraw.Draw(stripes)
-        for i in range(int(side / step) + 1):
-            low, high = i * step, (i + 0.5) * step
-            draw.rectangle([0, low, side, high] if horizontal else [low, 0, high, side], fill=128)
-        veil = ImageChops.add(veil, stripes)
-    cloth.paste(c.plain, mask=veil)
-    return cloth
+def _gingham(x: Field, y: Field) -> Cover:
+    return (1.0 * (x % 1 < 0.5) + (y % 1 < 0.5)) / 2, np.zeros_like(x)
 
 
-def _dots(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.plain)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.12, 0.145)
-    for row, column in np.ndindex(int(side / step) + 2, int(side / step) + 2):
-        x, y, r = (column + 0.5 * (row % 2)) * step, row * 0.87 * step, 0.27 * step
-        draw.ellipse([x - r, y - r, x + r, y + r], fill=c.light)
-    return cloth
+def _dots(x: Field, y: Field) -> Cover:
+    across, down, _ = _nearest(x, y)
+    return np.hypot(across, down) < 0.27, np.zeros_like(x)
 
 
-def _zigzag(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.light)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.13, 0.16)
-    for row in range(-1, int(side / step) + 2):
-        points = [
-            (i * 0.5 * step, (row + (0.5 if i % 2 else 0.0)) * step)
-            for i in range(int(2 * side / step) + 3)
-        ]
-        fill = c.plain if row % 3 else c.trim
-        draw.line(points, fill=fill, width=round(0.42 * step), joint="curve")
-    return cloth
+def _zigzag(x: Field, y: Field) -> Cover:
+    row, height = np.divmod(y + np.abs(x % 1 - 0.5), 1)
+    return height > 0.5, (height <= 0.5) & (row % 3 == 0)
 
 
-def _scallops(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.plain)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.15, 0.18)
-    for row in range(int(2 * side / step) + 2, -1, -1):
-        for column in range(-1, int(side / step) + 2):
-            x, y = (column + 0.5 * (row % 2)) * step, row * 0.5 * step
-            for radius, fill in ((0.5, c.light), (0.42, c.plain), (0.22, c.trim)):
-                r = radius * step
-                draw.ellipse([x - r, y - r, x + r, y + r], fill=fill)
-    return cloth
+def _scallops(x: Field, y: Field) -> Cover:
+    """Rows of discs that cover the row below; the topmost disc over a point colours it."""
+    x, y = x / 1.2, y / 1.2
+    radius = np.full_like(x, np.inf)
+    for row in range(int(y.max() * 2) + 2, -1, -1):
+        across = (x + 0.5 * (row % 2)) % 1 - 0.5
+        here = np.hypot(across, y - row / 2)
+        radius = np.where(here < 0.5, here, radius)
+    return radius > 0.42, radius < 0.22
 
 
-def _blossom(c: Palette, side: int, rng: np.random.Generator) -> Image.Image:
-    cloth = Image.new("RGB", (side, side), c.light)
-    draw = ImageDraw.Draw(cloth)
-    step = side * rng.uniform(0.19, 0.22)
-    turn = rng.uniform(0, 2 * math.pi)
-    for row, column in np.ndindex(int(side / step) + 2, int(side / step) + 2):
-        x, y = (column + 0.5 * (row % 2)) * step, row * 0.87 * step
-        for leaf in range(5):
-            angle = turn + row + leaf * 2 * math.pi / 5
-            px, py = x + 0.21 * step * math.cos(angle), y + 0.21 * step * math.sin(angle)
-            r = 0.15 * step
-            draw.ellipse([px - r, py - r, px + r, py + r], fill=c.plain)
-        r = 0.11 * step
-        draw.ellipse([x - r, y - r, x + r, y + r], fill=c.trim)
-    return cloth
+def _blossom(x: Field, y: Field) -> Cover:
+    across, down, row = _nearest(x / 1.5, y / 1.5)
+    radius, angle = np.hypot(across, down), np.arctan2(down, across)
+    return radius > 0.26 + 0.1 * np.cos(5 * (angle + row)), radius < 0.11
 
 
-PATTERN_PAINTERS: dict[str, Callable[[Palette, int, np.random.Generator], Image.Image]] = {
+def _nearest(x: Field, y: Field) -> tuple[Field, Field, Field]:
+    """Of a staggered lattice: the way to the nearest point across and down, and its row."""
+    row = np.round(y / 0.87)
+    return (x + 0.5 * (row % 2) + 0.5) % 1 - 0.5, y - 0.87 * row, row
+
+
+PATTERNS: dict[str, Callable[[Field, Field], Cover]] = {
     "band": _band,
     "stripes": _stripes,
     "diagonal": _diagonal,
@@ -150,3 +88,13 @@ PATTERN_PAINTERS: dict[str, Callable[[Palette, int, np.random.Generator], Image.
     "scallops": _scallops,
     "blossom": _blossom,
 }
+"""Each takes places in units of the pattern's repeat."""
+
+
+def cloth(pattern: str, colours: Mapping[str, Colour], side: int, step: float) -> Image.Image:
+    """`side` x `side` pixels of a pattern that repeats after `step` of the side."""
+    y, x = np.mgrid[:side, :side].astype(np.float32) / np.float32(side * step)
+    printed = Image.new("RGB", (side, side), colours["plain"])
+    for colour, cover in zip(("light", "trim"), PATTERNS[pattern](x, y), strict=True):
+        printed.paste(colours[colour], mask=Image.fromarray((255 * cover).astype(np.uint8)))
+    return printed

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
-from odmt_fast.data.demo.parts import Cover
-from odmt_fast.data.demo.patterns import COLOURS, PATTERN_PAINTERS, Colour, Palette
-from odmt_fast.data.demo.silhouettes import SHAPES
+from odmt_fast.data.demo.patterns import COLOURS, Colour, cloth
+from odmt_fast.data.demo.shapes import parts
 
-OVERSAMPLING = 3
+OVERSAMPLING = 2
 SHADOW = (70, 55, 50)
 # How much white a wall and a table mix into the colour of the thing.
 WALL, TABLE = 0.68, 0.50
@@ -26,111 +25,68 @@ def render(
     Args:
         kind: a key of ``SHAPES``.
         palette: a key of ``COLOURS``.
-        pattern: a key of ``PATTERN_PAINTERS``.
-        rng: gives small differences of size, place, tilt and light.
+        pattern: a key of ``PATTERNS``.
+        rng: gives small differences of colour, size, place and tilt.
         side: width and height in pixels.
     """
     big = side * OVERSAMPLING
-    colours = _tinted(COLOURS[palette], rng)
-    size, tilt = rng.uniform(0.80, 0.92), rng.uniform(-4.0, 4.0)
-    place = (round(big * rng.uniform(-0.025, 0.025)), round(big * rng.uniform(-0.01, 0.02)))
+    shift = rng.uniform(-10, 10) + rng.uniform(-5, 5, size=3)  # lighter, darker; warmer, colder
+    colours = {
+        name: _rgb(np.array(ImageColor.getrgb(colour)) + shift * (name != "light"))
+        for name, colour in COLOURS[palette].items()
+    }
+    printed = cloth(pattern, colours, big, rng.uniform(0.12, 0.15))
 
-    thing = Image.new("RGB", (big, big), colours.plain)
-    cloth = PATTERN_PAINTERS[pattern](colours, big, rng)
-    for part, (box, mask) in zip(SHAPES[kind], _masks(kind, big), strict=True):
-        cover = cloth.crop(box) if part.cover == "body" else _colour(colours, part.cover)
-        thing.paste(cover, box, mask)
+    thing, outline = Image.new("RGB", (big, big)), Image.new("L", (big, big))
+    for cover, mask in _parts(kind, big):
+        thing.paste(printed if cover == "body" else colours[cover], mask=mask)
+        outline.paste(255, mask=mask)
     thing = ImageChops.multiply(thing, _light(big))
-    inner = round(big * size)
-    thing, outline = (_turned(layer, inner, tilt) for layer in (thing, _outline(kind, big)))
-    corner = ((big - inner) // 2 + place[0], (big - inner) // 2 + place[1])
-    picture = _scene(colours, big, rng)
-    picture.paste(SHADOW, mask=_shadow(outline, corner, big))
-    picture.paste(thing, corner, outline)
+    inner, tilt = round(big * rng.uniform(0.80, 0.92)), rng.uniform(-4, 4)
+    thing, outline = (
+        layer.resize((inner, inner), Image.Resampling.BILINEAR).rotate(
+            tilt, Image.Resampling.BILINEAR
+        )
+        for layer in (thing, outline)
+    )
+    left, top = ((big - inner) // 2 + round(big * rng.uniform(-0.02, 0.02)) for _ in range(2))
+    picture = _scene(colours["plain"], big, rng.uniform(0.67, 0.73))
+    picture.paste(SHADOW, mask=_shadow(outline, left, top, big))
+    picture.paste(thing, (left, top), outline)
     return picture.reduce(OVERSAMPLING)
 
 
-def _shadow(outline: Image.Image, corner: tuple[int, int], side: int) -> Image.Image:
-    """A soft ellipse under the lowest points of `outline`, drawn at a quarter of the size."""
-    left, _, right, bottom = (value / 4 for value in outline.getbbox() or (0, 0, 0, 0))
-    x, y = corner[0] / 4, corner[1] / 4
-    small = Image.new("L", (side // 4, side // 4), 0)
-    width, height = 0.04 * (right - left), 0.022 * side / 4
-    box = [x + left + width, y + bottom - 2 * height, x + right + 2 * width, y + bottom + height]
-    ImageDraw.Draw(small).ellipse(box, fill=120)
-    return small.filter(ImageFilter.GaussianBlur(side * 0.004)).resize((side, side))
-
-
-def _colour(colours: Palette, cover: Cover) -> Colour:
-    return {
-        "plain": colours.plain,
-        "trim": colours.trim,
-        "deep": colours.deep,
-        "light": colours.light,
-    }[cover]
-
-
-def _tinted(palette: Palette, rng: np.random.Generator) -> Palette:
-    """The palette, a little lighter or darker, warmer or colder."""
-    shift = rng.uniform(-10, 10) + rng.uniform(-5, 5, size=3)
-
-    def tint(colour: Colour) -> Colour:
-        r, g, b = (int(min(max(c + s, 0), 255)) for c, s in zip(colour, shift, strict=True))
-        return r, g, b
-
-    return Palette(tint(palette.plain), palette.light, tint(palette.trim), tint(palette.deep))
-
-
-def _turned(layer: Image.Image, side: int, degrees: float) -> Image.Image:
-    """`layer` shrunk to `side` x `side` pixels and turned about its middle."""
-    scale, angle = layer.width / side, math.radians(degrees)
-    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    middle, half = layer.width / 2, side / 2
-    matrix = (
-        *(cos, -sin, middle - half * (cos - sin)),
-        *(sin, cos, middle - half * (sin + cos)),
-    )
-    return layer.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-
-
 @lru_cache(maxsize=64)
-def _masks(kind: str, side: int) -> tuple[tuple[tuple[int, int, int, int], Image.Image], ...]:
-    """For every part of a silhouette the box around it and its mask within the box."""
-    masks = []
-    for part in SHAPES[kind]:
-        mask = Image.new("L", (side, side), 0)
-        part.draw(ImageDraw.Draw(mask), side)
-        box = mask.getbbox() or (0, 0, 1, 1)
-        masks.append((box, mask.crop(box)))
-    return tuple(masks)
-
-
-@lru_cache(maxsize=64)
-def _outline(kind: str, side: int) -> Image.Image:
-    outline = Image.new("L", (side, side), 0)
-    for box, mask in _masks(kind, side):
-        outline.paste(255, box, mask)
-    return outline
+def _parts(kind: str, side: int) -> tuple[tuple[str, Image.Image], ...]:
+    return tuple(parts(kind, side))
 
 
 @lru_cache(maxsize=4)
 def _light(side: int) -> Image.Image:
     """Light from the upper left: white where it falls, grey towards the right and the bottom."""
-    x, y = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side))
+    y, x = np.mgrid[:side, :side] / (side - 1)
     shade = 1.0 - 0.34 * np.clip(x - 0.42, 0, 1) ** 1.2 / 0.52 - 0.10 * np.clip(y - 0.5, 0, 1)
-    grey = Image.fromarray((255 * np.clip(shade, 0, 1)).astype(np.uint8))
-    return Image.merge("RGB", (grey, grey, grey))
+    return Image.fromarray((255 * shade).astype(np.uint8)).convert("RGB")
 
 
-def _scene(colours: Palette, side: int, rng: np.random.Generator) -> Image.Image:
+def _scene(colour: Colour, side: int, edge: float) -> Image.Image:
     """A wall and a table in pale tones of the thing itself, as a photographer would choose."""
-    white = rng.uniform(-0.04, 0.04)
-    scene = Image.new("RGB", (side, side), _paler(colours.plain, WALL + white))
-    table = [0, round(side * rng.uniform(0.67, 0.73)), side, side]
-    ImageDraw.Draw(scene).rectangle(table, fill=_paler(colours.plain, TABLE + white))
+    base = np.array(colour)
+    wall, table = (_rgb(base + (252 - base) * white) for white in (WALL, TABLE))
+    scene = Image.new("RGB", (side, side), wall)
+    scene.paste(table, (0, round(side * edge), side, side))
     return scene
 
 
-def _paler(colour: Colour, white: float) -> Colour:
-    r, g, b = (round(c + (252 - c) * white) for c in colour)
+def _shadow(outline: Image.Image, x: int, y: int, side: int) -> Image.Image:
+    """A soft ellipse under the lowest points of `outline`, whose corner is at x, y."""
+    left, _, right, bottom = outline.getbbox() or (0, 0, 0, 0)
+    shadow = Image.new("L", (side, side))
+    box = [x + left, y + bottom - 0.045 * side, x + right + 0.04 * side, y + bottom + 0.02 * side]
+    ImageDraw.Draw(shadow).ellipse(box, fill=120)
+    return shadow.filter(ImageFilter.BoxBlur(0.015 * side))
+
+
+def _rgb(values: NDArray[np.float64]) -> Colour:
+    r, g, b = (int(min(max(value, 0), 255)) for value in values)
     return r, g, b

@@ -14,15 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from odmt_fast.data.demo.catalogue import (
-    COMPANIONS,
-    KINDS,
-    MAKERS,
-    PALETTES,
-    PATTERNS,
-    THEMES,
-    Catalogue,
-)
+from odmt_fast.data.demo.catalogue import KINDS, THINGS, Catalogue
 from odmt_fast.data.sequences import Sequences
 
 # Log-odds.
@@ -52,40 +44,36 @@ class Purchases:
 def simulate(catalogue: Catalogue, n_users: int, rng: np.random.Generator) -> Purchases:
     """Lets `n_users` people shop.
 
-    Raises:
-        ValueError: there are too few items for the longest sequence.
+    The catalogue must have twice as many items as a person buys at `MOST`.
     """
-    n_items = len(catalogue)
-    if n_items < 2 * MOST:
-        raise ValueError(f"the demo needs at least {2 * MOST} items, got {n_items}")
+    n_items = len(catalogue.ids)
     lengths = np.minimum(LEAST + rng.geometric(1 / MEAN_MORE, n_users), MOST)
     lengths = np.sort(lengths)[::-1]  # those who still shop are always the first people
     circles = int(catalogue.circle.max()) + 1
     following = np.roll(order := rng.permutation(circles), -1)[np.argsort(order)]
     kind_bonus = np.zeros((len(KINDS), len(KINDS)), np.float32)
-    np.put_along_axis(kind_bonus, np.array(COMPANIONS), COMPANION, axis=1)
+    for kind, (_, companions) in enumerate(THINGS.values()):
+        kind_bonus[kind, [KINDS.index(name) for name in companions]] = COMPANION
     np.fill_diagonal(kind_bonus, SAME_KIND)
     circle_bonus = np.zeros((circles, circles), np.float32)
     circle_bonus[np.arange(circles), following] = NEXT_CIRCLE
     np.fill_diagonal(circle_bonus, SAME_CIRCLE)
     appeal = (-POPULARITY * np.log1p(catalogue.rank)).astype(np.float32)
 
-    tastes = [
-        (catalogue.palette, len(PALETTES), PALETTE),
-        (catalogue.pattern, len(PATTERNS), PATTERN),
-        (catalogue.theme, len(THEMES), THEME),
-        (catalogue.maker, len(MAKERS), MAKER),
-    ]
-    liked = [rng.integers(n_values, size=n_users) for _, n_values, _ in tastes]
+    tastes = (
+        *((catalogue.palette, PALETTE), (catalogue.pattern, PATTERN)),
+        *((catalogue.theme, THEME), (catalogue.maker, MAKER)),
+    )
+    liked = [rng.integers(values.max() + 1, size=n_users) for values, _ in tastes]
     owned = np.zeros((n_users, n_items), bool)
     bought = np.zeros((n_users, int(lengths[0])), np.int32)
     surprise = np.zeros_like(bought)
     for step in range(bought.shape[1]):
         n = int((lengths > step).sum())
         odds = np.tile(appeal, (n, 1))
-        for (values, n_values, weight), favourite in zip(tastes, liked, strict=True):
+        for (values, weight), favourite in zip(tastes, liked, strict=True):
             moved = np.flatnonzero(rng.random(n) < CHANGE_OF_TASTE)
-            favourite[moved] = rng.integers(n_values, size=moved.size)
+            favourite[moved] = rng.integers(values.max() + 1, size=moved.size)
             odds += np.float32(weight) * (values == favourite[:n, None])
         if step:
             last = bought[:n, step - 1]

@@ -52,17 +52,19 @@ class Pooled(ItemEncoder):
         parts = [self.id_embedding(items).to(dtype)]
         for tokens, layer in zip(features, self.projections.values(), strict=True):
             assert isinstance(layer, nn.Linear)
-            parts.append(linear(_mean(tokens, dtype), layer.weight, layer.bias))
+            parts.append(linear(mean_tokens(tokens, dtype), layer.weight, layer.bias))
         if self.fusion is None:
             return torch.stack(parts)
         return linear(torch.cat(parts, dim=1), self.fusion.weight, self.fusion.bias)[None]
 
 
-def _mean(tokens: PackedTokens, dtype: torch.dtype) -> Tensor:
-    """[U, d_f] mean of each item's tokens, summed in fp32."""
-    lengths, values = tokens.lengths, tokens.values
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    owner = torch.arange(lengths.shape[0], device=lengths.device)
-    owner = owner.repeat_interleave(lengths, output_size=values.shape[0])
-    total = values.new_zeros(lengths.shape[0], values.shape[1], dtype=wide)
-    return (total.index_add(0, owner, values.to(wide)) / lengths[:, None]).to(dtype)
+def mean_tokens(tokens: PackedTokens, dtype: torch.dtype) -> Tensor:
+    """[U, d_f] mean of each item's tokens, summed in fp32 or wider.
+
+    An item is summed by one thread, in order: no atomics. Its tokens are frozen, so that no
+    gradient is needed.
+    """
+    values = tokens.values.to(torch.promote_types(dtype, torch.float32))
+    # Unsafe only in that the lengths are not looked at, which would wait for a device.
+    mean = torch.segment_reduce(values, "mean", lengths=tokens.lengths, axis=0, unsafe=True)
+    return mean.to(dtype)

@@ -91,6 +91,21 @@ class UserEncoder(nn.Module):
         return states[:, offsets[1:] - 1]
 
 
+def steps(rows: Rows) -> Tensor:
+    """int64 [M]: how many steps of the same user come before the row."""
+    return (
+        torch.arange(len(rows.inputs), device=rows.inputs.device) - rows.cu_seqlens[rows.row_user]
+    )
+
+
+def branch_segments(rows: Rows, branches: int) -> Tensor:
+    """int32 [K B + 1]: where the users lie when the rows of branch k follow those of k - 1."""
+    total = len(rows.inputs)
+    branch = torch.arange(branches, dtype=torch.int32, device=rows.cu_seqlens.device)
+    starts = (rows.cu_seqlens[:-1] + branch[:, None] * total).reshape(-1)
+    return F.pad(starts, (0, 1), value=branches * total)
+
+
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     """table [K, n, d] at index [M], for every k -> [K M, d]; the backward sums equal rows."""
     groups, n, width = table.shape

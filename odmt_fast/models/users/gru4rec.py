@@ -11,7 +11,7 @@ from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import Affine
 from odmt_fast.models.initial import linear_default
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows
+from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows, steps
 
 
 class GRULayer(nn.Module):
@@ -82,8 +82,7 @@ class GRU4Rec(UserEncoder):
         """Item embeddings [K, U, d] -> states [K, M, d] after every step."""
         branches, _, width = items.shape
         total, users = rows.inputs.shape[0], rows.cu_seqlens.shape[0] - 1
-        step = torch.arange(total, device=items.device) - rows.cu_seqlens[rows.row_user]
-        slots = step * users + rows.row_user
+        slots = steps(rows) * users + rows.row_user
         (first,) = noise.sites(1)
         x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"])
         for layer in self.layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
@@ -12,7 +11,7 @@ from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.models.block import LAYER_NORM_EPS, Affine, Block
 from odmt_fast.models.initial import xavier_normal
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows
+from odmt_fast.models.users.base import Rows, UserEncoder, branch_segments, gather_rows
 
 
 class SASRec(UserEncoder):
@@ -53,10 +52,7 @@ class SASRec(UserEncoder):
         )
         (first,) = noise.sites(1)
         x = dropout(x, first["dropout"], first["seed"])
-        # The users of branch k follow those of branch k - 1.
-        branch = torch.arange(branches, dtype=torch.int32, device=items.device)
-        cu_seqlens = (rows.cu_seqlens[:-1] + branch[:, None] * total).reshape(-1)
-        cu_seqlens = F.pad(cu_seqlens, (0, 1), value=branches * total)
+        cu_seqlens = branch_segments(rows, branches)
         for block in self.blocks:
             x = block(
                 x,

@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 import torch
-from accuracy import NUDGES, assert_within, error, nudged
+from accuracy import NUDGES, assert_within, error, largest, nudged
 
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Columns, rows
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Candidates, rows
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax
 
 NAMES = ("ce", "kd", "d_queries", "d_items")
@@ -21,10 +21,11 @@ Outcome = dict[str, torch.Tensor]
 class Problem:
     queries: torch.Tensor
     items: torch.Tensor
-    columns: Columns
+    candidates: Candidates
     edges: tuple[tuple[int, int], ...]
     tau: float
     detach_teacher: bool = False
+    row_scale: torch.Tensor | None = None
     factors: tuple[float, float] = (1.0, 1.0)  # of the upstream gradients of ce and kd
 
     def to(self, dtype: torch.dtype) -> Problem:
@@ -44,10 +45,11 @@ class Problem:
         ce, kd = function(
             queries,
             items,
-            self.columns,
+            self.candidates,
             tau=self.tau,
             edges=self.edges,
             detach_teacher=self.detach_teacher,
+            row_scale=self.row_scale,
             **options,
         )
         g_ce, g_kd = self.upstream()
@@ -77,9 +79,13 @@ def random_problem(
     edges: tuple[tuple[int, int], ...] | None = None,
     scale: float = 0.5,
     duplicates: int = 3,
+    weighed: bool = False,
     seed: int = 0,
 ) -> Problem:
-    """Users of 2..longest items; items repeat within a user and between users."""
+    """Users of 2..longest items; items repeat within a user and between users.
+
+    Weighed, the rows have scales between 0 and 1, the last of them 0.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def integers(low: int, high: int, n: int) -> torch.Tensor:
@@ -89,7 +95,7 @@ def random_problem(
     histories = [s.unique() for s in sequences]
     popularity = torch.rand(n_columns, generator=generator) + 1e-3
     rows = [len(s) - 1 for s in sequences]
-    columns = Columns(
+    candidates = Candidates(
         log_p=(popularity / popularity.sum()).log(),
         counts=integers(1, duplicates + 1, n_columns).int(),
         targets=torch.cat([s[1:] for s in sequences]),
@@ -100,10 +106,55 @@ def random_problem(
     return Problem(
         scale * torch.randn(branches, sum(rows), width, generator=generator),
         scale * torch.randn(branches, n_columns, width, generator=generator),
-        columns,
+        candidates,
         every_edge(branches) if edges is None else edges,
         tau,
+        row_scale=torch.linspace(1, 0, sum(rows)).square() if weighed else None,
     )
+
+
+def with_padding(problem: Problem, *, rows: int = 3, columns: int = 5) -> Problem:
+    """The problem followed by rows of scale 0, users of their own, and columns of count 0.
+
+    The padded rows hold 1e4 and have padded and real columns as targets and histories.
+    """
+    c, (branches, n_rows, width) = problem.candidates, problem.queries.shape
+    users, n_columns = len(c.history_offsets) - 1, len(c.counts)
+    targets = (torch.arange(rows) % 2) * n_columns
+    return replace(
+        problem,
+        queries=torch.cat(
+            [problem.queries, problem.queries.new_full((branches, rows, width), 1e4)], 1
+        ),
+        items=torch.cat([problem.items, problem.items[:, :1].expand(-1, columns, -1)], 1),
+        candidates=Candidates(
+            log_p=torch.cat([c.log_p, c.log_p.new_zeros(columns)]),
+            counts=torch.cat([c.counts, c.counts.new_zeros(columns)]),
+            targets=torch.cat([c.targets, targets]),
+            row_user=torch.cat([c.row_user, (users + torch.arange(rows)).int()]),
+            history_offsets=torch.cat(
+                [c.history_offsets, c.history_offsets[-1] + 1 + torch.arange(rows).int()]
+            ),
+            history=torch.cat([c.history, targets.int()]),
+        ),
+        row_scale=torch.cat([torch.full((n_rows,), 1.0 / n_rows), torch.zeros(rows)]),
+    )
+
+
+def assert_padding_has_no_part(problem: Problem, function, **options) -> None:
+    """Padded rows and columns: finite losses, gradients of exactly 0, the others' unchanged."""
+    plain, padded = (p.run(function, **options) for p in (problem, with_padding(problem)))
+    n_rows, n_columns = problem.queries.shape[1], problem.items.shape[1]
+    assert padded["d_queries"].shape[1] > n_rows and padded["d_items"].shape[1] > n_columns
+    assert not padded["d_queries"][:, n_rows:].any()
+    assert not padded["d_items"][:, n_columns:].any()
+    padded["d_queries"] = padded["d_queries"][:, :n_rows]
+    padded["d_items"] = padded["d_items"][:, :n_columns]
+    bound = 4 * max(torch.finfo(dtype).eps for dtype in (problem.queries.dtype, torch.float32))
+    for name, value in plain.items():
+        torch.testing.assert_close(
+            padded[name], value, rtol=bound, atol=bound * float(largest(value))
+        )
 
 
 def assert_no_worse(problem: Problem, function, **options) -> None:
@@ -138,7 +189,7 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def shaped(
     n_rows: int, n_columns: int, device: str = "meta"
-) -> tuple[torch.Tensor, torch.Tensor, Columns]:
+) -> tuple[torch.Tensor, torch.Tensor, Candidates]:
     """States, embeddings and columns of a batch without data: K = 3, d = 768, bf16."""
 
     def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -147,7 +198,7 @@ def shaped(
     return (
         empty(3, n_rows, 768, dtype=torch.bfloat16).requires_grad_(),
         empty(3, n_columns, 768, dtype=torch.bfloat16).requires_grad_(),
-        Columns(
+        Candidates(
             log_p=empty(n_columns, dtype=torch.float32),
             counts=empty(n_columns),
             targets=empty(n_rows, dtype=torch.int64),
@@ -166,6 +217,11 @@ def make_problem():
 @pytest.fixture(scope="session")
 def shapes():
     return shaped
+
+
+@pytest.fixture(scope="session")
+def padding_has_no_part():
+    return assert_padding_has_no_part
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,21 @@ def test_gradients_of_one_kind_of_loss(make_problem, no_worse, factors, dtype):
     no_worse(problem.to(dtype), distilled_softmax)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("budget", [3000, 2**28], ids=["some-rows", "all-rows"])
+def test_rows_of_any_scale(make_problem, no_worse, budget, dtype):
+    problem = make_problem(users=8, weighed=True)
+    no_worse(problem.to(dtype), distilled_softmax, memory_budget=budget)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("budget", [3000, 2**28], ids=["some-rows", "all-rows"])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_padding_has_no_part(make_problem, padding_has_no_part, branches, budget, dtype):
+    problem = make_problem(branches=branches).to(dtype)
+    padding_has_no_part(problem, distilled_softmax, memory_budget=budget)
+
+
 def test_zero_upstream_gives_zero_gradients(make_problem):
     got = replace(make_problem(), factors=(0.0, 0.0)).run(distilled_softmax)
     assert not got["d_queries"].any() and not got["d_items"].any()
@@ -85,11 +100,11 @@ def test_zero_upstream_gives_zero_gradients(make_problem):
 
 def test_no_rows(make_problem):
     problem = make_problem()
-    c = problem.columns
+    c = problem.candidates
     empty = replace(
         problem,
         queries=problem.queries[:, :0],
-        columns=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
+        candidates=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
     )
     got = empty.run(distilled_softmax)
     assert not any(value.any() for value in got.values())
@@ -99,7 +114,7 @@ def test_nan_is_not_swallowed(make_problem):
     problem = make_problem()
     problem.queries[0, 0, 0] = float("nan")
     ce, _ = distilled_softmax(
-        problem.queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        problem.queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     assert ce[0].isnan() and not ce[1].isnan()
 
@@ -108,7 +123,7 @@ def test_backward_twice(make_problem):
     problem = make_problem()
     queries = problem.queries.requires_grad_()
     ce, kd = distilled_softmax(
-        queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     first, second = (
         torch.autograd.grad(ce.sum() + kd.sum(), queries, retain_graph=True)[0] for _ in range(2)
@@ -151,14 +166,26 @@ def test_instruction_sets_agree(make_problem):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("branches", [1, 3])
+def test_without_edges_nothing_is_softened(make_problem, branches):
+    problem = make_problem(branches=branches, edges=())
+    _, stats, _ = _passes(problem, torch.bmm(problem.queries, problem.items.transpose(1, 2)))
+    tops, _, soft_and_cross = stats.split(
+        [branches + 1, branches, stats.shape[1] - 2 * branches - 1], 1
+    )
+    assert (tops[:, :branches] > -1e3).all() and (tops[:, branches] == -1e30).all()
+    assert not soft_and_cross.any()
+
+
 def _passes(problem, logits):
     """Totals, statistics and logit gradients of the two row passes."""
     from odmt_fast import _C
     from odmt_fast.kernels.debiased_logits.passes import pointers, prepared
 
-    columns = prepared(problem.columns)
+    candidates = prepared(problem.candidates)
     branches, n_rows, _ = logits.shape
     stats = torch.zeros(n_rows, stats_width(branches))
+    row_scale = torch.linspace(0, 1, n_rows)
     totals = torch.zeros(branches + len(problem.edges), dtype=torch.float64)
     gradients = torch.empty_like(logits)
     g_ce, g_kd = problem.upstream()
@@ -167,9 +194,10 @@ def _passes(problem, logits):
         "bf16": logits.dtype == torch.bfloat16,
         "branches": branches,
         "rows": n_rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": problem.edges,
         "tau": problem.tau,
+        "row_scale": row_scale.data_ptr(),
         "stats": stats.data_ptr(),
     }
     _C.distilled_rows_forward(**common, totals=totals.data_ptr())
@@ -178,7 +206,6 @@ def _passes(problem, logits):
         gradients=gradients.data_ptr(),
         g_ce=g_ce.data_ptr(),
         g_kd=g_kd.data_ptr(),
-        batch_rows=n_rows,
         detach_teacher=False,
     )
     return totals, stats, gradients
@@ -186,6 +213,6 @@ def _passes(problem, logits):
 
 def test_index_outside_is_named(make_problem):
     problem = make_problem()
-    problem.columns.targets[2] = 37
+    problem.candidates.targets[2] = 37
     with pytest.raises(IndexError, match=r"targets\[2\] = 37 is outside 0\.\.36"):
         problem.run(distilled_softmax)

@@ -59,6 +59,17 @@ def test_huge_logits(make_problem, no_worse, dtype):
     no_worse(problem.to(dtype), distilled_softmax)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_of_any_scale(make_problem, no_worse, dtype):
+    no_worse(make_problem(weighed=True).to(dtype), distilled_softmax)
+
+
+@pytest.mark.parametrize("branches", [1, 3])
+def test_padding_has_no_part(make_problem, padding_has_no_part, branches):
+    edges = ((0, ENSEMBLE),) * (branches > 1)
+    padding_has_no_part(make_problem(branches=branches, edges=edges), distilled_softmax)
+
+
 @pytest.mark.parametrize("factors", [(1.0, 0.0), (0.0, 1.0)], ids=["weight-0", "only-distillation"])
 def test_gradients_of_one_kind_of_loss(make_problem, no_worse, factors):
     problem = make_problem(edges=((1, 0), (2, 0), (2, ENSEMBLE)))
@@ -109,11 +120,13 @@ def test_shares_of_a_row_that_see_only_history(make_problem, no_worse, monkeypat
 
     monkeypatch.setattr(fwd, "shares", lambda rows, columns, config, device: (4, 32))
     problem = make_problem(users=1, longest=4, n_columns=100)
-    c = problem.columns
+    c = problem.candidates
     # Everything but columns 70.. is the user's history, so three shares have no weight.
     history = torch.cat([torch.arange(70), c.targets]).unique().int()
     problem = replace(
         problem,
-        columns=c._replace(history=history, history_offsets=torch.tensor([0, len(history)]).int()),
+        candidates=c._replace(
+            history=history, history_offsets=torch.tensor([0, len(history)]).int()
+        ),
     )
     no_worse(problem, distilled_softmax)

@@ -1,0 +1,118 @@
+"""The training step on a GPU at the official settings: reference, tuned, compiled, ours, official.
+
+From the batch's copy to the update. `bench.step` measures the step of a CPU, in processes of their
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+
+from bench.baselines import Tuned
+from bench.floor import needed_work
+from bench.official import official_step
+from bench.operators.case import Case, Run, Setting, Variant, Work
+from bench.workload import EPOCH, Workload
+from odmt_fast.config import TrainingConfig
+from odmt_fast.training.precision import MixedPrecision
+from odmt_fast.training.step import TrainingStep, adamw
+
+CLIP = 5.0
+TINY = Workload(users=4, width=32, steps=5, text_tokens=9, items=40)
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    """The official batch, then ours alone at a larger one."""
+    if setting.tiny:
+        yield Step(setting, TINY)
+    elif setting.cuda:
+        yield Step(setting, Workload(users=128))
+        yield Step(setting, Workload(users=1024, items=20_000), rivals=False)
+
+
+@dataclass(frozen=True)
+class Step(Case):
+    """One batch; every implementation has its own dropout."""
+
+    operator = "training_step"
+    workload: Workload
+    rivals: bool = True
+
+    @property
+    def label(self) -> str:
+        """Users; the rest is official."""
+        return f"{self.workload.users:,} users, official settings"
+
+    @cached_property
+    def work(self) -> Work:
+        """The needed FLOP of the batch."""
+        batch = self.workload.packed_batch
+        return Work(needed_work(self.workload.config, batch, batch.features).total, 0.0)
+
+    def variants(self) -> Iterator[Variant]:
+        """Ours first."""
+        yield Variant("ours, bf16", partial(self._engine, "bf16"))
+        if not self.rivals:
+            return
+        if self.setting.cuda:
+            yield Variant("ours, fp16", partial(self._engine, "fp16"))
+        yield Variant("reference, bf16", partial(self._reference, "reference"))
+        yield Variant("tuned reference, bf16", partial(self._reference, "tuned"))
+        yield Variant("official code, fp16", self._official)
+        name = "tuned reference, torch.compile, bf16"
+        yield Variant(name, partial(self._reference, "compiled"), slow_start=True)
+
+    def _engine(self, precision: str) -> Run:
+        """Ours, by the classes that train; tokens are gathered on the device."""
+        device = torch.device(self.setting.device)
+        model = self.workload.engine().to(device)
+        sources = [tokens.to(device) for tokens in self.workload.sources]
+        optimizer = adamw(model, TrainingConfig(learning_rate=1e-4))
+        scaled = MixedPrecision(precision, device)  # type: ignore[arg-type]
+        step = TrainingStep(model, optimizer, scaled, CLIP)
+        batch = self.workload.batch
+        batch = batch.pin_memory() if self.setting.cuda else batch
+
+        def run() -> Tensor:
+            moved = batch.to(device, non_blocking=True)
+            features = tuple(tokens.gather(moved.items) for tokens in sources)
+            terms, _ = step(moved.with_features(features), EPOCH)
+            return terms["loss"].detach()
+
+        return Run(run, comparable=None)
+
+    def _reference(self, kind: str) -> Run:
+        """The reference as it is, tuned (SDPA, no padded slots), or tuned and compiled."""
+        device = torch.device(self.setting.device)
+        reference = self.workload.reference().to(device)
+        reference.log_p = reference.log_p.to(device)
+        reference.features = {name: x.to(device) for name, x in reference.features.items()}
+        reference.masks = {name: x.to(device) for name, x in reference.masks.items()}
+        model: nn.Module = reference
+        if kind != "reference":
+            model = Tuned(reference, compiled=kind == "compiled" and not self.setting.tiny)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, fused=True)
+        data = [
+            tensor.pin_memory() if self.setting.cuda else tensor for tensor in self.workload.padded
+        ]
+
+        def step() -> Tensor:
+            item_ids, log_mask = (tensor.to(device, non_blocking=True) for tensor in data)
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16):
+                ce, kd = model(EPOCH, item_ids, log_mask)
+            (ce + kd).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            return (ce + kd).detach()
+
+        return Run(step, comparable=None)
+
+    def _official(self) -> Run:
+        step: Callable[[], Tensor] = official_step(self.workload, torch.device(self.setting.device))
+        return Run(step, comparable=None)
