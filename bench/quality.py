@@ -175,7 +175,7 @@ def padded(table: TokenTable, n_items: int) -> tuple[Tensor, Tensor]:
 
 def padded_batch(batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
     """item_ids [B, S + 1] and log_mask [B, S] of a packed batch."""
-    lengths = batch.offsets.diff()
+    lengths = batch.cu_seqlens.diff() + 1
     real = torch.arange(steps + 1) >= (steps + 1 - lengths)[:, None]
     item_ids = torch.zeros(real.shape, dtype=torch.int64)
     item_ids[real] = batch.items[batch.occurrences]

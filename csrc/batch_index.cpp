@@ -90,7 +90,7 @@ BatchIndexSizes build(const Id* ids, std::int64_t n, const Length* lengths, std:
     to.occurrences[o.place] = distinct - 1;
   }
   std::int64_t row = 0, entries = 0, place = 0, most = 0;
-  to.offsets[0] = to.row_offsets[0] = to.history_offsets[0] = 0;
+  to.row_offsets[0] = to.history_offsets[0] = 0;
   for (std::int64_t b = 0; b < users; ++b) {
     const std::int64_t length = lengths[b], rows = length - 1;
     const std::int64_t* columns = to.occurrences + place;
@@ -106,7 +106,6 @@ BatchIndexSizes build(const Id* ids, std::int64_t n, const Length* lengths, std:
     sort_short(own, length);
     entries += std::unique(own, own + length) - own;
     place += length;
-    to.offsets[b + 1] = place;
     to.row_offsets[b + 1] = static_cast<std::int32_t>(row);
     to.history_offsets[b + 1] = static_cast<std::int32_t>(entries);
   }

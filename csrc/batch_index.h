@@ -11,7 +11,7 @@ namespace odmt_fast {
 struct BatchIndexArrays {
   std::int64_t* items;
   std::int32_t* counts;
-  std::int64_t *occurrences, *offsets;
+  std::int64_t* occurrences;
   std::int32_t* row_offsets;
   std::int64_t *row_input, *row_target;
   std::int32_t* row_user;

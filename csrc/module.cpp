@@ -291,9 +291,9 @@ static void bind_batch_index(py::module_& m) {
         using I32 = std::int32_t;
         const BatchIndexArrays to = {
             at<I64>(arrays.at(0)), at<I32>(arrays.at(1)), at<I64>(arrays.at(2)),
-            at<I64>(arrays.at(3)), at<I32>(arrays.at(4)), at<I64>(arrays.at(5)),
-            at<I64>(arrays.at(6)), at<I32>(arrays.at(7)), at<I64>(arrays.at(8)),
-            at<I32>(arrays.at(9)), at<I32>(arrays.at(10))};
+            at<I32>(arrays.at(3)), at<I64>(arrays.at(4)), at<I64>(arrays.at(5)),
+            at<I32>(arrays.at(6)), at<I64>(arrays.at(7)), at<I32>(arrays.at(8)),
+            at<I32>(arrays.at(9))};
         return batch_index(at<void>(ids), wide_ids, n, at<void>(lengths), wide_lengths, users,
                            steps, to);
       },

@@ -38,7 +38,7 @@ for isa in baseline avx2 avx512 amx; do
   fi
 done
 planted "misaligned address" "import torch; from odmt_fast import _C; n = torch.ones(8).long().data_ptr()
-_C.batch_index(n, True, 1, n + 1, True, 1, 4, [n] * 11)"
+_C.batch_index(n, True, 1, n + 1, True, 1, 4, [n] * 10)"
 echo "sanitize: sees undefined behaviour"
 
 # --capture=sys: a report goes to the file descriptor of stderr, and must not end in pytest's copy.

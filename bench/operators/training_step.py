@@ -76,10 +76,10 @@ class Step(Case):
         scaled = MixedPrecision(precision, device)  # type: ignore[arg-type]
         step = TrainingStep(model, optimizer, scaled, CLIP)
         batch = self.workload.batch
-        batch = batch.pin_memory() if self.setting.cuda else batch
+        batch = batch.map(lambda x: x.pin_memory()) if self.setting.cuda else batch
 
         def run() -> Tensor:
-            moved = batch.to(device, non_blocking=True)
+            moved = batch.map(lambda x: x.to(device, non_blocking=True))
             features = tuple(tokens.gather(moved.items) for tokens in sources)
             terms, _ = step(moved.with_features(features), EPOCH)
             return terms["loss"].detach()

@@ -15,7 +15,6 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
     n, users = len(item_ids), len(lengths)
     rows = max(n - users, 0)
     items, occurrences = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64)
-    offsets = torch.empty(users + 1, dtype=torch.int64)
     inputs, targets, positions = (torch.empty(rows, dtype=torch.int64) for _ in range(3))
     counts, history = torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=torch.int32)
     cu_seqlens = torch.empty(users + 1, dtype=torch.int32)
@@ -25,7 +24,6 @@ def batch_index(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -> BatchInd
         items,
         counts,
         occurrences,
-        offsets,
         cu_seqlens,
         inputs,
         targets,

@@ -15,7 +15,6 @@ class BatchIndex(NamedTuple):
         items: int64 [U], sorted distinct item ids.
         counts: int32 [U], occurrences of each.
         occurrences: int64 [N], column (index into `items`) of each occurrence, user-major.
-        offsets: int64 [B + 1], cu_seqlens of the occurrences.
         cu_seqlens: int32 [B + 1], cu_seqlens of the rows; a user with n items has n - 1.
         inputs: int64 [M], column of the row's input item.
         targets: int64 [M], column of its target, the next item.
@@ -29,7 +28,6 @@ class BatchIndex(NamedTuple):
     items: Tensor
     counts: Tensor
     occurrences: Tensor
-    offsets: Tensor
     cu_seqlens: Tensor
     inputs: Tensor
     targets: Tensor
@@ -67,7 +65,6 @@ def batch_index_reference(item_ids: Tensor, lengths: Tensor, max_seq_len: int) -
         items=items,
         counts=counts.to(torch.int32),
         occurrences=occurrences,
-        offsets=offsets,
         cu_seqlens=row_offsets.to(torch.int32),
         inputs=occurrences[occurrence],
         targets=occurrences[occurrence + 1],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ class Batch:
     """Index arrays of one batch (DESIGN section 4); built on the CPU by ``kernels.batch_index``.
 
     B users; user b has n_b items, all but the last are inputs, all but the first are targets.
-    N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows.
+    N = sum(n_b) occurrences, U distinct items (the columns), M = sum(n_b - 1) rows. A batch that
+    was padded counts its dummies, which come last, among them (`odmt_fast.batch.padding`).
 
     Attributes:
         items: int64 [U], distinct item ids, padding excluded: those of the users, sorted, then
@@ -25,7 +26,6 @@ class Batch:
         counts: int32 [U], occurrences of each among the candidates; a column of 0 is seen by those
             alone whose target it is.
         occurrences: int64 [N], column of each occurrence, user-major, oldest first.
-        offsets: int64 [B + 1], cu_seqlens of `occurrences`.
         cu_seqlens: int32 [B + 1], cu_seqlens of the rows.
         inputs: int64 [M], column of the row's input item.
         targets: int64 [M], column of the row's target item.
@@ -33,9 +33,11 @@ class Batch:
         positions: int64 [M], right-aligned step of the row in 0..S-1.
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
-        max_seqlen: the most rows a user has.
+        max_seqlen: an upper bound of a user's rows.
         features: tokens of `items`, one entry per modality of the model.
-        row_scale: fp32 [M], what a row's losses are multiplied with; None is 1 / M for each.
+        row_scale: fp32 [M], what a row's losses are multiplied with: 0 for a dummy's, one over the
+            number of the others for these. None is 1 / M for each.
+        dummy_users: how many of the users are dummies.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
         log_q: fp32 [U], correction of each column (`Candidates`); None = the log of its share in
@@ -46,7 +48,6 @@ class Batch:
     items: Tensor
     counts: Tensor
     occurrences: Tensor
-    offsets: Tensor
     cu_seqlens: Tensor
     inputs: Tensor
     targets: Tensor
@@ -57,14 +58,15 @@ class Batch:
     max_seqlen: int
     features: tuple[PackedTokens, ...] = ()
     row_scale: Tensor | None = None
+    dummy_users: int = 0
     noise: Tensor | None = None
     log_q: Tensor | None = None
     own_targets: bool = False
 
     @property
     def n_users(self) -> int:
-        """B."""
-        return self.offsets.shape[0] - 1
+        """B without the dummies."""
+        return self.cu_seqlens.shape[0] - 1 - self.dummy_users
 
     @property
     def n_rows(self) -> int:
@@ -75,31 +77,29 @@ class Batch:
         """The same batch carrying the tokens of its items."""
         return replace(self, features=features)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same batch on `device`."""
-        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory."""
-        return self._map(lambda x: x.pin_memory())
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Every tensor of the batch, those of the tokens included."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                yield value
-        for tokens in self.features:
-            yield tokens.values
-            yield tokens.lengths
-
-    def _map(self, function: Any) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor, those of the tokens included, replaced."""
         values: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 value = function(value)
             elif isinstance(value, tuple):
-                value = tuple(function(tokens) for tokens in value)
+                value = tuple(tokens.map(function) for tokens in value)
             values[field.name] = value
         return Batch(**values)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return self.map(lambda x: x.to(device))
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the batch, those of the tokens included, in the order of `map`."""
+        found: list[Tensor] = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(keep)
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.candidates import Candidates
+from odmt_fast.batch.capacities import Limits, Sizes
+from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.batch_index import batch_index
 
@@ -27,6 +29,7 @@ class Collator:
     Attributes:
         users: int64 [n], the users that can be trained on.
         skipped: how many users were left out.
+        limits: of what a batch can hold, for its padding.
 
     Args:
         sequences: items of each user, oldest first (``Split.train``).
@@ -49,6 +52,7 @@ class Collator:
         self._max_seq_len = max_seq_len
         self._sources = tuple(sources)
         self._candidates = candidates
+        self.limits = Limits(max_seq_len, tuple(source.max_length for source in sources))
         self.users: NDArray[np.int64] = np.flatnonzero(self._lengths >= 2)
         self.skipped = len(self._lengths) - len(self.users)
 
@@ -57,13 +61,39 @@ class Collator:
 
         Epoch and step decide what is drawn beside them.
         """
+        values = self._arrays(users, epoch, step)
+        features = tuple(source.gather(values["items"]) for source in self._sources)
+        return Batch(**values, features=features)
+
+    def sizes(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Sizes:
+        """Those of the batch of `users`; no token is read."""
+        values = self._arrays(users, epoch, step)
+        items = values["items"]
+        return Sizes(
+            users=len(users),
+            rows=len(values["targets"]),
+            items=len(items),
+            history=len(values["history"]),
+            tokens=tuple(int(source.counts(items).sum()) for source in self._sources),
+        )
+
+    def first_sizes(self, sampler: UserSampler, most: int) -> list[Sizes]:
+        """Those of a run's first `most` full batches, of as many epochs as it takes."""
+        full, sizes = len(sampler.users) // sampler.batch_size, list[Sizes]()
+        for epoch in range(1, 1 + -(-most // full) if full else 1):
+            order = sampler.order(epoch)
+            steps = range(min(full, most - len(sizes)))
+            sizes += [self.sizes(sampler.batch(order, step), epoch, step) for step in steps]
+        return sizes
+
+    def _arrays(self, users: NDArray[np.int64], epoch: int, step: int) -> dict[str, Any]:
+        """All that a batch holds beside its tokens, by name."""
         items, lengths = self._gather(users)
         index = batch_index(torch.from_numpy(items), torch.from_numpy(lengths), self._max_seq_len)
         values = index._asdict()
         if self._candidates is not None:
             values |= self._candidates(index, epoch, step)._asdict()
-        features = tuple(source.gather(values["items"]) for source in self._sources)
-        return Batch(**values, features=features)
+        return values
 
     def _gather(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items of the users one after the other (int32 [N]) and how many each has (int64 [B])."""

@@ -11,7 +11,10 @@ from types import TracebackType
 import torch
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.capacities import Capacities
 from odmt_fast.batch.collate import Collator
+from odmt_fast.batch.packet import send
+from odmt_fast.batch.padding import padded
 from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.batch.staging import DeviceStage, Staged
 from odmt_fast.randomness import stream
@@ -40,6 +43,7 @@ class BatchLoader:
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
         workers: threads beside the caller's.
+        capacities: what batches are padded to; None leaves them as they are.
     """
 
     def __init__(
@@ -50,11 +54,13 @@ class BatchLoader:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 0,
+        capacities: Capacities | None = None,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         self.collate = collate
         self.sampler = UserSampler(collate.users, batch_size, seed)
+        self.capacities = capacities
         self.device = torch.device(device)
         self.workers = workers
         self._pool = one_core_pool(workers, "batch") if workers else None
@@ -74,12 +80,14 @@ class BatchLoader:
         def collated(step: int) -> Batch:
             noise = torch.tensor([stream(self.sampler.seed, "dropout", epoch, step)])
             batch = self.collate(self.sampler.batch(order, step), epoch, step)
+            if self.capacities is not None:
+                batch = padded(batch, self.capacities)
             return replace(batch, noise=noise)
 
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):
                 batch = collated(step)
-                yield batch if self.device.type == "cpu" else batch.to(self.device)
+                yield batch if self.device.type == "cpu" else send(batch, self.device)[0]
             return
 
         pool, stage = self._pool, self._stage

@@ -5,24 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.packet import send
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A batch on its way: usable once `arrived` has passed (None: at once)."""
+    """A batch on its way in a block of memory: usable once `arrived` has passed (None: at once)."""
 
     batch: Batch
+    block: Tensor | None = None
     arrived: torch.cuda.Event | None = None
 
 
 class DeviceStage:
     """Sends batches to `device`.
 
-    To a CUDA device a batch goes through page-locked memory on a stream of its own, so the copy
-    runs beside the kernels of the previous steps. `send` runs in any thread, `receive` in the
-    thread that uses the batch.
+    To a CUDA device a batch goes as one block through page-locked memory on a stream of its own, so
+    the copy runs beside the kernels of the previous steps. `send` runs in any thread, `receive` in
+    the thread that uses the batch.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -36,19 +39,18 @@ class DeviceStage:
         if self.device.type == "cpu":
             return Staged(batch)
         if self._stream is None:
-            return Staged(batch.to(self.device))
+            return Staged(send(batch, self.device)[0])
         with torch.cuda.stream(self._stream):
-            moved = batch.pin_memory().to(self.device, non_blocking=True)
+            moved, block = send(batch, self.device, pinned=True)
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(self._stream)
-        return Staged(moved, arrived)
+        return Staged(moved, block, arrived)
 
     def receive(self, staged: Staged) -> Batch:
         """The batch, safe to use on the current stream of the device."""
-        if staged.arrived is not None:
+        if staged.arrived is not None and staged.block is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(staged.arrived)
             # The memory belongs to the copy stream: its reuse must wait for this stream's reads.
-            for tensor in staged.batch.tensors():
-                tensor.record_stream(stream)
+            staged.block.record_stream(stream)
         return staged.batch

@@ -27,7 +27,7 @@ from odmt_fast.features.index import (
     read_text,
 )
 from odmt_fast.features.shard import map_shard
-from odmt_fast.features.tokens import PackedTokens, TokenTable, token_rows
+from odmt_fast.features.tokens import PackedTokens, TokenTable, token_counts, token_rows
 from odmt_fast.storage import Digest, file_digest
 
 __all__ = ["StoreError", "TokenStore"]
@@ -155,6 +155,10 @@ class TokenStore:
                 f"{self.path} was made for another catalogue: {difference}; "
                 "extract the features of this catalogue"
             )
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have; reads no shard."""
+        return token_counts(self.offsets, items)
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U] on the CPU, ids in 1..n_items), in that order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -24,17 +25,13 @@ class PackedTokens:
     lengths: Tensor
     max_length: int
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedTokens:
-        """The same tokens on `device`."""
-        return PackedTokens(
-            self.values.to(device, non_blocking=non_blocking),
-            self.lengths.to(device, non_blocking=non_blocking),
-            self.max_length,
-        )
+    def map(self, function: Callable[[Tensor], Tensor]) -> PackedTokens:
+        """The same tokens with both tensors replaced."""
+        return PackedTokens(function(self.values), function(self.lengths), self.max_length)
 
-    def pin_memory(self) -> PackedTokens:
-        """The same tokens in page-locked memory."""
-        return PackedTokens(self.values.pin_memory(), self.lengths.pin_memory(), self.max_length)
+    def to(self, device: torch.device | str) -> PackedTokens:
+        """The same tokens on `device`."""
+        return self.map(lambda x: x.to(device))
 
     def split(self, items: int) -> tuple[PackedTokens, ...]:
         """Views of `items` consecutive items each, the last one of fewer; reads the lengths."""
@@ -44,6 +41,11 @@ class PackedTokens:
             PackedTokens(tokens, part, self.max_length)
             for tokens, part in zip(values, lengths, strict=True)
         )
+
+
+def token_counts(offsets: Tensor, items: Tensor) -> Tensor:
+    """int64 [U], how many tokens `items` have; arguments of `token_rows`."""
+    return offsets[items + 1] - offsets[items]
 
 
 def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,8 +58,7 @@ def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (rows int64 [P] of the token table, lengths int64 [U]).
     """
-    starts = offsets[items]
-    lengths = offsets[items + 1] - starts
+    starts, lengths = offsets[items], token_counts(offsets, items)
     # Token p of item u lies at starts[u] + (p - first packed position of u).
     shift = torch.repeat_interleave(starts - (lengths.cumsum(0) - lengths), lengths)
     return torch.arange(shift.shape[0], device=shift.device) + shift, lengths
@@ -81,6 +82,9 @@ class TokenSource(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """What `gather` hands out."""
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have; reads none of them."""
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""
@@ -119,6 +123,10 @@ class TokenTable:
     def max_length(self) -> int:
         """The most tokens an item has."""
         return int(self.offsets.diff().max())
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have."""
+        return token_counts(self.offsets, items)
 
     def gather(self, items: Tensor) -> PackedTokens:
         """Tokens of `items` (int64 [U], ids in 1..n_items), in that order."""

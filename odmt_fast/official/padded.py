@@ -46,6 +46,10 @@ class PaddedTokens:
         """Of the tokens."""
         return self.values.dtype
 
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], T for each of `items`."""
+        return torch.full_like(items, self.max_length)
+
     def gather(self, items: Tensor, mask: Tensor | None = None) -> PackedTokens:
         """Tokens of `items` (int64 [U]) where `mask` ([U, T]) is nonzero; all T without a mask.
 

@@ -28,6 +28,7 @@ from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
+from odmt_fast.training.shapes import chosen_capacities
 
 if TYPE_CHECKING:
     from odmt_fast.data.split import Split
@@ -147,6 +148,7 @@ def train(
                 seed=settings.seed,
                 device=device,
                 workers=settings.workers,
+                capacities=chosen_capacities(model, collate, features, config, device),
             ) as loader,
             StopRequest() as stop,
         ):

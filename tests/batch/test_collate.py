@@ -35,7 +35,7 @@ def test_batch_holds_the_last_items_of_each_user_in_order() -> None:
     kept = [LISTS[u][-(S + 1) :] for u in users]
     assert batch.items.tolist() == sorted({item for items in kept for item in items})
     assert batch.items[batch.occurrences].tolist() == [item for items in kept for item in items]
-    assert batch.offsets.diff().tolist() == [len(items) for items in kept]
+    assert batch.cu_seqlens.diff().tolist() == [len(items) - 1 for items in kept]
     pairs = [(b, x, y) for b, items in enumerate(kept) for x, y in pairwise(items)]
     assert (
         list(
@@ -68,4 +68,4 @@ def test_features_are_those_of_the_distinct_items_in_their_dtype() -> None:
 
 def test_every_tensor_is_listed() -> None:
     batch = Collator(Sequences.from_lists(LISTS), S, (table(2, torch.float32),))(np.array([0]))
-    assert len(list(batch.tensors())) == 11 + 2
+    assert len(list(batch.tensors())) == 10 + 2

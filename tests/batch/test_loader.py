@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.capacities import Array, Capacities
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
+from odmt_fast.batch.padding import sizes_of
+from odmt_fast.batch.sampler import UserSampler
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import PackedTokens, TokenTable
 
@@ -48,6 +51,39 @@ def test_workers_change_nothing(collate: Collator, workers: int) -> None:
             assert [flat(batch) for batch in threaded.epoch(epoch)] == expected
             assert [flat(batch) for batch in threaded.epoch(epoch, 3)] == expected[3:]
         assert list(threaded.epoch(1, threaded.steps)) == []
+
+
+def capacities_of(collate: Collator) -> Capacities:
+    """Of batches of 8, by a cost of some kind."""
+
+    def cost(rows: Array, items: Array, tokens: Array) -> Array:
+        return 9.0 * rows + items + 4.0 * tokens.sum(axis=1)
+
+    sizes = collate.first_sizes(UserSampler(collate.users, 8, seed=4), 20)
+    assert len(sizes) == 20 and {size.users for size in sizes} == {8}
+    return Capacities.choose(sizes, collate.limits, cost)
+
+
+def test_full_batches_are_padded_to_a_few_shapes(collate: Collator) -> None:
+    capacities = capacities_of(collate)
+    with (
+        BatchLoader(collate, batch_size=8, seed=4) as plain,
+        BatchLoader(collate, batch_size=8, seed=4, capacities=capacities) as padding,
+        BatchLoader(collate, batch_size=8, seed=4, capacities=capacities, workers=2) as threaded,
+    ):
+        for epoch in (1, 2):
+            found = list(padding.epoch(epoch))
+            assert [flat(batch) for batch in threaded.epoch(epoch)] == [flat(b) for b in found]
+            for batch, padded in zip(plain.epoch(epoch), found, strict=True):
+                assert padded.noise == batch.noise and padded.n_users == batch.n_users
+                assert torch.equal(padded.items[: len(batch.items)], batch.items)
+                full = batch.n_users == 8
+                assert (sizes_of(padded) in capacities.buckets) == full
+                assert (sizes_of(padded) == sizes_of(batch)) != full
+
+
+def test_no_full_batch_has_no_size(collate: Collator) -> None:
+    assert collate.first_sizes(UserSampler(collate.users, 100, seed=4), 20) == []
 
 
 def test_noise_is_a_function_of_seed_epoch_and_step(collate: Collator) -> None:

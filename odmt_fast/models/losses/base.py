@@ -8,7 +8,14 @@ from odmt_fast.batch.batch import Batch
 
 
 class Loss(nn.Module):
-    """Compares user states with the candidates of a batch; subclasses define ``forward``."""
+    """Compares user states with the candidates of a batch; subclasses define ``forward``.
+
+    Attributes:
+        weighs_rows: whether ``batch.row_scale`` weighs the rows; with a loss that does not, batches
+            are never padded.
+    """
+
+    weighs_rows = False
 
     def forward(
         self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float

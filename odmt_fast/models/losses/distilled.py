@@ -23,6 +23,8 @@ class DistilledSoftmax(Loss):
         detach_teacher: stop the gradient into the teachers; officially it flows.
     """
 
+    weighs_rows = True
+
     def __init__(
         self, branches: Sequence[str], *, tau: float, alpha: float, detach_teacher: bool = False
     ) -> None:

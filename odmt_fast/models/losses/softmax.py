@@ -23,6 +23,8 @@ class Softmax(Loss):
             branches' vectors side by side (DESIGN, identity 7).
     """
 
+    weighs_rows = True
+
     def __init__(self, branches: Sequence[str], *, fused: bool = False) -> None:
         super().__init__()
         self.fused = fused and len(branches) > 1

@@ -48,7 +48,6 @@ def test_a_batch_written_out_by_hand(build: Build) -> None:
     assert index.items.tolist() == [2, 3, 7, 9]
     assert index.counts.tolist() == [1, 2, 2, 1]
     assert index.occurrences.tolist() == [2, 1, 2, 3, 1, 0]
-    assert index.offsets.tolist() == [0, 3, 4, 6]
     assert index.cu_seqlens.tolist() == [0, 2, 2, 3]
     assert index.inputs.tolist() == [2, 1, 1]
     assert index.targets.tolist() == [1, 2, 0]
@@ -61,7 +60,7 @@ def test_a_batch_written_out_by_hand(build: Build) -> None:
 
 def test_dtypes_are_those_of_the_batch(build: Build) -> None:
     index = build(*flat([[1, 2], [3]]), 3)
-    wide = {"items", "occurrences", "offsets", "inputs", "targets", "positions"}
+    wide = {"items", "occurrences", "inputs", "targets", "positions"}
     for name, value in index._asdict().items():
         if name != "max_seqlen":
             assert value.dtype == (torch.int64 if name in wide else torch.int32), name
@@ -69,7 +68,7 @@ def test_dtypes_are_those_of_the_batch(build: Build) -> None:
 
 def test_no_users_and_users_without_rows(build: Build) -> None:
     empty = torch.empty(0, dtype=torch.int64)
-    assert build(empty, empty, 3).offsets.tolist() == [0]
+    assert build(empty, empty, 3).cu_seqlens.tolist() == [0]
     alone = build(*flat([[5], [5], [1]]), 3)
     assert alone.counts.tolist() == [1, 2] and alone.inputs.numel() == 0
     assert alone.history.tolist() == [1, 1, 0] and alone.max_seqlen == 0
