@@ -21,11 +21,11 @@ from typing import Any
 from bench import results
 from odmt_fast.cli import main as command
 from odmt_fast.cli.settings import load_config
-from odmt_fast.cli.workflow import train_and_test
-from odmt_fast.cli.workspace import MODALITIES, Workspace, default_store
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.baselines import run_baselines
+from odmt_fast.workflow.trained import train_and_test
+from odmt_fast.workflow.workspace import MODALITIES, Workspace, default_store
 
 SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
 EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
@@ -75,13 +75,19 @@ class Study:
 
     def prepared(self, work: Path) -> Config:
         """The configuration with dataset and stores, made in `work` where they are not there."""
-        dataset = work / "dataset"
-        if not (dataset / "dataset.json").is_file():
-            _run("prepare", str(self.source), str(dataset), "--kind", "official")
+        dataset = prepared_dataset(self.source, work)
         for modality in MODALITIES:
             _run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
         stores = {modality: default_store(dataset, modality) for modality in MODALITIES}
         return self.config.updated({"data.path": dataset, "features.stores": stores})
+
+
+def prepared_dataset(source: Path, work: Path) -> Path:
+    """The dataset of a study, made from the official layout where it is not there."""
+    dataset = work / "dataset"
+    if not (dataset / "dataset.json").is_file():
+        _run("prepare", str(source), str(dataset), "--kind", "official")
+    return dataset
 
 
 def _run(*words: str) -> None:

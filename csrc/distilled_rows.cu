@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
   for (int k = 0; k <= K; ++k) top[k] = kLowest;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
     load_scores<K>(z, row, branch, a.log_p, c);
-    raise_top<Thread, K>(top, at, z, used.weight(a, c), static_cast<int>(c));
+    raise_top<Thread, K>(top, at, z, used.weight(a, c), static_cast<int>(c), Distil);
   }
   reduce_tops(top, at, partial_tops, tops);
   RowCentre<K> centre;
@@ -197,8 +197,7 @@ __global__ void __launch_bounds__(kThreads) debias_kernel(RowArgs a) {
   const T* from = static_cast<const T*>(a.logits) + blockIdx.x * a.columns;
   float* to = static_cast<float*>(a.gradients) + blockIdx.x * a.columns;
   for (int64_t c = threadIdx.x; c < a.columns; c += kThreads) {
-    const float w = used.weight(a, c);
-    to[c] = w > 0.0f ? widen(from[c]) - a.log_p[c] + logf(w) : kExcluded;
+    to[c] = debiased(widen(from[c]), a.log_p[c], log_weight(used.weight(a, c)));
   }
 }
 

@@ -52,19 +52,23 @@ struct Edges {
   int8_t teacher[kMaxEdges];  // == branches: the ensemble
 };
 
+// The arrays of `Candidates` (kernels/debiased_logits/reference.py): what rows are scored against.
+struct Candidates {
+  int64_t columns, users, history_size;
+  const float* log_p;              // [columns]
+  const int32_t* counts;           // [columns]
+  const int64_t* targets;          // [rows]
+  const int32_t* row_user;         // [rows]
+  const int32_t* history_offsets;  // [users + 1]
+  const int32_t* history;          // [history_size]
+};
+
 // One pass over rows of logits [branches, rows, columns], contiguous.
-struct RowArgs {
+struct RowArgs : Candidates {
   const void* logits;
   void* gradients;  // may be the logits themselves
   int branches;
   int64_t rows;
-  int64_t columns;
-  const float* log_p;        // [columns]
-  const int32_t* counts;     // [columns]
-  const int64_t* targets;    // [rows]
-  const int32_t* row_user;   // [rows]
-  const int32_t* history_offsets;
-  const int32_t* history;
   Edges edges;
   float tau;
   float* stats;        // [rows, stats_width(branches)]
@@ -118,6 +122,14 @@ struct RowSums {
 ODMT_ROW float log_of(float x) { return logf(x); }
 ODMT_ROW double log_of(double x) { return log(x); }
 
+ODMT_ROW float log_weight(float w) { return w > 0.0f ? logf(w) : kLowest; }
+
+// The debiased logits of columns, given the logs of their weights.
+template <class V>
+ODMT_LANE V debiased(const V& score, const V& log_p, const V& log_w) {
+  return log_w > kLowest ? score - log_p + log_w : V{} + kExcluded;
+}
+
 template <int K, class V>
 ODMT_LANE V sum_of(const V (&z)[K]) {
   V total = z[0];
@@ -128,9 +140,9 @@ ODMT_LANE V sum_of(const V (&z)[K]) {
 template <class L, int K>
 ODMT_LANE void raise_top(typename L::V (&top)[K + 1], typename L::I (&at)[K + 1],
                          const typename L::V (&z)[K], const typename L::V& w,
-                         const typename L::I& column) {
+                         const typename L::I& column, bool distil) {
   for (int k = 0; k < K; ++k) L::raise(top[k], at[k], z[k], w, column);
-  L::raise(top[K], at[K], sum_of<K>(z), w, column);
+  if (distil) L::raise(top[K], at[K], sum_of<K>(z), w, column);
 }
 
 // exp((z_t - top_t) / tau) of every teacher.

@@ -143,7 +143,7 @@ void forward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int64
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes, column += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
       load_scores(z, a, logits, r, c, lanes);
-      raise_top<Lane, K>(top, at, z, row_load(weights + c, lanes), column);
+      raise_top<Lane, K>(top, at, z, row_load(weights + c, lanes), column, distil);
     }
     RowCentre<K> centre;
     for (int t = 0; t <= K; ++t) {
@@ -164,7 +164,7 @@ void forward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int64
         accumulate<Lane, K>(sums, z, row_load(weights + c, lanes), centre, inv_tau, distil);
       }
       const RowFloats* each = (const RowFloats*)&sums;
-      for (int i = 0; i < n_sums; ++i) total[i] += sum_of_lanes(each[i]);
+      for (int i = 0; i < (distil ? n_sums : K); ++i) total[i] += sum_of_lanes(each[i]);
     }
     RowStats<K> stats;
     float target[K];
@@ -232,7 +232,7 @@ void debias_of(const RowArgs& a) {
   static thread_local Scratch scratch;
   float* log_count = scratch.get<float>(a.columns);
   for (std::int64_t c = 0; c < a.columns; ++c)
-    log_count[c] = a.counts[c] ? __builtin_logf((float)a.counts[c]) : kLowest;
+    log_count[c] = log_weight((float)a.counts[c]);
 #pragma omp parallel for
   for (std::int64_t i = 0; i < a.branches * a.rows; ++i) {
     const T* from = (const T*)a.logits + i * a.columns;
@@ -242,9 +242,8 @@ void debias_of(const RowArgs& a) {
     const float z_target = row_load(from + target, 1)[0] - a.log_p[target];
     for (std::int64_t c = 0; c < a.columns; c += kRowLanes) {
       const int lanes = lanes_of(a.columns - c);
-      const RowFloats z = row_load(from + c, lanes) - row_load(a.log_p + c, lanes);
-      const RowFloats weight = row_load(log_count + c, lanes);
-      row_store(to + c, weight > kLowest ? z + weight : RowFloats{} + kExcluded, lanes);
+      const RowFloats score = row_load(from + c, lanes), log_p = row_load(a.log_p + c, lanes);
+      row_store(to + c, debiased(score, log_p, row_load(log_count + c, lanes)), lanes);
     }
     for (std::int32_t h = a.history_offsets[user]; h < a.history_offsets[user + 1]; ++h)
       to[a.history[h]] = kExcluded;

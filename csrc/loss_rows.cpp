@@ -41,7 +41,7 @@ void over_rows(const RowArgs& a, bool bf16, RowPass pass) {
 
 }  // namespace
 
-void check_columns(const Columns& c, std::int64_t rows) {
+void check_candidates(const Candidates& c, std::int64_t rows) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t target = c.targets[r], user = c.row_user[r];
     if (target < 0 || target >= c.columns) outside("targets", r, target, c.columns);
@@ -54,21 +54,6 @@ void check_columns(const Columns& c, std::int64_t rows) {
   for (std::int64_t h = 0; h < c.history_size; ++h)
     if (c.history[h] < 0 || c.history[h] >= c.columns)
       outside("history", h, c.history[h], c.columns);
-}
-
-RowArgs row_args(const Columns& c, const void* logits, int branches, std::int64_t rows) {
-  RowArgs a = {};
-  a.logits = logits;
-  a.branches = branches;
-  a.rows = rows;
-  a.columns = c.columns;
-  a.log_p = c.log_p;
-  a.counts = c.counts;
-  a.targets = c.targets;
-  a.row_user = c.row_user;
-  a.history_offsets = c.history_offsets;
-  a.history = c.history;
-  return a;
 }
 
 void distilled_rows_forward(RowArgs a, bool bf16, double* totals) {

@@ -1,5 +1,5 @@
-// The Python module odmt_fast._C: addresses as integers, sizes, strides in elements. The only source
-// that sees Python or pybind11.
+// The Python module odmt_fast._C: addresses as integers, sizes, strides in elements. Only this source and
+// module_search.cpp see Python or pybind11.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -13,6 +13,7 @@
 #include "batch_index.h"
 #include "dispatch.h"
 #include "loss_rows.h"
+#include "module_search.h"
 
 namespace py = pybind11;
 using namespace odmt_fast;
@@ -117,10 +118,18 @@ static void bind_cpu_kernels(py::module_& m) {
       release, "dh *= h > 0 in place; dbias = fp32 column sums of the result.");
 }
 
+static RowArgs row_args(const Candidates& c, Address logits, int branches, std::int64_t rows) {
+  RowArgs a = {c};
+  a.logits = at<void>(logits);
+  a.branches = branches;
+  a.rows = rows;
+  return a;
+}
+
 // (student, teacher) branches; a teacher of -1 is the ensemble.
 using EdgesArgument = std::vector<std::pair<int, int>>;
 
-static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, const Columns& c,
+static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, const Candidates& c,
                               const EdgesArgument& edges, double tau, Address row_scale,
                               Address stats) {
   if (branches < 1 || branches > kMaxBranches)
@@ -129,7 +138,7 @@ static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, c
   if (edges.size() > kMaxEdges)
     throw std::invalid_argument("at most " + std::to_string(kMaxEdges) + " edges, got " +
                                 std::to_string(edges.size()));
-  RowArgs a = row_args(c, at<void>(logits), branches, rows);
+  RowArgs a = row_args(c, logits, branches, rows);
   a.edges.count = static_cast<int>(edges.size());
   for (std::size_t e = 0; e < edges.size(); ++e) {
     const auto [student, teacher] = edges[e];
@@ -154,8 +163,8 @@ static void set_upstream(RowArgs& a, Address gradients, Address g_ce, Address g_
 }
 
 static RowArgs debias_args(Address from, Address to, int branches, std::int64_t rows,
-                           const Columns& c) {
-  RowArgs a = row_args(c, at<void>(from), branches, rows);
+                           const Candidates& c) {
+  RowArgs a = row_args(c, from, branches, rows);
   a.gradients = at<void>(to);
   return a;
 }
@@ -164,16 +173,16 @@ static void bind_loss_rows(py::module_& m) {
   using py::arg;
   const auto release = py::call_guard<py::gil_scoped_release>();
 
-  py::class_<Columns>(m, "ColumnPointers", "Addresses of a Columns.")
+  py::class_<Candidates>(m, "CandidatePointers", "Addresses of `Candidates`.")
       .def(py::init([](std::int64_t columns, std::int64_t users, std::int64_t history_size,
                        Address log_p, Address counts, Address targets, Address row_user,
                        Address history_offsets, Address history) {
              using I32 = const std::int32_t;
-             return Columns{columns,          users,
-                            history_size,     at<const float>(log_p),
-                            at<I32>(counts),  at<const std::int64_t>(targets),
-                            at<I32>(row_user), at<I32>(history_offsets),
-                            at<I32>(history)};
+             return Candidates{columns,           users,
+                               history_size,      at<const float>(log_p),
+                               at<I32>(counts),   at<const std::int64_t>(targets),
+                               at<I32>(row_user), at<I32>(history_offsets),
+                               at<I32>(history)};
            }),
            arg("columns"), arg("users"), arg("history_size"), arg("log_p"), arg("counts"),
            arg("targets"), arg("row_user"), arg("history_offsets"), arg("history"));
@@ -182,48 +191,48 @@ static void bind_loss_rows(py::module_& m) {
   m.def("distilled_rows_stats", &stats_width, "Floats of statistics a row of K branches keeps.");
   m.def(
       "distilled_rows_forward",
-      [](Address logits, bool bf16, int branches, std::int64_t rows, const Columns& c,
+      [](Address logits, bool bf16, int branches, std::int64_t rows, const Candidates& c,
          const EdgesArgument& edges, double tau, Address row_scale, Address stats,
          Address totals) {
         const RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
-        check_columns(c, rows);
+        check_candidates(c, rows);
         distilled_rows_forward(a, bf16, at<double>(totals));
       },
-      release, "Statistics of rows of logits [branches, rows, columns]; adds their losses, each times its\n"
+      release, "Statistics of rows of logits [branches, rows, columns]; adds their losses, times "
       "row_scale, to totals.",
-      arg("logits"), arg("bf16"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
+      arg("logits"), arg("bf16"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
       arg("tau"), arg("row_scale"), arg("stats"), arg("totals"));
   m.def(
       "distilled_rows_backward",
       [](Address logits, Address gradients, bool bf16, int branches, std::int64_t rows,
-         const Columns& c, const EdgesArgument& edges, double tau, Address row_scale,
+         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
          Address stats, Address g_ce, Address g_kd, bool detach_teacher) {
         RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
         set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
-        check_columns(c, rows);
+        check_candidates(c, rows);
         distilled_rows_backward(a, bf16);
       },
       release, "Gradients of the logits, which they may overwrite.", arg("logits"),
-      arg("gradients"), arg("bf16"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
+      arg("gradients"), arg("bf16"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
       arg("tau"), arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"));
   m.def(
       "debiased_rows_forward",
       [](Address scores, bool bf16, Address out, int branches, std::int64_t rows,
-         const Columns& c) {
-        check_columns(c, rows);
+         const Candidates& c) {
+        check_candidates(c, rows);
         kernels().debias(debias_args(scores, out, branches, rows, c), bf16);
       },
       release, "Debiased, masked logits (fp32) of scores.", arg("scores"), arg("bf16"), arg("out"),
-      arg("branches"), arg("rows"), arg("columns"));
+      arg("branches"), arg("rows"), arg("candidates"));
   m.def(
       "debiased_rows_backward",
       [](Address gradient, Address out, bool bf16, int branches, std::int64_t rows,
-         const Columns& c) {
-        check_columns(c, rows);
+         const Candidates& c) {
+        check_candidates(c, rows);
         kernels().undebias(debias_args(gradient, out, branches, rows, c), bf16);
       },
       release, "Gradients of the scores.", arg("gradient"), arg("out"), arg("bf16"),
-      arg("branches"), arg("rows"), arg("columns"));
+      arg("branches"), arg("rows"), arg("candidates"));
 }
 
 #ifdef ODMT_FAST_CUDA
@@ -235,7 +244,7 @@ static void bind_cuda_rows(py::module_& m) {
   using py::arg;
   m.def(
       "distilled_rows_cuda_forward",
-      [](Address logits, int scalar, int branches, std::int64_t rows, const Columns& c,
+      [](Address logits, int scalar, int branches, std::int64_t rows, const Candidates& c,
          const EdgesArgument& edges, double tau, Address row_scale, Address stats,
          Address terms, Address stream) {
         RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
@@ -244,12 +253,12 @@ static void bind_cuda_rows(py::module_& m) {
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), true, at<void>(stream)));
       },
       "As distilled_rows_forward on device pointers; terms [rows, branches + edges] per row.",
-      arg("logits"), arg("scalar"), arg("branches"), arg("rows"), arg("columns"), arg("edges"),
+      arg("logits"), arg("scalar"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
       arg("tau"), arg("row_scale"), arg("stats"), arg("terms"), arg("stream"));
   m.def(
       "distilled_rows_cuda_backward",
       [](Address logits, Address gradients, int scalar, int branches, std::int64_t rows,
-         const Columns& c, const EdgesArgument& edges, double tau, Address row_scale,
+         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
          Address stats, Address g_ce, Address g_kd, bool detach_teacher, Address stream) {
         RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
         set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
@@ -257,19 +266,19 @@ static void bind_cuda_rows(py::module_& m) {
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), false, at<void>(stream)));
       },
       "As distilled_rows_backward on device pointers.", arg("logits"), arg("gradients"),
-      arg("scalar"), arg("branches"), arg("rows"), arg("columns"), arg("edges"), arg("tau"),
+      arg("scalar"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"), arg("tau"),
       arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"),
       arg("stream"));
   m.def(
       "debiased_rows_cuda",
       [](Address from, Address to, int scalar, bool forward, int branches, std::int64_t rows,
-         const Columns& c, Address stream) {
+         const Candidates& c, Address stream) {
         const RowArgs a = debias_args(from, to, branches, rows, c);
         check_launch("debiased_rows",
                      debias_rows_cuda(a, static_cast<Scalar>(scalar), forward, at<void>(stream)));
       },
       "Either pass on device pointers.", arg("from_"), arg("to"), arg("scalar"), arg("forward"),
-      arg("branches"), arg("rows"), arg("columns"), arg("stream"));
+      arg("branches"), arg("rows"), arg("candidates"), arg("stream"));
 }
 #endif
 
@@ -316,6 +325,7 @@ PYBIND11_MODULE(_C, m) {
   bind_batch_index(m);
   bind_cpu_kernels(m);
   bind_loss_rows(m);
+  bind_search(m);
 #ifdef ODMT_FAST_CUDA
   bind_cuda_rows(m);
 #endif

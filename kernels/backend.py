@@ -90,6 +90,25 @@ def extension_missing(device_type: str) -> str | None:
 
 
 @cache
+def _cuda_extension_error() -> str | None:
+    error = _extension_error()
+    if error is not None:
+        return error
+    from odmt_fast import _C
+
+    if hasattr(_C, "distilled_rows_cuda_forward"):
+        return None
+    return "odmt_fast._C was built without CUDA; reinstall with nvcc and ODMT_FAST_EXT=cuda"
+
+
+def cuda_extension_missing(device_type: str) -> str | None:
+    """`Missing` check of the C++ extension's CUDA side."""
+    if device_type != "cuda":
+        return f"the cuda backend takes CUDA tensors, got {device_type}"
+    return _cuda_extension_error()
+
+
+@cache
 def _triton_error() -> str | None:
     try:
         import triton  # noqa: F401

@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from odmt_fast.config import Config, ModelConfig
+    from odmt_fast.data.dataset import Dataset
     from odmt_fast.official.facade import ODMT
+    from odmt_fast.retrieval.recommend import Recommender
+    from odmt_fast.workflow.fit import fit
 
 # A checkout on sys.path must not hide the compiled extension of an installed package.
 __path__ = extend_path(__path__, __name__)
 
 __version__ = "0.2.0"
-__all__ = ["ODMT", "Config", "ModelConfig", "__version__"]
+__all__ = ["ODMT", "Config", "Dataset", "ModelConfig", "Recommender", "__version__", "fit"]
 
 _HOME = {
     "ODMT": "odmt_fast.official.facade",
     "Config": "odmt_fast.config",
+    "Dataset": "odmt_fast.data.dataset",
     "ModelConfig": "odmt_fast.config",
+    "Recommender": "odmt_fast.retrieval.recommend",
+    "fit": "odmt_fast.workflow.fit",
 }
 
 

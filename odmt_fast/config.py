@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
+CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
+LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
 
@@ -70,6 +73,18 @@ class ModelConfig(Section):
     tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")
     alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
     detach_teacher: bool = Field(False, description="stop the gradient into the teachers")
+    candidates: CandidateKind = Field(
+        "in_batch",
+        description="what a row is scored against: items of the batch, officially; mixed adds "
+        "`draws`; sampled: draws alone; full: the whole catalogue",
+    )
+    draws: PositiveInt = Field(1024, description="items drawn per step, shared by its rows")
+    draw_power: float = Field(0.0, ge=0.0, description="b: draws by popularity^b; 0 = uniformly")
+    logq: LogQ = Field(
+        "official",
+        description="correction of a candidate's score: log q; on negatives alone "
+        "(positive_uncorrected); of its expected count there (recsys25); none",
+    )
 
     @property
     def heads(self) -> int:
@@ -138,7 +153,12 @@ class TrainingConfig(Section):
     """The optimisation and its bookkeeping."""
 
     output: Path = Field(Path("runs/odmt"), description="checkpoints, logs and plots go here")
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = Field(128, description="users of a step, of each process")
+    negatives: Negatives = Field(
+        "rank",
+        description="of several processes: a row sees the items of its own process's users (rank, "
+        "as officially), or those of all processes (global)",
+    )
     epochs: PositiveInt = 40
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(0.1, ge=0.0)

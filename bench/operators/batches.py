@@ -10,14 +10,14 @@ from torch import Tensor
 
 from bench.operators.case import Case
 from bench.workload import Workload
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 
 BRANCHES = 3
 
 
 @dataclass(frozen=True)
 class LossCase(Case):
-    """States [K, M, d] and embeddings [K, U, d] of `users` users, and what the columns mean.
+    """States [K, M, d] and embeddings [K, U, d] of `users` users, and their candidates.
 
     The catalogue grows with the users. Scores have a standard deviation near 1, as those of a model
     early in training.
@@ -41,14 +41,14 @@ class LossCase(Case):
         return Workload(users=self.users, items=max(5000, 20 * self.users))
 
     @cached_property
-    def columns(self) -> Columns:
+    def candidates(self) -> Candidates:
         """On the device."""
         batch = self.workload.batch
         torch.manual_seed(0)
         log_p = torch.log_softmax(torch.randn(batch.items.shape[0]), 0)
         of_batch = (batch.counts, batch.targets, batch.row_user, batch.history_offsets)
-        columns = Columns(log_p, *of_batch, batch.history)
-        return Columns(*(column.to(self.setting.device) for column in columns))
+        candidates = Candidates(log_p, *of_batch, batch.history)
+        return Candidates(*(column.to(self.setting.device) for column in candidates))
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor]:

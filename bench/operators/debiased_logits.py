@@ -47,4 +47,4 @@ class DebiasedLogits(LossCase):
 
     def _run(self, function: Callable[..., Tensor]) -> Run:
         leaves = leaf(*self.tensors)
-        return Run(lambda: function(*leaves, self.columns), leaves, (self.upstream,))
+        return Run(lambda: function(*leaves, self.candidates), leaves, (self.upstream,))

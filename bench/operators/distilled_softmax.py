@@ -76,7 +76,9 @@ class DistilledSoftmax(LossCase):
             torch.full((BRANCHES,), WEIGHT, device=self.setting.device),
         )
         pairs, leaves = edges(BRANCHES), leaf(*self.tensors)
-        return Run(lambda: function(*leaves, self.columns, tau=TAU, edges=pairs), leaves, upstream)
+        return Run(
+            lambda: function(*leaves, self.candidates, tau=TAU, edges=pairs), leaves, upstream
+        )
 
     def _liger(self) -> Run:
         """Three calls of its chunked linear JSD with beta 0, one per edge, its hard loss as CE."""
@@ -88,7 +90,7 @@ class DistilledSoftmax(LossCase):
             1.0, TAU**2 * WEIGHT, beta=0.0, temperature=TAU, compiled=not self.setting.tiny
         )
         queries, items = leaf(*self.tensors)
-        bias = (-self.columns.log_p).to(queries.dtype)
+        bias = (-self.candidates.log_p).to(queries.dtype)
 
         def forward() -> Tensors:
             # The ensemble's logits are one product of the branches side by side.
@@ -96,7 +98,7 @@ class DistilledSoftmax(LossCase):
             teachers = {-1: (all_queries, torch.cat(tuple(items.detach()), 1))}
             teachers |= {t: (queries[t].detach(), items[t].detach()) for t in range(BRANCHES)}
             return tuple(
-                loss(queries[s], items[s], *teachers[t], self.columns.targets, bias, bias).to(
+                loss(queries[s], items[s], *teachers[t], self.candidates.targets, bias, bias).to(
                     queries.dtype
                 )
                 for s, t in edges(BRANCHES)
@@ -116,7 +118,7 @@ class DistilledSoftmax(LossCase):
 
         def forward() -> Tensors:
             return tuple(
-                linear_cross_entropy(u, e, self.columns.targets, impl=kind).float()
+                linear_cross_entropy(u, e, self.candidates.targets, impl=kind).float()
                 for u, e in zip(queries, items, strict=True)
             )
 

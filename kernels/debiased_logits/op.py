@@ -1,21 +1,25 @@
-"""`debiased_logits`: checks, choice of the backend, autograd, and the ops torch.compile sees."""
+"""`debiased_logits`: checks, choice of the backend, gradient."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
-from odmt_fast.kernels.debiased_logits import reference
-from odmt_fast.kernels.debiased_logits.reference import Columns, accumulation_dtype
+from odmt_fast.kernels.backend import (
+    choose,
+    cuda_extension_missing,
+    extension_missing,
+    runs_anywhere,
+)
+from odmt_fast.kernels.debiased_logits import passes, reference
+from odmt_fast.kernels.debiased_logits.reference import Candidates
+from odmt_fast.kernels.launch.backends import CPU_DTYPES, CUDA_DTYPES, dtype_missing
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.linear.libraries import bmm
 
 OP = "debiased_logits"
-CPU_DTYPES = (torch.float32, torch.bfloat16)
-CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INDEX_DTYPES = {
     "counts": torch.int32,
     "targets": torch.int64,
@@ -25,7 +29,7 @@ INDEX_DTYPES = {
 }
 
 
-def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
+def debiased_logits(queries: Tensor, items: Tensor, candidates: Candidates) -> Tensor:
     """Logits [K, M, U] of every row against the distinct columns.
 
     u . e - log p + log count; the target's column counts once; the user's other columns are NEG.
@@ -33,7 +37,7 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
     Args:
         queries: [K, M, d] user states, fp32 | bf16 | fp16 | fp64.
         items: [K, U, d] embeddings of the distinct items, same dtype.
-        columns: what the columns mean, see `Columns`.
+        candidates: what the U columns are and who may not see them, see `Candidates`.
 
     Returns:
         fp32 (fp64 for fp64), differentiable in queries and items; NEG carries no gradient.
@@ -42,16 +46,14 @@ def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
         ValueError: arguments that do not fit, named with their value.
         RuntimeError: the forced backend cannot run here.
     """
-    check_inputs(OP, queries, items, columns)
+    check_inputs(OP, queries, items, candidates)
     scores = bmm(queries, items.transpose(1, 2))
-    if torch.compiler.is_compiling():
-        return _forward_op(scores, *columns)
-    if _backend(scores) == "reference":
-        return reference.weigh(scores, columns)
-    return _Debias.apply(scores, columns)  # type: ignore[no-untyped-call]
+    if _backend(scores.device.type, scores.dtype) == "reference":
+        return reference.weigh(scores, candidates)
+    return _operator(scores, *candidates, scores.dtype)[0]
 
 
-def check_inputs(op: str, queries: Tensor, items: Tensor, columns: Columns) -> None:
+def check_inputs(op: str, queries: Tensor, items: Tensor, candidates: Candidates) -> None:
     """Raise unless shapes, dtypes and devices fit each other; values are not looked at."""
     if queries.dim() != 3 or queries.shape[0] == 0 or not queries.dtype.is_floating_point:
         raise ValueError(
@@ -68,133 +70,56 @@ def check_inputs(op: str, queries: Tensor, items: Tensor, columns: Columns) -> N
         )
     n = items.shape[1]
     lengths = {"log_p": n, "counts": n, "targets": rows, "row_user": rows}
-    for name, column in columns._asdict().items():
+    for name, array in candidates._asdict().items():
         wanted = INDEX_DTYPES.get(name)
-        if column.dim() != 1 or column.numel() != lengths.get(name, column.numel()):
+        if array.dim() != 1 or array.numel() != lengths.get(name, array.numel()):
+            length = lengths.get(name, "n")
+            raise ValueError(f"{op}: candidates.{name} must be [{length}], got {list(array.shape)}")
+        if array.dtype != wanted if wanted else not array.dtype.is_floating_point:
             raise ValueError(
-                f"{op}: columns.{name} must be [{lengths.get(name, 'n')}], got {list(column.shape)}"
+                f"{op}: candidates.{name} must be {wanted or 'floating'}, got {array.dtype}"
             )
-        if column.dtype != wanted if wanted else not column.dtype.is_floating_point:
+        if array.device != queries.device:
             raise ValueError(
-                f"{op}: columns.{name} must be {wanted or 'floating'}, got {column.dtype}"
-            )
-        if column.device != queries.device:
-            raise ValueError(
-                f"{op}: columns.{name} is on {column.device}, queries on {queries.device}"
+                f"{op}: candidates.{name} is on {array.device}, queries on {queries.device}"
             )
 
 
-@cache
-def _cuda_error() -> str | None:
-    error = extension_missing("cpu")
-    if error is not None:
-        return error
-    from odmt_fast import _C
-
-    if hasattr(_C, "distilled_rows_cuda_forward"):
-        return None
-    return "odmt_fast._C was built without CUDA; reinstall with nvcc and ODMT_FAST_EXT=cuda"
-
-
-def cuda_extension_missing(device_type: str) -> str | None:
-    """`Missing` check of the C++ extension's CUDA side."""
-    if device_type != "cuda":
-        return f"the cuda backend takes CUDA tensors, got {device_type}"
-    return _cuda_error()
-
-
-def _backend(scores: Tensor) -> str:
-    def takes(known: tuple[torch.dtype, ...]) -> str | None:
-        names = ", ".join(map(str, known))
-        return None if scores.dtype in known else f"it takes {names}; got {scores.dtype}"
-
+# A compiled graph keeps the backend it was traced with.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _backend(device_type: str, dtype: torch.dtype) -> str:
     return choose(
         OP,
-        scores.device.type,
+        device_type,
         {
-            "cuda": lambda device: cuda_extension_missing(device) or takes(CUDA_DTYPES),
-            "cpu": lambda device: extension_missing(device) or takes(CPU_DTYPES),
+            "cuda": lambda device: (
+                cuda_extension_missing(device) or dtype_missing(dtype, CUDA_DTYPES)
+            ),
+            "cpu": lambda device: extension_missing(device) or dtype_missing(dtype, CPU_DTYPES),
             "reference": runs_anywhere,
         },
     )
 
 
-def _forward(scores: Tensor, columns: Columns) -> Tensor:
-    if _backend(scores) == "reference":
-        return reference.weigh(scores, columns).clone()
-    from odmt_fast.kernels.debiased_logits import passes
-
-    return passes.forward(scores, columns)
+def _forward(scores: Tensor, *rest: Any) -> tuple[Tensor]:
+    return (passes.forward(scores, Candidates(*rest[:-1])),)
 
 
-def _backward(gradient: Tensor, columns: Columns, dtype: torch.dtype) -> Tensor:
-    if _backend(gradient.to(dtype)) == "reference":
-        weights = reference.log_weights(columns, gradient.dtype)
-        return gradient.masked_fill(weights == reference.EXCLUDED, 0.0).to(dtype, copy=True)
-    from odmt_fast.kernels.debiased_logits import passes
-
-    return passes.backward(gradient, columns, dtype)
+def _backward(gradient: Tensor, *rest: Any) -> tuple[Tensor]:
+    *candidates, dtype = rest
+    return (passes.backward(gradient, Candidates(*candidates), dtype),)
 
 
-class _Debias(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, columns: Columns) -> Tensor:
-        ctx.save_for_backward(*columns)
-        ctx.dtype = scores.dtype
-        return _forward(scores, columns)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _backward(gradient, Columns(*ctx.saved_tensors), ctx.dtype), None
-
-
-@torch.library.custom_op("odmt_fast::debiased_logits", mutates_args=())
-def _forward_op(
-    scores: Tensor,
-    log_p: Tensor,
-    counts: Tensor,
-    targets: Tensor,
-    row_user: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-) -> Tensor:
-    columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
-    return _forward(scores, columns)
-
-
-@_forward_op.register_fake
-def _(scores: Tensor, *_: Tensor) -> Tensor:
-    return scores.new_empty(scores.shape, dtype=accumulation_dtype(scores.dtype))
-
-
-@torch.library.custom_op("odmt_fast::debiased_logits_backward", mutates_args=())
-def _backward_op(
-    gradient: Tensor,
-    log_p: Tensor,
-    counts: Tensor,
-    targets: Tensor,
-    row_user: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
-    return _backward(gradient, columns, dtype)
-
-
-@_backward_op.register_fake
-def _(gradient: Tensor, *rest: Any) -> Tensor:
-    return gradient.new_empty(gradient.shape, dtype=rest[-1])
-
-
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[1:])
-    ctx.dtype = inputs[0].dtype
-
-
-def _op_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return _backward_op(gradient, *ctx.saved_tensors, ctx.dtype), *(None,) * 6
-
-
-_forward_op.register_autograd(_op_backward, setup_context=_setup_context)
+_operator = Operator(
+    name=OP,
+    signature=(
+        "Tensor scores, Tensor log_p, Tensor counts, Tensor targets, Tensor row_user, "
+        "Tensor history_offsets, Tensor history, ScalarType dtype"
+    ),
+    forward=_forward,
+    like=lambda scores, *_: (scores.new_empty(scores.shape, dtype=torch.float32),),
+    gradients=1,
+    backward=_backward,
+    backward_like=lambda gradient, *rest: (gradient.new_empty(gradient.shape, dtype=rest[-1]),),
+    keeps=(1, 2, 3, 4, 5, 6),
+)

@@ -20,8 +20,10 @@ EXCLUDED = -1e30
 """Log-weight of an excluded column: finite, since 0 * inf is NaN, and out of any logit's reach."""
 
 
-class Columns(NamedTuple):
-    """What the columns of a row mean: the distinct items of a batch and who may not see them.
+class Candidates(NamedTuple):
+    """What rows are scored against, a column each: distinct items, and who may not see them.
+
+    Every array has the name it has in a `Batch`.
 
     The columns of `history[history_offsets[b]:history_offsets[b + 1]]` (sorted, distinct) are
     excluded from the rows of user b, except the column that is the row's own target; that one
@@ -41,35 +43,35 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def debias(scores: Tensor, columns: Columns) -> Tensor:
+def debias(scores: Tensor, candidates: Candidates) -> Tensor:
     """u . e - log p from scores u . e [K, M, U], before multiplicities; fp32 (or fp64)."""
     dtype = accumulation_dtype(scores.dtype)
-    return scores.to(dtype) - columns.log_p.to(dtype)
+    return scores.to(dtype) - candidates.log_p.to(dtype)
 
 
-def log_weights(columns: Columns, dtype: torch.dtype) -> Tensor:
+def log_weights(candidates: Candidates, dtype: torch.dtype) -> Tensor:
     """[M, U]: log count, 0 at the target, EXCLUDED at what weighs nothing for the row.
 
     That is the other columns of the user's history, and columns of count 0.
     """
-    offsets, history = columns.history_offsets.long(), columns.history.long()
-    n_users, n_columns = offsets.numel() - 1, columns.log_p.numel()
+    offsets, history = candidates.history_offsets.long(), candidates.history.long()
+    n_users, n_columns = offsets.numel() - 1, candidates.log_p.numel()
     users = torch.arange(n_users, device=offsets.device)
     users = users.repeat_interleave(offsets.diff(), output_size=history.numel())
     seen = torch.zeros(n_users, n_columns, dtype=torch.bool, device=offsets.device)
     seen = seen.index_put((users, history), seen.new_ones(()))
-    log_counts = columns.counts.to(dtype).log().clamp_min(EXCLUDED)
-    weights = log_counts.masked_fill(seen[columns.row_user.long()], EXCLUDED)
-    return weights.scatter(1, columns.targets[:, None], 0.0)
+    log_counts = candidates.counts.to(dtype).log().clamp_min(EXCLUDED)
+    weights = log_counts.masked_fill(seen[candidates.row_user.long()], EXCLUDED)
+    return weights.scatter(1, candidates.targets[:, None], 0.0)
 
 
-def weigh(scores: Tensor, columns: Columns) -> Tensor:
+def weigh(scores: Tensor, candidates: Candidates) -> Tensor:
     """u . e - log p + log count, NEG where the column is excluded from the row."""
-    z = debias(scores, columns)
-    weights = log_weights(columns, z.dtype)
+    z = debias(scores, candidates)
+    weights = log_weights(candidates, z.dtype)
     return (z + weights).masked_fill(weights == EXCLUDED, NEG)
 
 
-def debiased_logits(queries: Tensor, items: Tensor, columns: Columns) -> Tensor:
+def debiased_logits(queries: Tensor, items: Tensor, candidates: Candidates) -> Tensor:
     """The logits [K, M, U]; op.py has the contract."""
-    return weigh(torch.bmm(queries, items.transpose(1, 2)), columns)
+    return weigh(torch.bmm(queries, items.transpose(1, 2)), candidates)

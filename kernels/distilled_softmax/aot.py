@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.bwd import distilled_softmax_bwd
 from odmt_fast.kernels.distilled_softmax.fwd import distilled_softmax_fwd
 from odmt_fast.kernels.distilled_softmax.reference import ENSEMBLE, Edge
@@ -22,7 +22,7 @@ def _edges(branches: int) -> tuple[Edge, ...]:
 
 
 def _launch(branches: int, d: int, edges: tuple[Edge, ...], dtype: torch.dtype) -> None:
-    columns = Columns(
+    candidates = Candidates(
         log_p=meta(COLUMNS, dtype=FP32),
         counts=meta(COLUMNS, dtype=INT32),
         targets=meta(ROWS, dtype=torch.int64),
@@ -32,10 +32,10 @@ def _launch(branches: int, d: int, edges: tuple[Edge, ...], dtype: torch.dtype) 
     )
     queries, items = meta(branches, ROWS, d, dtype=dtype), meta(branches, COLUMNS, d, dtype=dtype)
     spec = Spec(tau=0.3, edges=edges, detach_teacher=False, memory_budget=1)
-    distilled_softmax_fwd(queries, items, columns, spec, None)
+    distilled_softmax_fwd(queries, items, candidates, spec, None)
     upstream = meta(branches, dtype=FP32), meta(len(edges), dtype=FP32)
     row_scale, stats = meta(ROWS, dtype=FP32), meta(ROWS, stats_width(branches), dtype=FP32)
-    distilled_softmax_bwd(upstream, queries, items, columns, spec, row_scale, stats)
+    distilled_softmax_bwd(upstream, queries, items, candidates, spec, row_scale, stats)
 
 
 def _case(

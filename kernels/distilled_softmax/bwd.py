@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     backward_config,
@@ -26,9 +26,10 @@ from odmt_fast.kernels.distilled_softmax.configs import (
     score_candidates,
     tile_arguments,
 )
+from odmt_fast.kernels.distilled_softmax.row_state import cross_place, soft_place, sum_place
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec
 from odmt_fast.kernels.distilled_softmax.tile import (
-    at_most_zero,
+    exponentials,
     inv_tau_of,
     row_facts,
     score_of,
@@ -105,21 +106,19 @@ def distilled_softmax_bwd_kernel(
         top = top + (tl.load(p_stats + t * M, mask=m_m, other=0.0),)
     for k in tl.static_range(K):
         b_g_ce = tl.load(g_ce_ptr + k) * b_scale
-        b_sum = tl.load(p_stats + (K + 1 + k) * M, mask=m_m, other=1.0)
-        b_e = b_w * tl.exp(at_most_zero(z[k] - top[k][:, None]))
-        b_g = b_e * (b_g_ce / b_sum)[:, None]
-        gradients = gradients + (tl.where(m_target, b_g - b_g_ce[:, None], b_g),)
+        b_sum = tl.load(p_stats + sum_place(k, K) * M, mask=m_m, other=1.0)
+        b_g = exponentials(b_w, z[k], top[k], 1.0) * (b_g_ce / b_sum)[:, None]
+        gradients = gradients + (b_g - tl.where(m_target, b_g_ce[:, None], 0.0),)
     for t in tl.static_range(K + 1):
         if SOFT[t]:
-            b_soft = tl.load(p_stats + (2 * K + 1 + t) * M, mask=m_m, other=1.0)
-            b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
-            b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
+            b_soft = tl.load(p_stats + soft_place(t, K) * M, mask=m_m, other=1.0)
+            b_p = exponentials(b_w, score_of(z, t, K), top[t], inv_tau_of(inv_tau, t, K))
             b_p *= (tau * b_scale / b_soft)[:, None]
             for e in tl.static_range(len(STUDENTS)):
                 g_pair = tl.load(g_pair_ptr + e)
                 new = ()
                 if TEACHERS[e] == t:
-                    p_cross = p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M
+                    p_cross = p_stats + cross_place(STUDENTS[e], TEACHERS[e], K) * M
                     b_cross = tl.load(p_cross, mask=m_m, other=0.0)
                     b_x = (z[STUDENTS[e]] - top[STUDENTS[e]][:, None]) - b_cross[:, None]
                     b_teach = g_pair * inv_tau * b_p * b_x
@@ -224,7 +223,7 @@ def distilled_softmax_bwd(
     upstream: tuple[torch.Tensor, torch.Tensor],
     queries: torch.Tensor,
     items: torch.Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: torch.Tensor,
     stats: torch.Tensor,
@@ -249,7 +248,7 @@ def distilled_softmax_bwd(
         distilled_softmax_bwd_kernel[grid](
             queries,
             items,
-            *columns,
+            *candidates,
             row_scale,
             stats,
             g_ce,

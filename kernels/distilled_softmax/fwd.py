@@ -1,6 +1,6 @@
 """Row statistics of the distilled softmax and the losses, forward; logits stay in registers.
 
-Shapes    queries [K, M, D], items [K, U, D]: fp32 | bf16 | fp16; columns as in `Columns`
+Shapes    queries [K, M, D], items [K, U, D]: fp32 | bf16 | fp16; candidates as `prepared`
 Returns   ce [K], kd [E] fp32; stats: W x M fp32, rows as in `spec.stats_width`
 Method    a program owns BLOCK_M rows and walks a share of the columns, keeping per row and branch
           the largest score and, relative to it, the sums of the README, rescaled when it rises,
@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.configs import (
     TileConfig,
     forward_config,
@@ -23,11 +23,14 @@ from odmt_fast.kernels.distilled_softmax.configs import (
     tile_arguments,
 )
 from odmt_fast.kernels.distilled_softmax.row_state import (
+    cross_place,
     empty_rows,
     joined,
     load_rows,
     partial_width,
+    soft_place,
     store_rows,
+    sum_place,
     with_tile,
 )
 from odmt_fast.kernels.distilled_softmax.spec import Distillation, Spec, stats_width
@@ -121,13 +124,13 @@ def distilled_softmax_join_kernel(
     p_terms = terms_ptr + o_m
     for t in tl.static_range(K + 1):
         tl.store(p_stats + t * M, top[t], mask=m_m)
-        tl.store(p_stats + (2 * K + 1 + t) * M, soft[t], mask=m_m)
+        tl.store(p_stats + soft_place(t, K) * M, soft[t], mask=m_m)
     for k in tl.static_range(K):
-        tl.store(p_stats + (K + 1 + k) * M, sums[k], mask=m_m)
+        tl.store(p_stats + sum_place(k, K) * M, sums[k], mask=m_m)
         tl.store(p_terms + k * M, tl.log(sums[k]) - (target[k] - top[k]), mask=m_m)
     for e in tl.static_range(E):
         b_cross = (centre[e] - top[STUDENTS[e]]) + cross[e] / soft[TEACHERS[e]]
-        tl.store(p_stats + (3 * K + 2 + TEACHERS[e] * K + STUDENTS[e]) * M, b_cross, mask=m_m)
+        tl.store(p_stats + cross_place(STUDENTS[e], TEACHERS[e], K) * M, b_cross, mask=m_m)
         b_kd = tau * (tau * tl.log(soft[STUDENTS[e]]) - b_cross)
         tl.store(p_terms + (K + e) * M, b_kd, mask=m_m)
 
@@ -135,7 +138,7 @@ def distilled_softmax_join_kernel(
 def distilled_softmax_fwd(
     queries: torch.Tensor,
     items: torch.Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -155,7 +158,7 @@ def distilled_softmax_fwd(
         distilled_softmax_fwd_kernel[(triton.cdiv(n_rows, config.block_m), n_shares)](
             queries,
             items,
-            *columns,
+            *candidates,
             partial,
             n_rows,
             n_columns,

@@ -1,4 +1,4 @@
-"""`distilled_softmax`: checks, choice of the engine, autograd, and the ops torch.compile sees."""
+"""`distilled_softmax`: checks, choice of the engine, gradient."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from torch import Tensor
 
 from odmt_fast.kernels.backend import (
     choose,
+    cuda_extension_missing,
     extension_missing,
     forced,
     runs_anywhere,
     triton_missing,
 )
-from odmt_fast.kernels.debiased_logits.op import check_inputs, cuda_extension_missing
-from odmt_fast.kernels.debiased_logits.reference import Columns, accumulation_dtype
+from odmt_fast.kernels.debiased_logits.op import check_inputs
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax import reference
 from odmt_fast.kernels.distilled_softmax.configs import stored_chunks
 from odmt_fast.kernels.distilled_softmax.reference import ENSEMBLE, Edge
 from odmt_fast.kernels.distilled_softmax.spec import MAX_BRANCHES, MAX_EDGES, Spec, stats_width
-from odmt_fast.kernels.launch.device import device_of
+from odmt_fast.kernels.launch.backends import (
+    CPU_DTYPES,
+    CUDA_DTYPES,
+    TRITON_DTYPES,
+    dtype_missing,
+)
+from odmt_fast.kernels.launch.device import device_at
+from odmt_fast.kernels.launch.operator import Operator
 
 OP = "distilled_softmax"
 MEMORY_BUDGET_BYTES = 256 * 2**20
 SMALLEST_TAU = 1e-4  # below it, scores divided by tau leave fp32
 ENGINES = {"cpu": "stored", "cuda": "stored", "triton": "flash"}
-DTYPES = {
-    "cpu": (torch.float32, torch.bfloat16),
-    "cuda": (torch.float32, torch.bfloat16, torch.float16),
-    "triton": (torch.float32, torch.bfloat16, torch.float16),
-}
+TENSORS = 9  # of the arguments of the custom op
 
 
 def distilled_softmax(
     queries: Tensor,
     items: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     *,
     tau: float,
     edges: Sequence[Edge],
@@ -51,7 +55,7 @@ def distilled_softmax(
     Args:
         queries: [K, M, d] user states of K branches and M rows; fp32 | bf16 | fp16 | fp64.
         items: [K, U, d] embeddings of the U distinct items, same dtype.
-        columns: what the columns mean, see `Columns`.
+        candidates: what the U columns are and who may not see them, see `Candidates`.
         tau: temperature of the distillation.
         edges: (student branch, teacher branch or ENSEMBLE) pairs; any number, also none.
         detach_teacher: stop the gradients on the teachers' side, the ensemble's included.
@@ -71,42 +75,25 @@ def distilled_softmax(
 
     Source: ODMT (arXiv 2308.04067), official model/model.py::Model.forward and kd_ce_loss.
     """
-    check_inputs(OP, queries, items, columns)
+    check_inputs(OP, queries, items, candidates)
     _check_row_scale(row_scale, queries)
     spec = Spec(
         float(tau), tuple((int(s), int(t)) for s, t in edges), detach_teacher, memory_budget
     )
     _check_spec(spec, len(queries))
-    if torch.compiler.is_compiling() and not _only_reference(queries.device.type, queries.dtype):
-        students = [s for s, _ in spec.edges]
-        teachers = [t for _, t in spec.edges]
-        ce, kd, _ = _forward_op(
-            queries,
-            items,
-            *columns,
-            row_scale,
-            spec.tau,
-            students,
-            teachers,
-            detach_teacher,
-            memory_budget,
-        )
-        return ce, kd
-    compiling = torch.compiler.is_compiling()  # then with the reference: it can be traced
-    backend = "reference" if compiling else _backend(queries, items, spec)
+    backend = _backend(queries, items, spec)
     if backend == "reference" or queries.shape[1] == 0:
         return reference.distilled_softmax(
             queries,
             items,
-            columns,
+            candidates,
             tau=spec.tau,
             edges=spec.edges,
             detach_teacher=detach_teacher,
             row_scale=row_scale,
         )
-    return _DistilledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, items, columns, spec, row_scale, backend
-    )
+    ce, kd = _operator(queries, items, *candidates, row_scale, *spec.settings, backend)
+    return ce, kd
 
 
 def _check_row_scale(row_scale: Tensor | None, queries: Tensor) -> None:
@@ -143,178 +130,88 @@ def _check_spec(spec: Spec, branches: int) -> None:
 
 def _backend(queries: Tensor, items: Tensor, spec: Spec) -> str:
     """The engine for these tensors: on CUDA, logits are stored while few chunks hold them."""
+    most = _most_chunks(queries.device)
     too_large = False
-    if queries.device.type == "cuda" and forced() is None:
+    if most is not None:
         logits_bytes = queries.shape[0] * queries.shape[1] * items.shape[1] * items.element_size()
-        too_large = logits_bytes > spec.memory_budget * stored_chunks(device_of(queries))
+        too_large = logits_bytes > spec.memory_budget * most
     return _chosen(queries.device.type, queries.dtype, too_large)
 
 
-def _chosen(device_type: str, dtype: torch.dtype, too_large: bool) -> str:
-    def takes(backend: str) -> str | None:
-        names = ", ".join(map(str, DTYPES[backend]))
-        return None if dtype in DTYPES[backend] else f"it takes {names}; got {dtype}"
+# A compiled graph keeps the answers it was traced with.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _most_chunks(device: torch.device) -> int | None:
+    """Chunks of the memory budget that logits may take to be stored; None is any number."""
+    return stored_chunks(device_at(device)) if device.type == "cuda" and not forced() else None
 
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _chosen(device_type: str, dtype: torch.dtype, too_large: bool) -> str:
     def stored_on_cuda(device_type: str) -> str | None:
         budget = "the logits take too many chunks of the memory budget" if too_large else None
-        return cuda_extension_missing(device_type) or takes("cuda") or budget
+        return cuda_extension_missing(device_type) or dtype_missing(dtype, CUDA_DTYPES) or budget
 
     return choose(
         OP,
         device_type,
         {
             "cuda": stored_on_cuda,
-            "triton": lambda device: triton_missing(device) or takes("triton"),
-            "cpu": lambda device: extension_missing(device) or takes("cpu"),
+            "triton": lambda device: triton_missing(device) or dtype_missing(dtype, TRITON_DTYPES),
+            "cpu": lambda device: extension_missing(device) or dtype_missing(dtype, CPU_DTYPES),
             "reference": runs_anywhere,
         },
     )
-
-
-# A compiled graph keeps the answer it was traced with.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _only_reference(device_type: str, dtype: torch.dtype) -> bool:
-    return _chosen(device_type, dtype, False) == "reference"
 
 
 def _engine(backend: str) -> Any:
     return import_module(f"odmt_fast.kernels.distilled_softmax.{ENGINES[backend]}")
 
 
-class _DistilledSoftmax(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        items: Tensor,
-        columns: Columns,
-        spec: Spec,
-        row_scale: Tensor | None,
-        backend: str,
-    ) -> tuple[Tensor, Tensor]:
-        engine = _engine(backend)
-        ce, kd, stats, logits = engine.forward(queries, items, columns, spec, row_scale)
-        ctx.save_for_backward(queries, items, row_scale, stats, *columns)
-        ctx.spec, ctx.backend, ctx.logits = spec, backend, logits
-        return ce, kd
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g_ce: Tensor, g_kd: Tensor) -> tuple[Tensor | None, ...]:
-        queries, items, row_scale, stats, *columns = ctx.saved_tensors
-        # The engine overwrites the logits: a second backward has to compute them again.
-        logits, ctx.logits = ctx.logits, None
-        d_queries, d_items = _engine(ctx.backend).backward(
-            (g_ce, g_kd), queries, items, Columns(*columns), ctx.spec, row_scale, stats, logits
+def _forward(*arguments: Any) -> tuple[Any, ...]:
+    """(ce, kd, the statistics of the rows), and the logits where they are kept."""
+    queries, items, *candidates, row_scale = arguments[:TENSORS]
+    *settings, backend = arguments[TENSORS:]
+    return tuple(
+        _engine(backend).forward(
+            queries, items, Candidates(*candidates), row_scale, Spec.of(*settings)
         )
-        return d_queries, d_items, None, None, None, None
-
-
-@torch.library.custom_op("odmt_fast::distilled_softmax", mutates_args=())
-def _forward_op(
-    queries: Tensor,
-    items: Tensor,
-    log_p: Tensor,
-    counts: Tensor,
-    targets: Tensor,
-    row_user: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-    row_scale: Tensor | None,
-    tau: float,
-    students: Sequence[int],
-    teachers: Sequence[int],
-    detach_teacher: bool,
-    memory_budget: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
-    spec = Spec(tau, tuple(zip(students, teachers, strict=True)), detach_teacher, memory_budget)
-    if queries.shape[1] == 0:
-        empty = queries.new_empty((0, stats_width(len(queries))), dtype=torch.float32)
-        zeros = empty.new_zeros(len(queries) + len(students))
-        return zeros[: len(queries)].clone(), zeros[len(queries) :].clone(), empty
-    backend = _backend(queries, items, spec)
-    ce, kd, stats, _ = _engine(backend).forward(queries, items, columns, spec, row_scale)
-    return ce, kd, stats
-
-
-@_forward_op.register_fake
-def _(
-    queries: Tensor,
-    items: Tensor,
-    log_p: Tensor,
-    counts: Tensor,
-    targets: Tensor,
-    row_user: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-    row_scale: Tensor | None,
-    tau: float,
-    students: Sequence[int],
-    teachers: Sequence[int],
-    detach_teacher: bool,
-    memory_budget: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = accumulation_dtype(queries.dtype)
-    branches, rows = queries.shape[:2]
-    return (
-        queries.new_empty(branches, dtype=dtype),
-        queries.new_empty(len(students), dtype=dtype),
-        queries.new_empty((rows, stats_width(branches)), dtype=torch.float32),
     )
 
 
-@torch.library.custom_op("odmt_fast::distilled_softmax_backward", mutates_args=())
-def _backward_op(
-    g_ce: Tensor,
-    g_kd: Tensor,
-    queries: Tensor,
-    items: Tensor,
-    log_p: Tensor,
-    counts: Tensor,
-    targets: Tensor,
-    row_user: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-    row_scale: Tensor | None,
-    stats: Tensor,
-    tau: float,
-    students: Sequence[int],
-    teachers: Sequence[int],
-    detach_teacher: bool,
-    memory_budget: int,
-) -> tuple[Tensor, Tensor]:
-    columns = Columns(log_p, counts, targets, row_user, history_offsets, history)
-    spec = Spec(tau, tuple(zip(students, teachers, strict=True)), detach_teacher, memory_budget)
-    if queries.shape[1] == 0:
-        return torch.zeros_like(queries), torch.zeros_like(items)
-    backend = _backend(queries, items, spec)
-    d_queries, d_items = _engine(backend).backward(
-        (g_ce, g_kd), queries, items, columns, spec, row_scale, stats, None
-    )
+def _backward(g_ce: Tensor, g_kd: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    queries, items, *candidates, row_scale = arguments[:TENSORS]
+    stats, logits, *settings, backend = arguments[TENSORS:]
+    problem = queries, items, Candidates(*candidates), row_scale, Spec.of(*settings)
+    d_queries, d_items = _engine(backend).backward((g_ce, g_kd), *problem, stats, logits)
     return d_queries, d_items
 
 
-@_backward_op.register_fake
-def _(
-    g_ce: Tensor,
-    g_kd: Tensor,
-    queries: Tensor,
-    items: Tensor,
-    *_: Any,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(queries), torch.empty_like(items)
+def _like(*arguments: Any) -> tuple[Tensor, ...]:
+    queries, students = arguments[0], arguments[TENSORS + 1]
+    branches, rows = queries.shape[:2]
+    return tuple(
+        queries.new_empty(shape, dtype=torch.float32)
+        for shape in (branches, len(students), (rows, stats_width(branches)))
+    )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:9], output[2])
-    ctx.settings = inputs[9:]
-
-
-def _op_backward(ctx: Any, g_ce: Tensor, g_kd: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, stats = ctx.saved_tensors
-    d_queries, d_items = _backward_op(g_ce, g_kd, *tensors, stats, *ctx.settings)
-    return d_queries, d_items, *(None,) * 12
-
-
-_forward_op.register_autograd(_op_backward, setup_context=_setup_context)
+_operator = Operator(
+    name=OP,
+    signature=(
+        "Tensor queries, Tensor items, Tensor log_p, Tensor counts, Tensor targets, "
+        "Tensor row_user, Tensor history_offsets, Tensor history, Tensor? row_scale, "
+        f"{Spec.SIGNATURE}, str backend"
+    ),
+    forward=_forward,
+    like=_like,
+    results=2,
+    gradients=2,
+    backward=_backward,
+    backward_like=lambda g_ce, g_kd, queries, items, *_: (
+        torch.empty_like(queries),
+        torch.empty_like(items),
+    ),
+    keeps=tuple(range(TENSORS)),
+    extras=1,
+    spare=True,
+)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.debiased_logits.reference import Columns, debias, log_weights
+from odmt_fast.kernels.debiased_logits.reference import Candidates, debias, log_weights
 
 ENSEMBLE = -1
 """The teacher that is the mean of all branches' logits."""
@@ -25,7 +25,7 @@ Edge = tuple[int, int]
 def distilled_softmax(
     queries: Tensor,
     items: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     *,
     tau: float,
     edges: Sequence[Edge],
@@ -33,13 +33,13 @@ def distilled_softmax(
     row_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per-branch cross entropy [K] and per-edge distillation loss [E]; op.py has the contract."""
-    z = debias(torch.bmm(queries, items.transpose(1, 2)), columns)
+    z = debias(torch.bmm(queries, items.transpose(1, 2)), candidates)
     rows = z.shape[1]
     if rows == 0:
         nothing = (queries.sum() + items.sum()).to(z.dtype) * 0.0
         return nothing.expand(len(z)), nothing.expand(len(edges))
-    weights = log_weights(columns, z.dtype)
-    target = columns.targets.expand(len(z), -1)[..., None]
+    weights = log_weights(candidates, z.dtype)
+    target = candidates.targets.expand(len(z), -1)[..., None]
     ce = torch.logsumexp(z + weights, -1) - z.gather(-1, target)[..., 0]
 
     def over_rows(terms: Tensor) -> Tensor:

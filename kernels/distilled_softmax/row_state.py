@@ -7,7 +7,7 @@ State     (top [K + 1], sum [K], soft [K + 1], centre [E], cross [E], target [K]
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.distilled_softmax.tile import LOWEST, at_most_zero, inv_tau_of, score_of
+from odmt_fast.kernels.distilled_softmax.tile import LOWEST, exponentials, inv_tau_of, score_of
 
 
 @triton.jit
@@ -94,13 +94,11 @@ def with_tile(
     sums, soft, target = (), (), ()
     for t in tl.static_range(K + 1):
         if t < K:
-            b_e = b_w * tl.exp(at_most_zero(z[t] - top[t][:, None]))
-            sums = sums + (old_sums[t] + tl.sum(b_e, axis=1),)
+            sums = sums + (old_sums[t] + tl.sum(exponentials(b_w, z[t], top[t], 1.0), axis=1),)
             target = target + (old_target[t] + tl.sum(tl.where(m_target, z[t], 0.0), axis=1),)
         if SOFT[t]:
             # One softened tile at a time: all of them together do not fit the registers.
-            b_z = at_most_zero(score_of(z, t, K) - top[t][:, None])
-            b_p = b_w * tl.exp(b_z * inv_tau_of(inv_tau, t, K))
+            b_p = exponentials(b_w, score_of(z, t, K), top[t], inv_tau_of(inv_tau, t, K))
             soft = soft + (old_soft[t] + tl.sum(b_p, axis=1),)
             new = ()
             for e in tl.static_range(len(STUDENTS)):
@@ -113,6 +111,25 @@ def with_tile(
         else:
             soft = soft + (old_soft[t],)
     return top, sums, soft, centre, cross, target
+
+
+# Where the statistics of a row stand, in multiples of M: `spec.stats_width` has the order.
+@triton.constexpr_function
+def sum_place(k: int, branches: int) -> int:
+    """Of branch k's sum; the tops come first."""
+    return branches + 1 + k
+
+
+@triton.constexpr_function
+def soft_place(t: int, branches: int) -> int:
+    """Of the softened sum of teacher t."""
+    return 2 * branches + 1 + t
+
+
+@triton.constexpr_function
+def cross_place(student: int, teacher: int, branches: int) -> int:
+    """Of the cross term of a pair."""
+    return 3 * branches + 2 + teacher * branches + student
 
 
 @triton.constexpr_function

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.passes import SCALARS, pointers, stream
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.spec import Spec
 
 
 def forward(
     logits: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: Tensor,
     stats: Tensor,
@@ -31,7 +31,7 @@ def forward(
         "logits": logits.data_ptr(),
         "branches": branches,
         "rows": rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
         "row_scale": row_scale.data_ptr(),
@@ -51,7 +51,7 @@ def forward(
 def backward(
     logits: Tensor,
     gradients: Tensor,
-    columns: Columns,
+    candidates: Candidates,
     spec: Spec,
     row_scale: Tensor,
     stats: Tensor,
@@ -67,7 +67,7 @@ def backward(
         "gradients": gradients.data_ptr(),
         "branches": branches,
         "rows": rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
         "row_scale": row_scale.data_ptr(),

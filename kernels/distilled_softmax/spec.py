@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,21 @@ class Spec:
     edges: tuple[Edge, ...]
     detach_teacher: bool
     memory_budget: int
+
+    SIGNATURE: ClassVar[str] = (
+        "float tau, int[] students, int[] teachers, bool detach_teacher, SymInt memory_budget"
+    )
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """As the arguments of `SIGNATURE`."""
+        students, teachers = ([edge[side] for edge in self.edges] for side in (0, 1))
+        return self.tau, students, teachers, self.detach_teacher, self.memory_budget
+
+    @classmethod
+    def of(cls, tau: float, students: Sequence[int], teachers: Sequence[int], *rest: Any) -> Spec:
+        """Of the arguments of `SIGNATURE`."""
+        return cls(tau, tuple(zip(students, teachers, strict=True)), *rest)
 
 
 def scale_of_rows(row_scale: Tensor | None, queries: Tensor, otherwise: float) -> Tensor:

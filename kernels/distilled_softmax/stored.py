@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.passes import prepared
-from odmt_fast.kernels.debiased_logits.reference import Columns
+from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax import rows
 from odmt_fast.kernels.distilled_softmax.spec import Spec, scale_of_rows, stats_width
 from odmt_fast.kernels.linear.libraries import bmm, narrow
@@ -34,12 +34,12 @@ def rows_at_a_time(queries: Tensor, items: Tensor, memory_budget: int) -> int:
 class _Chunks:
     """Row ranges with their logits, one buffer for all of them."""
 
-    def __init__(self, queries: Tensor, items: Tensor, columns: Columns, spec: Spec) -> None:
-        self.queries, self.items, self.columns = queries, items, columns
+    def __init__(self, queries: Tensor, items: Tensor, candidates: Candidates, spec: Spec) -> None:
+        self.queries, self.items, self.candidates = queries, items, candidates
         self.size = rows_at_a_time(queries, items, spec.memory_budget)
         self.all_rows = self.size >= queries.shape[1]
 
-    def __iter__(self) -> Iterator[tuple[slice, Columns, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[slice, Candidates, Tensor]]:
         branches, n_rows, _ = self.queries.shape
         n_columns = self.items.shape[1]
         buffer = self.queries.new_empty(branches * self.size * n_columns)
@@ -52,20 +52,20 @@ class _Chunks:
                 logits.copy_(torch.bmm(queries.float(), self.items.float().transpose(1, 2)))
             else:
                 torch.bmm(queries, self.items.transpose(1, 2), out=logits)
-            yield part, self.columns_of(part), logits
+            yield part, self.candidates_of(part), logits
 
-    def columns_of(self, part: slice) -> Columns:
-        """The columns seen from the rows of a part."""
-        c = self.columns
+    def candidates_of(self, part: slice) -> Candidates:
+        """The candidates seen from the rows of a part."""
+        c = self.candidates
         return c._replace(targets=c.targets[part], row_user=c.row_user[part])
 
 
 def forward(
-    queries: Tensor, items: Tensor, columns: Columns, spec: Spec, row_scale: Tensor | None
+    queries: Tensor, items: Tensor, candidates: Candidates, row_scale: Tensor | None, spec: Spec
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """ce [K], kd [E], the statistics of the rows [M, W], and the logits if all fit the budget."""
     branches, n_rows, _ = queries.shape
-    chunks = _Chunks(queries, items, prepared(columns), spec)
+    chunks = _Chunks(queries, items, prepared(candidates), spec)
     stats = queries.new_empty((n_rows, stats_width(branches)), dtype=torch.float32)
     totals = queries.new_zeros(branches + len(spec.edges), dtype=torch.float64)
     scale = scale_of_rows(row_scale, queries, 1.0)
@@ -81,21 +81,21 @@ def backward(
     upstream: tuple[Tensor, Tensor],
     queries: Tensor,
     items: Tensor,
-    columns: Columns,
-    spec: Spec,
+    candidates: Candidates,
     row_scale: Tensor | None,
+    spec: Spec,
     stats: Tensor,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """d(queries), d(items); overwrites the logits when given them, else computes them again."""
     n_rows = queries.shape[1]
-    chunks = _Chunks(queries, items, prepared(columns), spec)
+    chunks = _Chunks(queries, items, prepared(candidates), spec)
     upstream = upstream[0].float().contiguous(), upstream[1].float().contiguous()
     scale = scale_of_rows(row_scale, queries, 1.0 / n_rows)
     if chunks.all_rows:
         if logits is None:
             ((_, _, logits),) = chunks
-        rows.backward(logits, logits, chunks.columns, spec, scale, stats, upstream)
+        rows.backward(logits, logits, chunks.candidates, spec, scale, stats, upstream)
         return bmm(logits, items), sum_of_row_products(logits, queries)
     d_queries = torch.empty_like(queries)
     d_items = torch.zeros_like(items, dtype=torch.float32)

@@ -125,6 +125,7 @@ def inv_tau_of(inv_tau, t: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
-def at_most_zero(x):
-    """min(x, 0) that keeps a NaN; only excluded columns can be above their row's largest."""
-    return tl.where(x > 0.0, 0.0, x)
+def exponentials(b_w, b_z, b_top, inv_tau):
+    """w exp((z - top) / tau) of a tile; 0 where w is, there alone can z be above its row's top."""
+    b_x = b_z - b_top[:, None]
+    return b_w * tl.exp(tl.where(b_x > 0.0, 0.0, b_x) * inv_tau)

@@ -31,18 +31,15 @@ def dropout(x: Tensor, p: float, seed: Tensor | None) -> Tensor:
     check_dropout("dropout", p, seed, x.device)
     if p == 0.0 or seed is None:
         return x
-    if _backend(x) == "reference":
+    backend = choose_backend("dropout", x.device.type, x.dtype)
+    if backend == "reference":
         return dropout_reference(x, p, seed)
-    return _operator(x, seed, p)
+    return _operator(x, seed, p, backend)[0]
 
 
-def _backend(x: Tensor) -> str:
-    return choose_backend("dropout", x.device.type, x.dtype)
-
-
-def _apply(x: Tensor, seed: Tensor, p: float) -> tuple[Tensor]:
+def _apply(x: Tensor, seed: Tensor, p: float, backend: str) -> tuple[Tensor]:
     """The triton and cpu backends; the gradient of y is taken by the same function."""
-    if _backend(x) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.dropout import cpu
 
         return (cpu.apply(x.contiguous(), p, seed),)
@@ -57,12 +54,11 @@ def _like(x: Tensor, *_: object) -> tuple[Tensor]:
 
 _operator = Operator(
     name="dropout",
-    signature="Tensor x, Tensor seed, float p",
-    gradients=1,
-    keeps=(1,),
-    extras=0,
+    signature="Tensor x, Tensor seed, float p, str backend",
     forward=_apply,
-    backward=_apply,
     like=_like,
+    gradients=1,
+    backward=_apply,
     backward_like=_like,
+    keeps=(1,),
 )

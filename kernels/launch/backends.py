@@ -14,7 +14,7 @@ import torch
 
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere, triton_missing
 
-TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TRITON_DTYPES = CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CPU_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -27,38 +27,47 @@ def _cpu_module_error(op: str) -> str | None:
     return None
 
 
-def _dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | None:
+def dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | None:
+    """Why a backend for the `known` dtypes cannot run; None when it can."""
     return None if dtype in known else f"it takes {', '.join(map(str, known))}; got {dtype}"
 
 
 def choose_backend(
-    op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None = None
+    op: str,
+    device_type: str,
+    dtype: torch.dtype,
+    triton_limit: str | None = None,
+    fallback: str = "reference",
 ) -> str:
-    """ "triton", "cpu" or "reference" for operator `op`.
+    """ "triton", "cpu", `fallback` or "reference" for operator `op`.
 
     Args:
         op: the operator's folder name.
         device_type: of the tensors.
         dtype: of the data.
         triton_limit: why the Triton kernels do not take these shapes; None when they do.
+        fallback: what runs where neither does: torch operators, the reference or better ones.
 
     Raises:
         RuntimeError: the backend forced by ODMT_FAST_BACKEND cannot run here.
     """
-    return str(_chosen(op, device_type, dtype, triton_limit))
+    return str(_chosen(op, device_type, dtype, triton_limit, fallback))
 
 
 # A compiled graph keeps the backend it was traced with.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _chosen(op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None) -> str:
+def _chosen(
+    op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None, fallback: str
+) -> str:
     def triton(device_type: str) -> str | None:
-        return triton_missing(device_type) or _dtype_missing(dtype, TRITON_DTYPES) or triton_limit
+        return triton_missing(device_type) or dtype_missing(dtype, TRITON_DTYPES) or triton_limit
 
     def cpu(device_type: str) -> str | None:
         return (
             extension_missing(device_type)
-            or _dtype_missing(dtype, CPU_DTYPES)
+            or dtype_missing(dtype, CPU_DTYPES)
             or _cpu_module_error(op)
         )
 
-    return choose(op, device_type, {"triton": triton, "cpu": cpu, "reference": runs_anywhere})
+    last = {fallback: runs_anywhere, "reference": runs_anywhere}
+    return choose(op, device_type, {"triton": triton, "cpu": cpu, **last})

@@ -58,13 +58,18 @@ def _cuda_device(index: int) -> Device:
     return Device(major * 10 + minor, limits["max_shared_mem"], limits["multiprocessor_count"])
 
 
-def device_of(x: Tensor) -> Device:
-    """The device a kernel on x runs on; for a CPU tensor that is Triton's interpreter."""
-    if x.device.type == "meta":
+def device_at(device: torch.device) -> Device:
+    """The device a kernel on tensors of `device` runs on; for the CPU that is the interpreter."""
+    if device.type == "meta":
         return _assumed[-1]
-    if x.device.type != "cuda":
+    if device.type != "cuda":
         return INTERPRETER
-    return _cuda_device(x.device.index)
+    return _cuda_device(device.index)
+
+
+def device_of(x: Tensor) -> Device:
+    """The device a kernel on x runs on."""
+    return device_at(x.device)
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:

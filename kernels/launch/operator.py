@@ -1,4 +1,4 @@
-"""An operator with a gradient of its own, in eager mode and under torch.compile.
+"""An operator as torch sees it: in eager mode, under torch.compile, with gradients of its own.
 
 In eager mode an operator is a Python call and an autograd node: going through torch's dispatcher
 would cost ten times as much. A graph sees two opaque custom ops, ``odmt_fast::<name>`` and
@@ -19,51 +19,62 @@ Tensors = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """Call it with the arguments of `signature`; it returns the first result of `forward`.
+    """Call it with the arguments of `signature`; it returns a tuple, the results of `forward`.
+
+    Arguments have been checked. The backend was chosen by the caller and is one of the settings: a
+    backward runs where its forward ran, and a graph where it was traced for.
 
     Attributes:
         name: of the custom op.
         signature: the arguments in torch's schema language, all tensors before all settings.
-        gradients: how many of the first arguments have a gradient.
+        forward: arguments -> (*results, *extras), and the spare where there is one.
+        like: arguments -> empty tensors like the results and the extras.
+        results: how many tensors the caller gets.
+        gradients: how many of the first arguments have a gradient; 0 needs nothing of what follows.
+        backward: (*gradients of the results, *kept tensors, *extras, the spare, *settings) ->
+            gradients.
+        backward_like: arguments of `backward` but the spare -> empty tensors like the gradients.
         keeps: places of the tensors that the backward wants back.
         extras: how many further tensors `forward` returns for the backward, new ones.
-        forward: arguments -> (result, *extras).
-        backward: (gradient of the result, *kept tensors, *extras, *settings) -> gradients.
-        like: arguments -> empty tensors like those of `forward`.
-        backward_like: arguments of `backward` -> empty tensors like the gradients.
+        spare: whether `forward` returns one more tensor, or None, which saves the backward work and
+            which it may overwrite. A second backward gets None, and so does a graph's.
     """
 
     name: str
     signature: str
-    gradients: int
-    keeps: tuple[int, ...]
-    extras: int
-    forward: Callable[..., Tensors]
-    backward: Callable[..., Tensors]
+    forward: Callable[..., tuple[Any, ...]]
     like: Callable[..., Tensors]
-    backward_like: Callable[..., Tensors]
+    results: int = 1
+    gradients: int = 0
+    backward: Callable[..., Tensors] | None = None
+    backward_like: Callable[..., Tensors] | None = None
+    keeps: tuple[int, ...] = ()
+    extras: int = 0
+    spare: bool = False
 
     def __post_init__(self) -> None:
         arguments = self.signature.split(", ")
-        tensors = [argument for argument in arguments if argument.startswith("Tensor")]
-        settings = arguments[len(tensors) :]
-        kept = [tensors[i] for i in self.keeps] + [f"Tensor extra_{i}" for i in range(self.extras)]
-        object.__setattr__(self, "_tensors", len(tensors))
+        n_tensors = sum(argument.startswith("Tensor") for argument in arguments)
+        object.__setattr__(self, "_tensors", n_tensors)
         object.__setattr__(self, "_no_gradient", (None,) * (len(arguments) - self.gradients))
-        _register(self, f"({self.signature})", f"({', '.join(['Tensor grad', *kept, *settings])})")
+        _register(self, arguments[:n_tensors], arguments[n_tensors:])
 
     _tensors = 0
     _no_gradient: tuple[None, ...] = ()
 
-    def __call__(self, *arguments: Any) -> Tensor:
-        """The result of `forward`, with its gradient."""
+    def __call__(self, *arguments: Any) -> Tensors:
+        """The results of `forward`, with their gradients."""
         if torch.compiler.is_compiling():
-            return _first(getattr(torch.ops.odmt_fast, self.name)(*arguments))
-        return _Eager.apply(self, *arguments)  # type: ignore[no-untyped-call]
+            return _tuple(getattr(torch.ops.odmt_fast, self.name)(*arguments))[: self.results]
+        if self.gradients:
+            made: Tensors = _Eager.apply(self, *arguments)  # type: ignore[no-untyped-call]
+            return made
+        with torch.no_grad():
+            return self.forward(*arguments)
 
-    def kept(self, arguments: Sequence[Any], results: Tensors) -> Tensors:
+    def kept(self, arguments: Sequence[Any], extras: Tensors) -> Tensors:
         """What is saved for the backward."""
-        return (*(arguments[i] for i in self.keeps), *results[1:])
+        return (*(arguments[i] for i in self.keeps), *extras)
 
     def settings(self, arguments: Sequence[Any]) -> Sequence[Any]:
         """The arguments that are no tensors."""
@@ -76,64 +87,81 @@ class Operator:
 
 class _Eager(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, operator: Operator, *arguments: Any) -> Tensor:
-        results = operator.forward(*arguments)
-        ctx.save_for_backward(*operator.kept(arguments, results))
+    def forward(ctx: Any, operator: Operator, *arguments: Any) -> Tensors:
+        made = operator.forward(*arguments)
+        made, ctx.spare = (made[:-1], made[-1:]) if operator.spare else (made, ())
+        results, extras = made[: operator.results], made[operator.results :]
+        ctx.save_for_backward(*operator.kept(arguments, extras))
         ctx.operator, ctx.settings = operator, operator.settings(arguments)
-        return results[0]
+        return results
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         operator: Operator = ctx.operator
-        gradients = operator.backward(grad, *ctx.saved_tensors, *ctx.settings)
-        return None, *operator.padded(gradients)
+        assert operator.backward is not None
+        spare, ctx.spare = ctx.spare, (None,) * len(ctx.spare)
+        made = operator.backward(*grads, *ctx.saved_tensors, *spare, *ctx.settings)
+        return None, *operator.padded(made)
 
 
-def _register(operator: Operator, arguments: str, backward_arguments: str) -> None:
-    """Makes the two custom ops of `operator`."""
+def _register(operator: Operator, tensors: list[str], settings: list[str]) -> None:
+    """Makes the custom ops of `operator`."""
 
     def graph_op(
-        name: str, schema: str, results: int, function: Callable[..., Tensors]
+        suffix: str,
+        arguments: list[str],
+        outputs: int,
+        function: Callable[..., Tensors],
+        like: Callable[..., Tensors],
     ) -> torch.library.CustomOpDef:
-        def body(*arguments: Any) -> Tensor | Tensors:
-            made = _apart(function(*arguments))
-            return made if results > 1 else made[0]
+        def unpacked(made: Tensors) -> Tensor | Tensors:
+            return made if outputs > 1 else made[0]
 
-        returned = ", ".join(["Tensor"] * results)
-        return torch.library.custom_op(
-            f"odmt_fast::{name}", body, mutates_args=(), schema=f"{schema} -> ({returned})"
+        op = torch.library.custom_op(
+            f"odmt_fast::{operator.name}{suffix}",
+            lambda *arguments: unpacked(_apart(function(*arguments)[:outputs])),
+            mutates_args=(),
+            schema=f"({', '.join(arguments)}) -> ({', '.join(['Tensor'] * outputs)})",
         )
+        op.register_fake(lambda *arguments: unpacked(like(*arguments)))
+        return op
 
-    def fake(function: Callable[..., Tensors]) -> Callable[..., Tensor | Tensors]:
-        def made(*arguments: Any) -> Tensor | Tensors:
-            tensors = function(*arguments)
-            return tensors if len(tensors) > 1 else tensors[0]
-
-        return made
-
-    forward = graph_op(operator.name, arguments, 1 + operator.extras, operator.forward)
-    forward.register_fake(fake(operator.like))
+    made = operator.results + operator.extras
+    forward = graph_op("", [*tensors, *settings], made, operator.forward, operator.like)
+    if operator.backward is None or operator.backward_like is None:
+        forward.register_autograd(
+            lambda *_: operator.padded(()),
+            setup_context=lambda ctx, inputs, output: ctx.mark_non_differentiable(*_tuple(output)),
+        )
+        return
+    function, no_spare = operator.backward, (None,) * operator.spare
+    given = [f"Tensor grad_{i}" for i in range(operator.results)]
+    given += [tensors[i] for i in operator.keeps]
+    given += [f"Tensor extra_{i}" for i in range(operator.extras)]
     backward = graph_op(
-        f"{operator.name}_backward", backward_arguments, operator.gradients, operator.backward
+        "_backward",
+        [*given, *settings],
+        operator.gradients,
+        lambda *a: function(*a[: len(given)], *no_spare, *a[len(given) :]),
+        operator.backward_like,
     )
-    backward.register_fake(fake(operator.backward_like))
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | Tensors) -> None:
-        results = output if isinstance(output, tuple) else (output,)
-        ctx.mark_non_differentiable(*results[1:])
-        ctx.save_for_backward(*operator.kept(inputs, results))
+        extras = _tuple(output)[operator.results :]
+        ctx.mark_non_differentiable(*extras)
+        ctx.save_for_backward(*operator.kept(inputs, extras))
         ctx.settings = operator.settings(inputs)
 
-    def gradient(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        made = backward(grad, *ctx.saved_tensors, *ctx.settings)
-        return operator.padded(made if isinstance(made, tuple) else (made,))
+    def gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        made = backward(*grads[: operator.results], *ctx.saved_tensors, *ctx.settings)
+        return operator.padded(_tuple(made))
 
     forward.register_autograd(gradient, setup_context=setup_context)
 
 
-def _first(results: Tensor | Sequence[Tensor]) -> Tensor:
-    return results if isinstance(results, Tensor) else results[0]
+def _tuple(made: Tensor | Sequence[Tensor]) -> Tensors:
+    return (made,) if isinstance(made, Tensor) else tuple(made)
 
 
 def _apart(tensors: Tensors) -> Tensors:

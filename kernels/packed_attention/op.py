@@ -60,11 +60,12 @@ def packed_attention(
     model/model.py, `version="v1"`.
     """
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
-    if _backend(q, max_seqlen) == "reference":
+    backend = _backend(q, max_seqlen)
+    if backend == "reference":
         return packed_attention_reference(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
-    return _operator(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
+    return _operator(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout, backend)[0]
 
 
 def packed_self_attention(
@@ -87,11 +88,12 @@ def packed_self_attention(
         raise ValueError(f"packed_self_attention: qkv must be [P, 3, H, D], got {list(qkv.shape)}")
     q, k, v = qkv.unbind(1)
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
-    if _backend(q, max_seqlen) == "reference":
+    backend = _backend(q, max_seqlen)
+    if backend == "reference":
         return packed_attention_reference(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
-    return _self_operator(qkv, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
+    return _self_operator(qkv, cu_seqlens, seed, max_seqlen, mask, scale, dropout, backend)[0]
 
 
 def _check(
@@ -144,9 +146,10 @@ def _forward(
     mask: str,
     scale: float,
     p: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """(out, lse [P, H] fp32) of the triton and cpu backends."""
-    if _backend(q, max_seqlen) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.packed_attention import cpu
 
         return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
@@ -167,12 +170,13 @@ def _backward(
     mask: str,
     scale: float,
     p: float,
+    backend: str,
     *,
     into: Three | None = None,
 ) -> Three:
     """(dq, dk, dv), in the three tensors `into` when given: of equal strides, last axis 1."""
     dout = dout.contiguous()
-    if _backend(q, max_seqlen) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.packed_attention import cpu
 
         return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, lse, into)
@@ -186,18 +190,18 @@ def _like(q: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
 
 
-SETTINGS = "SymInt max_seqlen, str mask, float scale, float p"
+SETTINGS = "SymInt max_seqlen, str mask, float scale, float p, str backend"
 
 _operator = Operator(
     name="packed_attention",
     signature=f"Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? seed, {SETTINGS}",
+    forward=_forward,
+    like=_like,
     gradients=3,
+    backward=_backward,
+    backward_like=lambda dout, q, *_: tuple(q.new_empty(q.shape) for _ in range(3)),
     keeps=(0, 1, 2, 3, 4),
     extras=1,
-    forward=_forward,
-    backward=_backward,
-    like=_like,
-    backward_like=lambda dout, q, *_: tuple(q.new_empty(q.shape) for _ in range(3)),
 )
 
 
@@ -217,11 +221,11 @@ def _self_backward(dout: Tensor, qkv: Tensor, *rest: Any) -> tuple[Tensor]:
 _self_operator = Operator(
     name="packed_self_attention",
     signature=f"Tensor qkv, Tensor cu_seqlens, Tensor? seed, {SETTINGS}",
+    forward=_self_forward,
+    like=lambda qkv, *_: _like(qkv[:, 0]),
     gradients=1,
+    backward=_self_backward,
+    backward_like=lambda dout, qkv, *_: (qkv.new_empty(qkv.shape),),
     keeps=(0, 1, 2),
     extras=1,
-    forward=_self_forward,
-    backward=_self_backward,
-    like=lambda qkv, *_: _like(qkv[:, 0]),
-    backward_like=lambda dout, qkv, *_: (qkv.new_empty(qkv.shape),),
 )

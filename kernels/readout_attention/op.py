@@ -59,11 +59,14 @@ def readout_attention(
     outputs text[0], image[0] and id are used (`MergedAttentionFusion.forward`).
     """
     _check(queries, hidden, cu_seqlens, max_seqlen, mask, dropout, seed)
-    if _backend(queries, max_seqlen) == "reference":
+    backend = _backend(queries, max_seqlen)
+    if backend == "reference":
         return readout_attention_reference(
             queries, hidden, cu_seqlens, max_seqlen, mask, scale, dropout, seed
         )
-    return _operator(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout)
+    return _operator(queries, hidden, cu_seqlens, seed, max_seqlen, mask, scale, dropout, backend)[
+        0
+    ]
 
 
 def _check(
@@ -125,10 +128,11 @@ def _forward(
     mask: str,
     scale: float,
     p: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """(out, lse [U, R, H] fp32) of the triton and cpu backends."""
     queries = queries.contiguous()
-    if _backend(queries, max_seqlen) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.readout_attention import cpu
 
         hidden = hidden.contiguous()
@@ -150,9 +154,10 @@ def _backward(
     mask: str,
     scale: float,
     p: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     dout, queries = dout.contiguous(), queries.contiguous()
-    if _backend(queries, max_seqlen) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.readout_attention import cpu
 
         hidden = hidden.contiguous()
@@ -180,13 +185,13 @@ _operator = Operator(
     name="readout_attention",
     signature=(
         "Tensor queries, Tensor hidden, Tensor cu_seqlens, Tensor? seed, "
-        "SymInt max_seqlen, str mask, float scale, float p"
+        "SymInt max_seqlen, str mask, float scale, float p, str backend"
     ),
+    forward=_forward,
+    like=_like,
     gradients=2,
+    backward=_backward,
+    backward_like=_backward_like,
     keeps=(0, 1, 2, 3),
     extras=1,
-    forward=_forward,
-    backward=_backward,
-    like=_like,
-    backward_like=_backward_like,
 )

@@ -48,9 +48,10 @@ def residual_norm(
     Source: official model/modules.py, `layer_norm(x + dropout(sublayer(x)))`.
     """
     _check(x, residual, weight, bias, dropout, seed)
-    if _backend(x) == "reference":
+    backend = _backend(x)
+    if backend == "reference":
         return residual_norm_reference(x, residual, weight, bias, eps, dropout, seed)
-    return _operator(x, residual, weight, bias, seed, eps, dropout)
+    return _operator(x, residual, weight, bias, seed, eps, dropout, backend)[0]
 
 
 def _check(
@@ -101,10 +102,11 @@ def _forward(
     seed: Tensor | None,
     eps: float,
     p: float,
+    backend: str,
 ) -> Four:
     """(out, total, mean, rstd) of the triton and cpu backends; total = residual + dropout(x)."""
     x, residual, weight, bias = (t.contiguous() for t in (x, residual, weight, bias))
-    if _backend(x) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.residual_norm import cpu
 
         return cpu.forward(x, residual, weight, bias, eps, p, seed)
@@ -122,10 +124,11 @@ def _backward(
     rstd: Tensor,
     eps: float,
     p: float,
+    backend: str,
 ) -> Four:
     """(dx, dresidual, dweight, dbias); without dropout dx and dresidual may be one tensor."""
     dout, weight = dout.contiguous(), weight.contiguous()
-    if _backend(total) == "cpu":
+    if backend == "cpu":
         from odmt_fast.kernels.residual_norm import cpu
 
         return cpu.backward(dout, total, mean, rstd, weight, p, seed)
@@ -150,13 +153,14 @@ def _backward_like(
 _operator = Operator(
     name="residual_norm",
     signature=(
-        "Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor? seed, float eps, float p"
+        "Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor? seed, "
+        "float eps, float p, str backend"
     ),
+    forward=_forward,
+    like=_like,
     gradients=4,
+    backward=_backward,
+    backward_like=_backward_like,
     keeps=(2, 4),
     extras=3,
-    forward=_forward,
-    backward=_backward,
-    like=_like,
-    backward_like=_backward_like,
 )

@@ -8,6 +8,7 @@ computes them as it does the others, to something finite, and their gradients ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -71,6 +72,7 @@ def pad(batch: Batch, capacity: Sizes, limits: Limits) -> Batch:
         history=_extended(batch.history, [column for own in history for column in range(own)]),
         max_seqlen=limits.steps,
         row_scale=scale,
+        log_q=None if batch.log_q is None else _extended(batch.log_q, [0.0] * items),
         dummy_users=users,
         features=tuple(
             _pad_tokens(tokens, _shares(whole - own, items))
@@ -91,7 +93,7 @@ def _ends(start: int, lengths: list[int]) -> list[int]:
     return list(accumulate(lengths, initial=start))[1:]
 
 
-def _extended(array: Tensor, values: list[int]) -> Tensor:
+def _extended(array: Tensor, values: Sequence[float]) -> Tensor:
     return torch.cat([array, torch.tensor(values, dtype=array.dtype)])
 
 

@@ -33,8 +33,8 @@ def baselines(
     nextitnet, hstu, ligr on IDs; sasrec-text, sasrec-image on one modality; ef, lf,
     fdsa, unisrec on all of them.
     """
-    from odmt_fast.cli.workspace import Workspace
     from odmt_fast.studies import BASELINES, FEATURED, possible, run_baselines
+    from odmt_fast.workflow.workspace import Workspace
 
     output = Output(json_output)
     config = load_config(

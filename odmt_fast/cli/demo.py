@@ -15,15 +15,15 @@ from rich.table import Table
 from odmt_fast.cli.extract import BUILT_IN
 from odmt_fast.cli.options import Device, Json, Set
 from odmt_fast.cli.output import Output, add_text_column, table
-from odmt_fast.cli.progress import Steps
+from odmt_fast.cli.progress import EpochLines, Steps
 from odmt_fast.cli.settings import load_config
 from odmt_fast.cli.text import one_line
 from odmt_fast.config import Config
 
 if TYPE_CHECKING:
-    from odmt_fast.cli.workspace import Workspace
     from odmt_fast.data.demo import DemoOptions
     from odmt_fast.models import SequentialModel
+    from odmt_fast.workflow.workspace import Workspace
 
 # What the demo trains with; --set and flags override it. At this width and with so few users the
 # official dropout of 0.1 holds the branches on the plateau of popularity for hundreds of steps.
@@ -86,10 +86,10 @@ def demo(
 
     Needs no download. Run it again to go on where it stopped.
     """
-    from odmt_fast.cli.workflow import train_and_test
-    from odmt_fast.cli.workspace import weights_of
     from odmt_fast.data.demo import DemoOptions
     from odmt_fast.studies.plots import plot_run
+    from odmt_fast.workflow.trained import train_and_test
+    from odmt_fast.workflow.workspace import weights_of
 
     output = Output(json_output)
     shop, dataset, run = (output_dir / name for name in ("shop", "dataset", "run"))
@@ -112,7 +112,8 @@ def demo(
     )
     config = config.updated({"features.stores": stores})
     with steps.step("training", f"training up to {config.training.epochs} epochs into {run}"):
-        trained = train_and_test(config, resume=not fresh)
+        lines = EpochLines(config.evaluation.metric)
+        trained = train_and_test(config, lines, resume=not fresh)
     if trained.test is None or trained.best is None:
         raise ValueError(f"the training was interrupted; run odmt-fast demo -o {output_dir} again")
     with steps.step("examples and plots", f"recommending, and drawing {output_dir / 'plots'}"):
@@ -147,10 +148,10 @@ def demo(
 
 def _prepare(steps: Steps, shop: Path, dataset: Path, options: DemoOptions) -> dict[str, Path]:
     """Shop, dataset and features, each made unless it is there; the stores by modality."""
-    from odmt_fast.cli.workspace import MODALITIES, default_store
     from odmt_fast.data import read
     from odmt_fast.data.demo import write_demo
     from odmt_fast.features.extract import extract
+    from odmt_fast.workflow.workspace import MODALITIES, default_store
 
     what = f"making a shop of {options.items:,} items and {options.users:,} people in {shop}"
     with steps.step("shop", what) as tell:
@@ -169,12 +170,10 @@ def _prepare(steps: Steps, shop: Path, dataset: Path, options: DemoOptions) -> d
 
 def _examples(workspace: Workspace, model: SequentialModel) -> list[Example]:
     """The first users of the dataset, asked for their last purchase."""
-    from odmt_fast.data import Sequences
-
     data = workspace.data
-    known = workspace.split.test_history
-    past = Sequences.from_lists([known[row].tolist() for row in range(_SHOWN_USERS)])
-    lists = workspace.recommender(model).recommend(past, _SHOWN_ITEMS)
+    past = [workspace.split.test_history[row].tolist() for row in range(_SHOWN_USERS)]
+    names = [[data.items.ids[i - 1] for i in history] for history in past]
+    lists = workspace.recommender(model).recommend(names, _SHOWN_ITEMS)
 
     def titles(ids: Sequence[int]) -> list[str]:
         return [data.items.texts[i - 1] or data.items.ids[i - 1] for i in ids]
@@ -182,7 +181,7 @@ def _examples(workspace: Workspace, model: SequentialModel) -> list[Example]:
     return [
         Example(
             user=data.users[row],
-            history=titles(past[row].tolist()),
+            history=titles(past[row]),
             recommended=[item.title or item.id for item in items],
             bought=titles(data.sequences[row][-1:].tolist())[0],
         )

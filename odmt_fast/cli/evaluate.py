@@ -40,8 +40,8 @@ def evaluate(
     json_output: Json = False,
 ) -> None:
     """Rank each user's held-out item among the whole catalogue: HR@K and NDCG@K."""
-    from odmt_fast.cli.workspace import Workspace, trained_model, weights_of
     from odmt_fast.evaluation import by_input_length, by_popularity
+    from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     output = Output(json_output)
     cut_offs = tuple(int(value) for value in k.split(",")) if k else None

@@ -8,6 +8,7 @@ import typer
 
 from odmt_fast.cli.options import ConfigFile, Data, Device, Json, OutputDir, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
+from odmt_fast.cli.progress import EpochLines
 from odmt_fast.cli.settings import load_config, named_stores, pairs
 
 
@@ -50,9 +51,10 @@ def train(
     """Train, keep the best epoch, and rank the test targets with it.
 
     Flags override --set, which overrides the file, the preset and the defaults.
-    Run it again with the same settings to go on with an interrupted run.
+    Run it again with the same settings to go on with an interrupted run. On several
+    GPUs: torchrun --nproc-per-node N -m odmt_fast train ..., --batch-size for each.
     """
-    from odmt_fast.cli.workflow import train_and_test
+    from odmt_fast.workflow.trained import train_and_test
 
     output = Output(json_output)
     config = load_config(
@@ -76,6 +78,7 @@ def train(
     )
     trained = train_and_test(
         config,
+        EpochLines(config.evaluation.metric),
         resume=not fresh,
         overrides=tuple(pairs(override or (), "--override")),
     )

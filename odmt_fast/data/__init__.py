@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from odmt_fast.data.dataset import Dataset
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters
 from odmt_fast.data.interactions import Interactions
@@ -19,6 +20,7 @@ __all__ = [
     "READERS",
     "AmazonOptions",
     "DataError",
+    "Dataset",
     "Filters",
     "HmOptions",
     "ImageSource",

@@ -42,6 +42,9 @@ Sources = Mapping[str, TokenSource]
 Assembly = tuple[ItemEncoder, Loss]
 """Item encoder and loss of a model."""
 
+MOST_ENCODED = 2048
+"""Items of a catalogue that may be encoded from features as a whole in every step."""
+
 Backbone = Callable[[ModelConfig, int], UserEncoder]
 """User encoder from the configuration and the number of branches, all read alike."""
 
@@ -156,6 +159,7 @@ def build(
     # Shapes only: the values are drawn below, from `generator` alone.
     with torch.device("meta"):
         items, loss = assemble(config, len(popularity) - 1, sources)
+    _check_cost(config, items, len(popularity) - 1)
     model = SequentialModel(
         items.to_empty(device=torch.get_default_device()),
         user_encoder(config, len(items.branches)),
@@ -183,6 +187,16 @@ def user_encoder(config: ModelConfig, branches: int) -> UserEncoder:
         else:
             users = backbone(config, branches)
     return users.to_empty(device=torch.get_default_device())
+
+
+def _check_cost(config: ModelConfig, items: ItemEncoder, n_items: int) -> None:
+    """Refuses to encode a large catalogue from its features in every step."""
+    if config.candidates == "full" and items.modalities and n_items > MOST_ENCODED:
+        raise ValueError(
+            f"model.candidates=full with model.name={config.name} encodes the features of all "
+            f"{n_items:,} items in every step, at most {MOST_ENCODED:,} are; use --set "
+            "model.candidates=mixed, or model.name=id, whose items are an embedding"
+        )
 
 
 def start_ids(model: SequentialModel, config: ModelConfig, sources: Sources) -> None:

@@ -142,6 +142,12 @@ class ODMT(SequentialModel):
         log_mask: Tensor,
         local_rank: torch.device | int | str | None = None,
     ) -> tuple[Tensor, Tensor]:
+        kind, logq = self.config.candidates, self.config.logq
+        if (kind, logq) != ("in_batch", "official"):
+            raise ValueError(
+                f"model.candidates={kind} with model.logq={logq} is decided where a Batch is made; "
+                "pass one, or set in_batch and official for the official arguments"
+            )
         device = self.log_p.device
         valid = torch.cat([log_mask != 0, log_mask.new_ones(log_mask.shape[0], 1) != 0], dim=1)
         ids = sample_items_id.view_as(valid)[valid]

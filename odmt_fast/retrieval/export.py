@@ -1,4 +1,4 @@
-"""Vectors for other systems: one safetensors file and the names of its rows beside it."""
+"""Files for other systems: vectors with the names of their rows beside them, lists as Parquet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,13 @@ def load_vectors(directory: Path, name: str) -> Vectors:
     if Digest().add(text).hex != header.get("ids"):
         raise DamagedFileError(f"{names} is damaged or belongs to other vectors; export again")
     return Vectors(tensors["vectors"], tuple(json.loads(text)))
+
+
+def write_lists(path: Path, table: Any) -> None:
+    """Writes what `Recommender.recommend_all` returned as a Parquet file, atomically."""
+    import pyarrow.parquet as pq
+
+    write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
 
 
 def _files(directory: Path, name: str) -> tuple[Path, Path]:

@@ -106,7 +106,7 @@ def test_an_error_arrives_at_its_batch(collate: Collator, workers: int) -> None:
         def __init__(self) -> None:
             self.calls: list[int] = []
 
-        def __call__(self, users: np.ndarray) -> Batch:
+        def __call__(self, users: np.ndarray, epoch: int, step: int) -> Batch:
             if users[0] == third:
                 raise OSError("token store is gone")
             return collate(users)
@@ -129,7 +129,7 @@ def test_batches_are_built_ahead_but_not_without_bound(collate: Collator) -> Non
     class Counting:
         users = collate.users
 
-        def __call__(self, users: np.ndarray) -> Batch:
+        def __call__(self, users: np.ndarray, epoch: int, step: int) -> Batch:
             built.append(len(users))
             return collate(users)
 

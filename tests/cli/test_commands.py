@@ -152,7 +152,7 @@ def test_errors_are_one_line(command: Command, words: tuple[str, ...], message: 
 
 def test_users_and_items_that_do_not_exist(command: Command, trained: tuple[Path, Path]) -> None:
     _, run = trained
-    assert "--user nobody is not among the 30" in command("recommend", run, "--user", "nobody").err
+    assert "user 'nobody' is not among the 30" in command("recommend", run, "--user", "nobody").err
     assert "'x' is not in the catalogue" in command("recommend", run, "--history", "x").err
     assert "nothing is asked" in command("recommend", run).err
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.prepare import reader_options
 from odmt_fast.cli.settings import load_config, pairs, read_config
-from odmt_fast.cli.workspace import Workspace
 from odmt_fast.config import PRESETS, Config
 from odmt_fast.data import TableOptions
+from odmt_fast.workflow.workspace import Workspace
 
 
 def test_each_source_overrides_the_ones_before(tmp_path: Path) -> None:

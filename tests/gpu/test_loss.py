@@ -13,7 +13,7 @@ from torch import Tensor
 from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.debiased_logits import debiased_logits
 from odmt_fast.kernels.debiased_logits.reference import debiased_logits as logits_reference
-from odmt_fast.kernels.distilled_softmax import Columns, distilled_softmax
+from odmt_fast.kernels.distilled_softmax import Candidates, distilled_softmax
 from odmt_fast.kernels.distilled_softmax.op import MEMORY_BUDGET_BYTES
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as loss_reference
 from odmt_fast.models.losses.distilled import edges
@@ -23,13 +23,13 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("poisoned_empty")]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def columns_of(users: int, longest: int, n_columns: int) -> Columns:
+def candidates_of(users: int, longest: int, n_columns: int) -> Candidates:
     """Users of 2..longest random items, repeats within and between users."""
     generator = torch.Generator().manual_seed(users)
     lengths = torch.randint(2, longest + 1, (users,), generator=generator).tolist()
     sequences = [torch.randint(0, n_columns, (n,), generator=generator) for n in lengths]
     histories = [s.unique() for s in sequences]
-    return Columns(
+    return Candidates(
         log_p=torch.randn(n_columns, generator=generator).log_softmax(0),
         counts=torch.randint(1, 4, (n_columns,), generator=generator).int(),
         targets=torch.cat([s[1:] for s in sequences]),
@@ -46,13 +46,13 @@ def problem_of(
 ) -> Problem:
     """Branches, users, longest, columns, width; several outputs are one after the other."""
     branches, users, longest, n_columns, width = shape
-    columns = columns_of(users, longest, n_columns)
+    candidates = candidates_of(users, longest, n_columns)
     torch.manual_seed(1)
-    queries = 0.5 * torch.randn(branches, columns.targets.numel(), width)
+    queries = 0.5 * torch.randn(branches, candidates.targets.numel(), width)
     items = 0.5 * torch.randn(branches, n_columns, width)
 
     def on(own: Callable[..., Tensor | tuple[Tensor, ...]], u: Tensor, e: Tensor) -> Tensor:
-        out = own(u, e, Columns(*(column.to(u.device) for column in columns)))
+        out = own(u, e, Candidates(*(column.to(u.device) for column in candidates)))
         return out if isinstance(out, Tensor) else torch.cat(out)
 
     outputs = on(law, queries, items)
@@ -119,15 +119,15 @@ def test_many_columns(engine: str, device: torch.device) -> None:
 
 def test_memory_at_8192_users(engine: str, device: torch.device) -> None:
     n_columns, width = 14_000, 768
-    columns = Columns(*(column.to(device) for column in columns_of(8192, 13, n_columns)))
+    candidates = Candidates(*(column.to(device) for column in candidates_of(8192, 13, n_columns)))
     bf16 = {"dtype": torch.bfloat16, "device": device, "requires_grad": True}
-    queries = torch.randn(3, columns.targets.numel(), width, **bf16)
+    queries = torch.randn(3, candidates.targets.numel(), width, **bf16)
     items = torch.randn(3, n_columns, width, **bf16)
     gradients = 2 * (queries.numel() + items.numel())
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    ce, kd = distilled_softmax(queries, items, columns, tau=0.3, edges=edges(3))
+    ce, kd = distilled_softmax(queries, items, candidates, tau=0.3, edges=edges(3))
     (ce.sum() + 0.5 * kd.sum()).backward()
     torch.cuda.synchronize(device)
     beyond = torch.cuda.max_memory_allocated(device) - before
@@ -146,11 +146,11 @@ def test_equal_runs_give_equal_bits(engine: str, device: torch.device) -> None:
 
 def test_compiled_equals_eager(engine: str, device: torch.device) -> None:
     problem = as_on(loss_problem((3, 8, 7, 101, 40)), device, torch.bfloat16)
-    columns = Columns(*(column.to(device) for column in columns_of(8, 7, 101)))
+    candidates = Candidates(*(column.to(device) for column in candidates_of(8, 7, 101)))
     pairs = edges(3)
 
     def loss(queries: Tensor, items: Tensor) -> Tensor:
-        return torch.cat(distilled_softmax(queries, items, columns, tau=0.3, edges=pairs))
+        return torch.cat(distilled_softmax(queries, items, candidates, tau=0.3, edges=pairs))
 
     compiled = torch.compile(loss, fullgraph=True)
     for a, b in zip(problem.run(compiled), problem.run(problem.kernel), strict=True):

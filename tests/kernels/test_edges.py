@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.batch_index import batch_index
-from odmt_fast.kernels.debiased_logits import Columns, debiased_logits
+from odmt_fast.kernels.debiased_logits import Candidates, debiased_logits
 from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax
 from odmt_fast.kernels.dropout import dropout
 from odmt_fast.kernels.feed_forward import feed_forward
@@ -138,11 +138,11 @@ def of_loss(op: str, branches: int, rows: int, items: int, d: int, users: int) -
         "history": torch.zeros(0, dtype=torch.int32),
     }
 
-    def call(queries: Tensor, items: Tensor, **columns: Any) -> Tensor:
+    def call(queries: Tensor, items: Tensor, **candidates: Any) -> Tensor:
         if op == "debiased_logits":
-            return debiased_logits(queries, items, Columns(**columns))
+            return debiased_logits(queries, items, Candidates(**candidates))
         ce, kd = distilled_softmax(
-            queries, items, Columns(**columns), tau=0.5, edges=[(0, ENSEMBLE), (0, 0)]
+            queries, items, Candidates(**candidates), tau=0.5, edges=[(0, ENSEMBLE), (0, 0)]
         )
         return torch.cat([ce, kd])
 

@@ -18,12 +18,12 @@ import torch
 from thread_bits import skip_where_products_depend_on_threads
 
 from odmt_fast import ODMT, ModelConfig
-from odmt_fast.cli.workflow import train_and_test
 from odmt_fast.config import Config
 from odmt_fast.features.store import TokenStore
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.randomness import numpy_generator, stream, torch_generator
 from odmt_fast.training.checkpoint import BEST, LAST, load
+from odmt_fast.workflow.trained import train_and_test
 
 TRAINING = {
     "model.width": 16,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_args
+from typing import Any, ClassVar, Protocol
 
 from odmt_fast.data.bounds import BOUNDS, Bounds, bounded
 from odmt_fast.data.errors import DataError
@@ -26,6 +26,7 @@ from odmt_fast.data.readers.image_files import (
     MissingImages,
     broken_images,
     check_images,
+    check_missing_images,
     without_images,
 )
 
@@ -146,14 +147,28 @@ def read(
             f"options must be {reader.options.__name__} for kind {chosen!r}, "
             f"got {type(options).__name__}"
         )
-    if missing_images not in get_args(MissingImages):
-        raise ValueError(
-            f"--missing-images {missing_images} does not exist; use "
-            f"{', '.join(get_args(MissingImages))}"
-        )
-    filters = filters or Filters()
+    check_missing_images(missing_images)
     with bounded(limits):
-        log = settle_repeats(reader.read(folder, options), filters.repeats)
+        log = reader.read(folder, options)
+    return dataset_of(
+        log,
+        filters or Filters(),
+        decode_images=decode_images,
+        missing_images=missing_images,
+        limits=limits,
+    )
+
+
+def dataset_of(
+    log: Log,
+    filters: Filters,
+    *,
+    decode_images: bool,
+    missing_images: MissingImages,
+    limits: Bounds = BOUNDS,
+) -> Interactions:
+    """What becomes of everything a source holds; arguments and errors are those of `read`."""
+    log = settle_repeats(log, filters.repeats)
     interactions = assemble(log, filters)
     if not decode_images:
         return interactions

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from odmt_fast.data.errors import DataError
-from odmt_fast.data.items import ImageSource
+from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.readers.faults import Faults
 from odmt_fast.data.readers.headers import nearest
-from odmt_fast.data.readers.image_files import Matches
+from odmt_fast.data.readers.image_files import Matches, check_images, match_images
 from odmt_fast.data.readers.options import ReaderOptions, flag
 from odmt_fast.data.readers.records import faults_of_records, first_record, json_blocks
 from odmt_fast.data.readers.values import TextJoiner, names
@@ -62,6 +62,23 @@ class Catalogue:
             bool(name) and image is None for name, image in zip(self.pictures, found, strict=True)
         )
         return Matches(tuple(found), {"images_absent": absent})
+
+
+def catalogue_items(catalogue: Catalogue, images: Path | None) -> ItemTable:
+    """All items of a table alone, their pictures found and decoded once.
+
+    Args:
+        catalogue: the table.
+        images: see `match_images`; not looked at where the table names its pictures.
+
+    Raises:
+        DataError: a picture cannot be read, or belongs to no folder of the table.
+    """
+    own = catalogue.own_pictures() if catalogue.pictures else None
+    matches = own or match_images(images, catalogue.ids)
+    items = ItemTable(catalogue.ids, catalogue.texts, matches.images)
+    check_images(items)
+    return items
 
 
 Texts = list[str | None]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from odmt_fast.data.errors import DataError
+from odmt_fast.data.errors import DataError, place
 
 NAMED = 10
 _MOST = 100_000
@@ -60,7 +60,7 @@ class Faults:
         lines = self.lines_of([place for place, _ in self._first])
         line, told = lines[0], self._first[0][1]
         if self.count > 1:
-            unit = "row" if self.path.suffix == ".parquet" else "line"
+            unit = place(self.path)
             others = zip(lines[1:], self._first[1:], strict=True)
             shown = "; ".join(f"{unit} {number}: {reason}" for number, (_, reason) in others)
             over = self.count > _MOST  # the rest of the file was not looked at

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from odmt_fast.data.errors import DataError
+from odmt_fast.data.errors import DataError, place
 from odmt_fast.data.readers.csv_format import CsvFormat
 from odmt_fast.data.readers.lines import utf8_lines
 
@@ -65,7 +65,7 @@ def _lacking(name: str, present: Iterable[str], flags: Mapping[str, str]) -> str
 
 def _look(path: Path, present: Sequence[str]) -> str:
     """A word on a header that looks like something else; nothing where it looks right."""
-    if path.suffix == ".parquet":
+    if place(path) == "row":
         return ""
     if any(name.strip().lstrip("-").replace(".", "", 1).isdigit() for name in present):
         return "; the first line is taken for the header and looks like data: put one above it"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.items import ImageSource, ItemTable
@@ -159,6 +159,14 @@ def _unambiguous(key: Callable[[T], str], values: Iterable[T]) -> dict[str, T]:
     for value in values:
         found.setdefault(key(value), []).append(value)
     return {name: group[0] for name, group in found.items() if name and len(group) == 1}
+
+
+def check_missing_images(rule: str) -> None:
+    """Raises a ValueError for a rule that is none of `MissingImages`."""
+    if rule not in get_args(MissingImages):
+        raise ValueError(
+            f"--missing-images {rule} does not exist; use {', '.join(get_args(MissingImages))}"
+        )
 
 
 def broken_images(items: ItemTable, limits: PictureLimits = LIMITS) -> dict[int, DataError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,35 @@ def read_items(
     flags = {item_id: flag("item_id"), **dict.fromkeys(columns, flag("texts"))}
     if image:
         flags[image] = flag("image")
+    return items_of_blocks(
+        blocks(path, wanted, quoted_newlines=True, form=form, flags=flags),
+        item_id,
+        columns,
+        image,
+        Faults(path, lambda rows: lines_of_rows(path, rows, form)),
+        options,
+        watch_quotes=not (path.suffix == ".parquet" or form.quotes_of(path)),
+    )
+
+
+def items_of_blocks(
+    found: Iterable[Any],
+    item_id: str,
+    columns: tuple[str, ...],
+    image: str | None,
+    faults: Faults,
+    options: TabularOptions,
+    *,
+    watch_quotes: bool = False,
+) -> Catalogue:
+    """`read_items` of Arrow record batches, from wherever they come.
+
+    Raises:
+        DataError: items are missing or listed twice, or a column is no text.
+    """
 
     def said(block: Any, name: str) -> list[str | None]:
-        found: list[str | None] = texts(block[name], path, name).to_pylist()
+        found: list[str | None] = texts(block[name], faults.path, name).to_pylist()
         return found
 
     return read_catalogue(
@@ -111,12 +138,12 @@ def read_items(
                 [said(block, name) for name in columns],
                 said(block, image) if image else None,
             )
-            for block in blocks(path, wanted, quoted_newlines=True, form=form, flags=flags)
+            for block in found
         ),
         item_id,
-        Faults(path, lambda rows: lines_of_rows(path, rows, form)),
+        faults,
         options,
-        watch_quotes=not (path.suffix == ".parquet" or form.quotes_of(path)),
+        watch_quotes=watch_quotes,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from odmt_fast.batch.batch import Batch
 from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax
 from odmt_fast.models.losses.base import Loss
-from odmt_fast.models.losses.softmax import candidates
+from odmt_fast.models.losses.columns import columns_of
 
 
 class DistilledSoftmax(Loss):
@@ -37,10 +37,11 @@ class DistilledSoftmax(Loss):
         self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
     ) -> dict[str, Tensor]:
         """``loss``, ``<branch>/ce``, ``<student>/kd`` (tau^2 included) and ``kd_weight``."""
+        items, columns = columns_of(items, batch, log_p)
         ce, kd = distilled_softmax(
             states,
             items,
-            candidates(batch, log_p),
+            columns,
             tau=self.tau,
             edges=self.edges,
             detach_teacher=self.detach_teacher,

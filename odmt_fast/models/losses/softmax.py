@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.kernels.debiased_logits import Columns, debiased_logits
+from odmt_fast.kernels.debiased_logits import debiased_logits
 from odmt_fast.models.losses.base import Loss
+from odmt_fast.models.losses.columns import columns_of
 
 
 class Softmax(Loss):
@@ -36,8 +37,9 @@ class Softmax(Loss):
         if self.fused:
             items = items / items.shape[0]
             states, items = (x.transpose(0, 1).flatten(1)[None] for x in (states, items))
-        logits = debiased_logits(states, items, candidates(batch, log_p))
-        ce = torch.stack([cross_entropy(z, batch.targets, batch.row_scale) for z in logits])
+        items, columns = columns_of(items, batch, log_p)
+        logits = debiased_logits(states, items, columns)
+        ce = torch.stack([cross_entropy(z, columns.targets, batch.row_scale) for z in logits])
         if len(self.terms) == 1:
             return {"loss": ce[0]}
         named = {f"{name}/ce": term for name, term in zip(self.terms, ce, strict=True)}
@@ -50,15 +52,3 @@ def cross_entropy(logits: Tensor, targets: Tensor, row_scale: Tensor | None) -> 
         return F.cross_entropy(logits, targets)
     terms = F.cross_entropy(logits, targets, reduction="none")
     return (terms * row_scale.to(terms.dtype)).sum()
-
-
-def candidates(batch: Batch, log_p: Tensor) -> Columns:
-    """What the rows of a batch are scored against: its distinct items."""
-    return Columns(
-        log_p=log_p,
-        counts=batch.counts,
-        targets=batch.targets,
-        row_user=batch.row_user,
-        history_offsets=batch.history_offsets,
-        history=batch.history,
-    )

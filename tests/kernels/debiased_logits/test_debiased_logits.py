@@ -8,19 +8,14 @@ import pytest
 import torch
 
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.kernels.debiased_logits import NEG, Columns, debiased_logits, op
+from odmt_fast.kernels.debiased_logits import NEG, Candidates, debiased_logits
 from odmt_fast.kernels.debiased_logits import reference as law
 from odmt_fast.kernels.linear import libraries
 
-BACKENDS = [
-    "reference",
-    pytest.param(
-        "cpu",
-        marks=pytest.mark.skipif(
-            extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
-        ),
-    ),
-]
+needs_extension = pytest.mark.skipif(
+    extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
+)
+BACKENDS = ["reference", pytest.param("cpu", marks=needs_extension)]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -30,9 +25,9 @@ def backend(request, monkeypatch):
     return request.param
 
 
-def columns_of_two_users() -> Columns:
+def candidates_of_two_users() -> Candidates:
     """User 0 saw columns 0, 2 (rows 0, 1); user 1 saw 1, 3 (row 2)."""
-    return Columns(
+    return Candidates(
         log_p=torch.tensor([0.1, 0.2, 0.3, 0.1, 0.3]).log(),
         counts=torch.tensor([2, 1, 3, 1, 4], dtype=torch.int32),
         targets=torch.tensor([2, 0, 3]),
@@ -51,7 +46,7 @@ def inputs(dtype=torch.float32, branches=2, width=6):
 
 def test_by_hand(backend):
     queries, items = torch.ones(1, 3, 1), torch.zeros(1, 5, 1)
-    z = debiased_logits(queries, items, columns_of_two_users())[0]
+    z = debiased_logits(queries, items, candidates_of_two_users())[0]
     free = [math.log(count / p) for p, count in ((0.1, 2), (0.2, 1), (0.3, 3), (0.1, 1), (0.3, 4))]
     want = [
         [NEG, free[1], -math.log(0.3), free[3], free[4]],
@@ -63,11 +58,11 @@ def test_by_hand(backend):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_equals_the_law(backend, dtype):
-    columns = columns_of_two_users()
+    candidates = candidates_of_two_users()
     outcomes = []
     for function in (debiased_logits, law.debiased_logits):
         queries, items = (x.requires_grad_() for x in inputs(dtype))
-        z = function(queries, items, columns)
+        z = function(queries, items, candidates)
         z.backward(torch.arange(z.numel()).view_as(z).float())
         outcomes.append((z.detach(), queries.grad, items.grad))
     for got, want in zip(*outcomes, strict=True):
@@ -77,17 +72,17 @@ def test_equals_the_law(backend, dtype):
 
 def test_excluded_logits_carry_no_gradient(backend):
     queries, items = (x.requires_grad_() for x in inputs())
-    z = debiased_logits(queries, items, columns_of_two_users())
+    z = debiased_logits(queries, items, candidates_of_two_users())
     z[z == NEG].sum().backward()
     assert not queries.grad.any() and not items.grad.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_columns_of_count_0_weigh_nothing(backend, dtype):
-    columns = columns_of_two_users()
-    columns.counts[[0, 3, 4]] = 0
+    candidates = candidates_of_two_users()
+    candidates.counts[[0, 3, 4]] = 0
     queries, items = (x.requires_grad_() for x in inputs(dtype))
-    z = debiased_logits(queries, items, columns)
+    z = debiased_logits(queries, items, candidates)
     free = [[False, True, True, False, False], [True, True, False, False, False]]
     free.append([False, False, True, True, False])  # a target counts once whatever its count
     assert torch.equal(z != NEG, torch.tensor(free).expand_as(z))
@@ -96,27 +91,28 @@ def test_columns_of_count_0_weigh_nothing(backend, dtype):
 
 
 def test_gradcheck_in_float64():
-    columns = columns_of_two_users()
+    candidates = candidates_of_two_users()
     leaves = [x.requires_grad_() for x in inputs(torch.float64, width=3)]
-    assert torch.autograd.gradcheck(lambda q, e: debiased_logits(q, e, columns), leaves)
-    scores = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda s: op._forward_op(s, *columns), scores)
+    assert torch.autograd.gradcheck(lambda q, e: debiased_logits(q, e, candidates), leaves)
 
 
-def test_opcheck(backend):
-    scores = torch.randn(2, 3, 5, requires_grad=True)
-    torch.library.opcheck(op._forward_op, (scores, *columns_of_two_users()))
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(dtype):
+    scores = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)
+    arguments = (scores, *candidates_of_two_users(), dtype)
+    torch.library.opcheck(torch.ops.odmt_fast.debiased_logits.default, arguments)
 
 
 def test_compiles_whole(backend):
-    columns = columns_of_two_users()
+    candidates = candidates_of_two_users()
     outcomes = []
     for function in (
         debiased_logits,
         torch.compile(debiased_logits, fullgraph=True, backend="aot_eager"),
     ):
         queries, items = (x.requires_grad_() for x in inputs())
-        z = function(queries, items, columns)
+        z = function(queries, items, candidates)
         z.square().mean().backward()
         outcomes.append((z.detach(), queries.grad, items.grad))
     for got, want in zip(*outcomes, strict=True):
@@ -136,22 +132,22 @@ def test_slow_bf16_products_are_computed_in_fp32(backend, monkeypatch, compiled)
         else debiased_logits
     )
     queries, items = (x.requires_grad_() for x in inputs(torch.bfloat16))
-    got = function(queries, items, columns_of_two_users())
+    got = function(queries, items, candidates_of_two_users())
     monkeypatch.undo()
     if not compiled:
         assert seen == [torch.float32]
-    want = law.debiased_logits(queries, items, columns_of_two_users())
+    want = law.debiased_logits(queries, items, candidates_of_two_users())
     torch.testing.assert_close(got, want, atol=0.02, rtol=0.02)
     got.sum().backward()
     assert queries.grad.isfinite().all() and items.grad.dtype == torch.bfloat16
 
 
 def test_no_rows_and_wrong_inputs(backend):
-    columns = columns_of_two_users()
+    candidates = candidates_of_two_users()
     queries, items = inputs()
-    none = columns._replace(targets=columns.targets[:0], row_user=columns.row_user[:0])
+    none = candidates._replace(targets=candidates.targets[:0], row_user=candidates.row_user[:0])
     assert debiased_logits(queries[:, :0], items, none).shape == (2, 0, 5)
     with pytest.raises(ValueError, match="items must be"):
-        debiased_logits(queries, items[:1], columns)
-    with pytest.raises(ValueError, match=r"columns\.history must be torch\.int32"):
-        debiased_logits(queries, items, columns._replace(history=columns.history.long()))
+        debiased_logits(queries, items[:1], candidates)
+    with pytest.raises(ValueError, match=r"candidates\.history must be torch\.int32"):
+        debiased_logits(queries, items, candidates._replace(history=candidates.history.long()))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accuracy import NUDGES, assert_within, error, largest, nudged
 
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Columns, rows
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Candidates, rows
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax
 
 NAMES = ("ce", "kd", "d_queries", "d_items")
@@ -21,7 +21,7 @@ Outcome = dict[str, torch.Tensor]
 class Problem:
     queries: torch.Tensor
     items: torch.Tensor
-    columns: Columns
+    candidates: Candidates
     edges: tuple[tuple[int, int], ...]
     tau: float
     detach_teacher: bool = False
@@ -45,7 +45,7 @@ class Problem:
         ce, kd = function(
             queries,
             items,
-            self.columns,
+            self.candidates,
             tau=self.tau,
             edges=self.edges,
             detach_teacher=self.detach_teacher,
@@ -95,7 +95,7 @@ def random_problem(
     histories = [s.unique() for s in sequences]
     popularity = torch.rand(n_columns, generator=generator) + 1e-3
     rows = [len(s) - 1 for s in sequences]
-    columns = Columns(
+    candidates = Candidates(
         log_p=(popularity / popularity.sum()).log(),
         counts=integers(1, duplicates + 1, n_columns).int(),
         targets=torch.cat([s[1:] for s in sequences]),
@@ -106,7 +106,7 @@ def random_problem(
     return Problem(
         scale * torch.randn(branches, sum(rows), width, generator=generator),
         scale * torch.randn(branches, n_columns, width, generator=generator),
-        columns,
+        candidates,
         every_edge(branches) if edges is None else edges,
         tau,
         row_scale=torch.linspace(1, 0, sum(rows)).square() if weighed else None,
@@ -118,7 +118,7 @@ def with_padding(problem: Problem, *, rows: int = 3, columns: int = 5) -> Proble
 
     The padded rows hold 1e4 and have padded and real columns as targets and histories.
     """
-    c, (branches, n_rows, width) = problem.columns, problem.queries.shape
+    c, (branches, n_rows, width) = problem.candidates, problem.queries.shape
     users, n_columns = len(c.history_offsets) - 1, len(c.counts)
     targets = (torch.arange(rows) % 2) * n_columns
     return replace(
@@ -127,7 +127,7 @@ def with_padding(problem: Problem, *, rows: int = 3, columns: int = 5) -> Proble
             [problem.queries, problem.queries.new_full((branches, rows, width), 1e4)], 1
         ),
         items=torch.cat([problem.items, problem.items[:, :1].expand(-1, columns, -1)], 1),
-        columns=Columns(
+        candidates=Candidates(
             log_p=torch.cat([c.log_p, c.log_p.new_zeros(columns)]),
             counts=torch.cat([c.counts, c.counts.new_zeros(columns)]),
             targets=torch.cat([c.targets, targets]),
@@ -189,7 +189,7 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def shaped(
     n_rows: int, n_columns: int, device: str = "meta"
-) -> tuple[torch.Tensor, torch.Tensor, Columns]:
+) -> tuple[torch.Tensor, torch.Tensor, Candidates]:
     """States, embeddings and columns of a batch without data: K = 3, d = 768, bf16."""
 
     def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -198,7 +198,7 @@ def shaped(
     return (
         empty(3, n_rows, 768, dtype=torch.bfloat16).requires_grad_(),
         empty(3, n_columns, 768, dtype=torch.bfloat16).requires_grad_(),
-        Columns(
+        Candidates(
             log_p=empty(n_columns, dtype=torch.float32),
             counts=empty(n_columns),
             targets=empty(n_rows, dtype=torch.int64),

@@ -100,11 +100,11 @@ def test_zero_upstream_gives_zero_gradients(make_problem):
 
 def test_no_rows(make_problem):
     problem = make_problem()
-    c = problem.columns
+    c = problem.candidates
     empty = replace(
         problem,
         queries=problem.queries[:, :0],
-        columns=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
+        candidates=c._replace(targets=c.targets[:0], row_user=c.row_user[:0]),
     )
     got = empty.run(distilled_softmax)
     assert not any(value.any() for value in got.values())
@@ -114,7 +114,7 @@ def test_nan_is_not_swallowed(make_problem):
     problem = make_problem()
     problem.queries[0, 0, 0] = float("nan")
     ce, _ = distilled_softmax(
-        problem.queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        problem.queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     assert ce[0].isnan() and not ce[1].isnan()
 
@@ -123,7 +123,7 @@ def test_backward_twice(make_problem):
     problem = make_problem()
     queries = problem.queries.requires_grad_()
     ce, kd = distilled_softmax(
-        queries, problem.items, problem.columns, tau=0.3, edges=problem.edges
+        queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges
     )
     first, second = (
         torch.autograd.grad(ce.sum() + kd.sum(), queries, retain_graph=True)[0] for _ in range(2)
@@ -166,12 +166,23 @@ def test_instruction_sets_agree(make_problem):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("branches", [1, 3])
+def test_without_edges_nothing_is_softened(make_problem, branches):
+    problem = make_problem(branches=branches, edges=())
+    _, stats, _ = _passes(problem, torch.bmm(problem.queries, problem.items.transpose(1, 2)))
+    tops, _, soft_and_cross = stats.split(
+        [branches + 1, branches, stats.shape[1] - 2 * branches - 1], 1
+    )
+    assert (tops[:, :branches] > -1e3).all() and (tops[:, branches] == -1e30).all()
+    assert not soft_and_cross.any()
+
+
 def _passes(problem, logits):
     """Totals, statistics and logit gradients of the two row passes."""
     from odmt_fast import _C
     from odmt_fast.kernels.debiased_logits.passes import pointers, prepared
 
-    columns = prepared(problem.columns)
+    candidates = prepared(problem.candidates)
     branches, n_rows, _ = logits.shape
     stats = torch.zeros(n_rows, stats_width(branches))
     row_scale = torch.linspace(0, 1, n_rows)
@@ -183,7 +194,7 @@ def _passes(problem, logits):
         "bf16": logits.dtype == torch.bfloat16,
         "branches": branches,
         "rows": n_rows,
-        "columns": pointers(columns),
+        "candidates": pointers(candidates),
         "edges": problem.edges,
         "tau": problem.tau,
         "row_scale": row_scale.data_ptr(),
@@ -202,6 +213,6 @@ def _passes(problem, logits):
 
 def test_index_outside_is_named(make_problem):
     problem = make_problem()
-    problem.columns.targets[2] = 37
+    problem.candidates.targets[2] = 37
     with pytest.raises(IndexError, match=r"targets\[2\] = 37 is outside 0\.\.36"):
         problem.run(distilled_softmax)

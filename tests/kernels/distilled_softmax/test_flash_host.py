@@ -67,9 +67,9 @@ def test_a_search_tries_every_tile_of_every_kernel(no_kernels, shapes, tile_sear
     queries, items, columns = shapes(6_000, 5_000)
     spec = Spec(0.3, ((1, 0), (2, 0), (0, ENSEMBLE)), False, 1)
     with assume(KNOWN[90]):
-        _, _, stats, _ = flash.forward(queries, items, columns, spec, None)
+        _, _, stats, _ = flash.forward(queries, items, columns, None, spec)
         upstream = torch.empty(2, 3, device="meta").unbind()
-        flash.backward(upstream, queries, items, columns, spec, None, stats, None)
+        flash.backward(upstream, queries, items, columns, None, spec, stats, None)
     saved = json.loads(found.read_text())
     assert [key.split()[0] for key in sorted(saved)] == [
         "distilled_softmax_bwd",

@@ -120,11 +120,13 @@ def test_shares_of_a_row_that_see_only_history(make_problem, no_worse, monkeypat
 
     monkeypatch.setattr(fwd, "shares", lambda rows, columns, config, device: (4, 32))
     problem = make_problem(users=1, longest=4, n_columns=100)
-    c = problem.columns
+    c = problem.candidates
     # Everything but columns 70.. is the user's history, so three shares have no weight.
     history = torch.cat([torch.arange(70), c.targets]).unique().int()
     problem = replace(
         problem,
-        columns=c._replace(history=history, history_offsets=torch.tensor([0, len(history)]).int()),
+        candidates=c._replace(
+            history=history, history_offsets=torch.tensor([0, len(history)]).int()
+        ),
     )
     no_worse(problem, distilled_softmax)

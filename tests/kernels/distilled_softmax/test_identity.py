@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Columns
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, Candidates
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax
 
 EDGES = ((1, 0), (2, 0), (0, ENSEMBLE))
@@ -55,7 +55,7 @@ def distinct_columns(sequences, log_p_of):
     starts = np.cumsum([0] + [len(s) for s in sequences])
     occurrence = [inverse[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
     histories = [np.unique(o) for o in occurrence]
-    columns = Columns(
+    candidates = Candidates(
         log_p=log_p_of[ids],
         counts=torch.tensor(counts, dtype=torch.int32),
         targets=torch.tensor(np.concatenate([o[1:] for o in occurrence])),
@@ -68,7 +68,7 @@ def distinct_columns(sequences, log_p_of):
         ),
         history=torch.tensor(np.concatenate(histories), dtype=torch.int32),
     )
-    return columns, ids, inverse
+    return candidates, ids, inverse
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.3, 1.0, 2.0])
@@ -80,7 +80,7 @@ def test_distinct_columns_equal_the_official_columns(batch, tau):
     item_ids = torch.tensor([[0] * (width - len(s)) + s for s in sequences])
     popularity = torch.rand(10, generator=generator, dtype=torch.float64)
     log_p_of = (popularity / popularity.sum()).log()
-    columns, ids, inverse = distinct_columns(sequences, log_p_of)
+    candidates, ids, inverse = distinct_columns(sequences, log_p_of)
 
     rand = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     queries = rand(branches, len(sequences) * (width - 1), d).requires_grad_()
@@ -95,7 +95,7 @@ def test_distinct_columns_equal_the_official_columns(batch, tau):
         official_queries, occurrences, item_ids, log_p_of[item_ids.reshape(-1)], tau, EDGES
     )
     row_slots = torch.where(item_ids[:, :-1].reshape(-1) != 0)[0]
-    got = distilled_softmax(queries[:, row_slots], items, columns, tau=tau, edges=EDGES)
+    got = distilled_softmax(queries[:, row_slots], items, candidates, tau=tau, edges=EDGES)
     for name, a, b in zip(("ce", "kd"), got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -111,9 +111,9 @@ def test_distinct_columns_equal_the_official_columns(batch, tau):
 
 
 def test_excluded_columns_get_no_gradient():
-    columns, ids, _ = distinct_columns([[1, 2, 1, 2, 2]], torch.zeros(10, dtype=torch.float64))
+    candidates, ids, _ = distinct_columns([[1, 2, 1, 2, 2]], torch.zeros(10, dtype=torch.float64))
     queries = torch.randn(3, 4, 6, dtype=torch.float64)
     items = torch.randn(3, len(ids), 6, dtype=torch.float64, requires_grad=True)
-    ce, kd = distilled_softmax(queries, items, columns, tau=0.5, edges=EDGES)
+    ce, kd = distilled_softmax(queries, items, candidates, tau=0.5, edges=EDGES)
     (ce.sum() + kd.sum()).backward()
     assert not ce.any() and not kd.any() and not items.grad.any()

@@ -70,10 +70,10 @@ def peak(no_kernels, shapes):
     """Live bytes of forward and backward at most, beyond the inputs, in bf16 on a GPU."""
 
     def measured(engine: str, n_rows: int, n_columns: int) -> int:
-        queries, items, columns = shapes(n_rows, n_columns)
+        queries, items, candidates = shapes(n_rows, n_columns)
         spec = Spec(0.3, EDGES, False, MEMORY_BUDGET_BYTES)
         with assume(KNOWN[90]), LiveBytes() as seen:
-            ce, kd = op._DistilledSoftmax.apply(queries, items, columns, spec, None, engine)
+            ce, kd = op._operator(queries, items, *candidates, None, *spec.settings, engine)
             (ce.sum() + 0.5 * kd.sum()).backward()
         assert queries.grad.shape == queries.shape and items.grad.shape == items.shape
         return seen.peak

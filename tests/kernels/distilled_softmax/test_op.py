@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odmt_fast.kernels.backend import extension_missing
-from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax, op
+from odmt_fast.kernels.distilled_softmax import ENSEMBLE, distilled_softmax
 from odmt_fast.kernels.distilled_softmax.reference import distilled_softmax as reference
+from odmt_fast.kernels.distilled_softmax.spec import Spec
 
 EDGES = ((1, 0), (2, 0), (0, ENSEMBLE))
 needs_extension = pytest.mark.skipif(
@@ -20,32 +21,22 @@ needs_extension = pytest.mark.skipif(
 
 
 def arguments(problem, queries, items):
-    students, teachers = zip(*problem.edges, strict=True)
-    return (
-        queries,
-        items,
-        *problem.columns,
-        problem.row_scale,
-        problem.tau,
-        list(students),
-        list(teachers),
-        problem.detach_teacher,
-        2**28,
-    )
+    spec = Spec(problem.tau, problem.edges, problem.detach_teacher, 2**28)
+    return queries, items, *problem.candidates, problem.row_scale, *spec.settings, "cpu"
 
 
 @pytest.mark.parametrize("weighed", [False, True])
 def test_gradcheck_in_float64(make_problem, weighed):
     shape = {"users": 2, "longest": 4, "n_columns": 6, "width": 3}
     problem = make_problem(**shape, weighed=weighed).to(torch.float64)
-    problem.columns.counts[:2] = 0
+    problem.candidates.counts[:2] = 0
     leaves = [x.requires_grad_() for x in (problem.queries, problem.items)]
 
     def loss(queries, items):
         return distilled_softmax(
             queries,
             items,
-            problem.columns,
+            problem.candidates,
             tau=0.7,
             edges=problem.edges,
             row_scale=problem.row_scale,
@@ -73,7 +64,9 @@ def test_rows_of_one_scale_are_their_mean(make_problem):
 def test_opcheck(make_problem, weighed):
     problem = make_problem(users=3, weighed=weighed)
     leaves = [x.requires_grad_() for x in (problem.queries, problem.items)]
-    torch.library.opcheck(op._forward_op, arguments(problem, *leaves))
+    torch.library.opcheck(
+        torch.ops.odmt_fast.distilled_softmax.default, arguments(problem, *leaves)
+    )
 
 
 @pytest.mark.parametrize("weighed", [False, True])
@@ -96,7 +89,7 @@ def test_one_input_may_need_no_gradient(make_problem, wanted):
     both = problem.run(distilled_softmax)
     leaf = getattr(problem, wanted).requires_grad_()
     ce, kd = distilled_softmax(
-        problem.queries, problem.items, problem.columns, tau=problem.tau, edges=problem.edges
+        problem.queries, problem.items, problem.candidates, tau=problem.tau, edges=problem.edges
     )
     torch.autograd.backward((ce, kd), problem.upstream())
     torch.testing.assert_close(leaf.grad, both[f"d_{wanted}"])
@@ -106,7 +99,7 @@ def test_detached_teachers_get_nothing(make_problem):
     problem = make_problem(edges=((1, 0), (2, 0)))
     queries, items = problem.queries.requires_grad_(), problem.items
     _, kd = distilled_softmax(
-        queries, items, problem.columns, tau=0.3, edges=problem.edges, detach_teacher=True
+        queries, items, problem.candidates, tau=0.3, edges=problem.edges, detach_teacher=True
     )
     kd.sum().backward()
     assert not queries.grad[0].any() and queries.grad[1].any() and queries.grad[2].any()
@@ -158,11 +151,11 @@ def test_the_build_has_the_row_passes_of_cuda():
 def test_ensemble_losses_do_not_depend_on_the_order_of_branches(make_problem):
     problem = make_problem(edges=((0, ENSEMBLE),)).to(torch.float64)
     swapped = [1, 0, 2]
-    a = reference(problem.queries, problem.items, problem.columns, tau=0.3, edges=problem.edges)
+    a = reference(problem.queries, problem.items, problem.candidates, tau=0.3, edges=problem.edges)
     b = reference(
         problem.queries[swapped],
         problem.items[swapped],
-        problem.columns,
+        problem.candidates,
         tau=0.3,
         edges=((1, ENSEMBLE),),
     )
@@ -189,7 +182,7 @@ def test_wrong_settings_are_named(make_problem, change, message):
     problem = make_problem()
     settings_ = {"tau": 0.3, "edges": EDGES} | change
     with pytest.raises(ValueError, match=message):
-        distilled_softmax(problem.queries, problem.items, problem.columns, **settings_)
+        distilled_softmax(problem.queries, problem.items, problem.candidates, **settings_)
 
 
 def test_a_scale_of_rows_that_wants_a_gradient_is_refused(make_problem):
@@ -203,10 +196,10 @@ def test_wrong_tensors_are_named(make_problem):
     p = make_problem()
     call = lambda q, e, c: distilled_softmax(q, e, c, tau=0.3, edges=EDGES)  # noqa: E731
     with pytest.raises(ValueError, match="items must be"):
-        call(p.queries, p.items[:, :, :-1], p.columns)
-    with pytest.raises(ValueError, match=r"columns\.targets must be torch\.int64"):
-        call(p.queries, p.items, p.columns._replace(targets=p.columns.targets.int()))
-    with pytest.raises(ValueError, match=r"columns\.counts must be \[37\]"):
-        call(p.queries, p.items, p.columns._replace(counts=p.columns.counts[:-1]))
+        call(p.queries, p.items[:, :, :-1], p.candidates)
+    with pytest.raises(ValueError, match=r"candidates\.targets must be torch\.int64"):
+        call(p.queries, p.items, p.candidates._replace(targets=p.candidates.targets.int()))
+    with pytest.raises(ValueError, match=r"candidates\.counts must be \[37\]"):
+        call(p.queries, p.items, p.candidates._replace(counts=p.candidates.counts[:-1]))
     with pytest.raises(ValueError, match=r"1\.\.5 branches, got 6"):
-        call(p.queries.repeat(2, 1, 1), p.items.repeat(2, 1, 1), p.columns)
+        call(p.queries.repeat(2, 1, 1), p.items.repeat(2, 1, 1), p.candidates)

@@ -68,7 +68,7 @@ def test_gradcheck(seed: Tensor) -> None:
 @needs_extension
 def test_custom_op(seed: Tensor) -> None:
     for x in (torch.randn(3, 7), torch.randn(7, 3, requires_grad=True).T):
-        torch.library.opcheck(torch.ops.odmt_fast.dropout.default, (x, seed, 0.3))
+        torch.library.opcheck(torch.ops.odmt_fast.dropout.default, (x, seed, 0.3, "cpu"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -60,9 +60,9 @@ def test_compiled_equals_eager(name: str, seed: Tensor) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_opcheck(name: str, seed: Tensor) -> None:
     tensors = leaves(*CASES[name][1])
-    tail = (5, "asymmetric", 0.2, 0.3)
+    tail = (5, "asymmetric", 0.2, 0.3, "triton")
     arguments = {
-        "dropout": (*tensors, seed, 0.3),
-        "residual_norm": (*tensors, seed, 1e-6, 0.3),
+        "dropout": (*tensors, seed, 0.3, "triton"),
+        "residual_norm": (*tensors, seed, 1e-6, 0.3, "triton"),
     }.get(name, (*tensors, CU, seed, *tail))
     torch.library.opcheck(getattr(torch.ops.odmt_fast, name).default, arguments)

@@ -80,7 +80,7 @@ def test_gradcheck(mask: str, seed: Tensor) -> None:
 @pytest.mark.skipif(extension_missing("cpu") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_custom_op(p: float, seed: Tensor) -> None:
-    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "asymmetric", 0.3, p)
+    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "asymmetric", 0.3, p, "cpu")
     torch.library.opcheck(torch.ops.odmt_fast.readout_attention.default, arguments)
 
 

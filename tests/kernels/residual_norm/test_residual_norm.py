@@ -51,7 +51,9 @@ def test_gradcheck(groups: int | None, seed: Tensor) -> None:
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_custom_op(p: float, seed: Tensor) -> None:
     tensors = arguments(torch.float32, groups=3)
-    torch.library.opcheck(torch.ops.odmt_fast.residual_norm.default, (*tensors, seed, EPS, p))
+    torch.library.opcheck(
+        torch.ops.odmt_fast.residual_norm.default, (*tensors, seed, EPS, p, "cpu")
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)

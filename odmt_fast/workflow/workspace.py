@@ -18,7 +18,7 @@ from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
-from odmt_fast.retrieval import Recommender
+from odmt_fast.retrieval import KnownUsers, Parts, Recommender
 from odmt_fast.storage import Digest
 from odmt_fast.training.checkpoint import load_model
 from odmt_fast.training.identity import data_identity, differences
@@ -156,8 +156,10 @@ class Workspace:
         )
 
     def recommender(self, model: SequentialModel) -> Recommender:
-        """Top-k over the catalogue."""
-        return Recommender(model, self.data.items, self.config.model.max_seq_len)
+        """Recommendations from a trained `model`, the dataset's users known with all they did."""
+        known = KnownUsers(self.data.users, self.data.sequences)
+        seed = self.config.training.seed
+        return Recommender(Parts.of(model, self.config.model, self.data.items, known, seed=seed))
 
 
 def default_store(dataset: Path, modality: str) -> Path:

@@ -1,0 +1,68 @@
+"""``odmt-fast export``: a run into a bundle, which leaves the training machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
+from odmt_fast.cli.output import Output
+from odmt_fast.cli.overwrite import Overwrite, agreed
+from odmt_fast.cli.settings import of_run
+
+
+def export(
+    run: Run,
+    bundle: Annotated[Path, typer.Argument(help="Folder that the bundle becomes.")],
+    users: Annotated[
+        bool,
+        typer.Option(
+            "--users",
+            help="Put the histories of all users in, for recommend BUNDLE --user and --all.",
+            show_default=False,
+        ),
+    ] = False,
+    item_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--item-encoder/--no-item-encoder",
+            help="Put what add-items needs in, where the model reads texts or pictures.",
+        ),
+    ] = True,
+    overwrite: Overwrite = False,
+    checkpoint: Checkpoint = "best",
+    data: Data = None,
+    store: Store = None,
+    allow_other_features: OtherFeatures = False,
+    device: Device = None,
+    json_output: Json = False,
+) -> None:
+    """Write what recommending needs to a folder: no dataset, no features, no training data.
+
+    recommend takes the folder like a run; docs/serving.md shows it from Python.
+    """
+    from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
+
+    output = Output(json_output)
+    if is_bundle(bundle) and not overwrite:
+        overwrite = agreed(f"{bundle} holds a bundle")
+    if not overwrite:  # now, not once the catalogue is encoded
+        check_free(bundle)
+    workspace = Workspace.open(of_run(run, {"training.device": device}, data, store))
+    model = trained_model(
+        workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
+    )
+    recommender = workspace.recommender(model)
+    recommender.save(bundle, users=users, item_encoder=item_encoder, overwrite=overwrite)
+    size = sum(path.stat().st_size for path in bundle.iterdir())
+    people = len(recommender.known.names) if users else 0
+    output.result(
+        {"bundle": bundle, "items": len(recommender.items), "users": people, "bytes": size},
+        lambda console: console.print(
+            f"{bundle}: {len(recommender.items):,} items, histories of {people:,} users, "
+            f"{size / 1e6:,.1f} MB"
+        ),
+    )

@@ -1,0 +1,266 @@
+"""Bundles: a folder with all that recommending needs, and a fingerprint that holds it together.
+
+``manifest.json`` names the other files, which carry its fingerprint in their names and in
+themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
+titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. New files get new
+names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
+the old one or the new one. Nothing is pickled, and reading one needs no optional library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import pad
+
+from odmt_fast import __version__
+from odmt_fast.config import ModelConfig
+from odmt_fast.data.items import ItemTable
+from odmt_fast.data.sequences import Sequences
+from odmt_fast.features.further import StoreEncoder
+from odmt_fast.kernels.linear import libraries
+from odmt_fast.models.zoo import user_encoder
+from odmt_fast.retrieval.item_side import ItemSide
+from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.storage import (
+    DamagedFileError,
+    Digest,
+    FolderLock,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
+
+MANIFEST = "manifest.json"
+FORMAT = "odmt_fast.bundle"
+VERSION = 1
+_WEIGHTS, _STATE = "weights/", "state/"
+_OWN = re.compile(r"(items|users|user_encoder|item_encoder)-[0-9a-f]{12}\.(safetensors|json)")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether `folder` looks like a bundle."""
+    return (folder / MANIFEST).is_file()
+
+
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Raises a ValueError where a bundle lies in `folder`, or what `overwrite` must not replace."""
+    if not is_bundle(folder):
+        return
+    if not overwrite:
+        raise ValueError(
+            f"{folder} holds a bundle; pass --overwrite (overwrite=True) to replace it, or name "
+            "another folder"
+        )
+    with contextlib.suppress(ValueError):  # a damaged one may be replaced
+        values = json.loads((folder / MANIFEST).read_bytes())
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise FileExistsError(
+                f"{folder / MANIFEST} is not the manifest of a bundle; name another folder"
+            )
+
+
+def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
+    """Writes `parts`; see `Recommender.save`."""
+    check_free(folder, overwrite=overwrite)
+    values, tensors, names = _contents(parts)
+    texts = {stem: json.dumps(named) for stem, named in names.items()}
+    values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
+    values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
+    values["digest"] = _digest(values)
+    with FolderLock(folder, "odmt-fast export"):
+        before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+        for stem, part in tensors.items():
+            file = _file(folder, stem, fingerprint, "safetensors")
+            save_tensors(file, part, {"fingerprint": fingerprint})
+        for stem, text in texts.items():
+            _write_text(_file(folder, stem, fingerprint, "json"), text)
+        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        for path in before:
+            if fingerprint[:12] not in path.name:
+                path.unlink(missing_ok=True)
+    return folder
+
+
+def _contents(
+    parts: Parts,
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
+    """What the manifest says of `parts`, and by file their tensors and their names."""
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_by": f"odmt_fast {__version__}",
+        "model": parts.settings.model_dump(mode="json"),
+        "branches": parts.branches,
+        "libraries": libraries.current().to_json(),
+        "items": len(parts.items),
+        "users": len(parts.known.names),
+        "item_side": None,
+    }
+    tensors = {
+        "items": {"vectors": parts.catalogue[:, 1:].float()},
+        "user_encoder": parts.users.state_dict(),
+    }
+    names = {"items": {"ids": parts.items.ids, "titles": parts.items.texts}}
+    if parts.known.names:
+        sequences = parts.known.sequences
+        tensors["users"] = {
+            "items": torch.tensor(sequences.items),
+            "offsets": torch.tensor(sequences.offsets),
+        }
+        names["users"] = {"names": parts.known.names}
+    if parts.item_side is not None:
+        tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
+    return values, tensors, names
+
+
+def read_bundle(folder: Path, device: torch.device) -> Parts:
+    """Reads what `write_bundle` wrote; see `Recommender.load`."""
+    manifest = _manifest(folder)
+    fingerprint = manifest["fingerprint"]
+    try:
+        settings = ModelConfig.model_validate(manifest["model"])
+    except ValidationError as error:
+        raise ValueError(
+            f"{folder} was made by {manifest['made_by']} with settings that are not known here "
+            f"({error.errors()[0]['loc'][0]}); update odmt_fast, or export the run again"
+        ) from error
+    with contextlib.suppress(TypeError):  # a record of another version says nothing
+        libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
+    vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
+    names = _names(folder, "items", manifest)
+    branches = tuple(manifest["branches"])
+    users = user_encoder(settings, len(branches))
+    users.load_state_dict(_tensors(folder, "user_encoder", fingerprint))
+    known = NOBODY
+    if manifest["users"]:
+        histories = _tensors(folder, "users", fingerprint)
+        known = KnownUsers(
+            tuple(_names(folder, "users", manifest)["names"]),
+            Sequences(histories["items"].numpy(), histories["offsets"].numpy()),
+        )
+    side = None
+    if manifest["item_side"]:
+        side = _unpacked(_tensors(folder, "item_encoder", fingerprint), manifest["item_side"])
+    ids, titles = tuple(names["ids"]), tuple(names["titles"])
+    return Parts(
+        settings,
+        branches,
+        pad(vectors, (0, 0, 1, 0)),
+        users.to(device).eval(),
+        ItemTable(ids, titles, (None,) * len(ids)),
+        known,
+        side,
+    )
+
+
+def _packed(side: ItemSide) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As tensors and JSON values."""
+    tensors = {_WEIGHTS + name: value for name, value in side.weights.items()}
+    tensors |= {_STATE + encoder.modality: encoder.state for encoder in side.encoders}
+    encoders = [
+        {
+            "modality": encoder.modality,
+            "identity": encoder.identity,
+            "dim": encoder.dim,
+            "dtype": encoder.dtype,
+        }
+        for encoder in side.encoders
+    ]
+    return tensors, {"encoders": encoders, "seed": side.seed, "id_rows": side.id_rows}
+
+
+def _unpacked(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemSide:
+    """The inverse of `_packed`."""
+    return ItemSide(
+        {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
+        tuple(
+            StoreEncoder(**entry, state=tensors[_STATE + entry["modality"]])
+            for entry in values["encoders"]
+        ),
+        values["seed"],
+        values["id_rows"],
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is not a bundle: it has no {MANIFEST}; make one with odmt-fast export RUN "
+            f"{folder}"
+        )
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+        if values["format"] != FORMAT:
+            raise ValueError(f"{path} is not the manifest of a bundle (format is not {FORMAT!r})")
+        version, digest = values["version"], values.pop("digest")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error!r}; export again") from error
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has version {version}, this program reads version {VERSION}; update "
+            "odmt_fast, or export the run again"
+        )
+    if digest != _digest(values):
+        raise DamagedFileError(f"{path} is damaged or was edited; export again")
+    return values
+
+
+def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
+    path = _file(folder, stem, fingerprint, "safetensors")
+    try:
+        tensors, header = load_tensors(path)
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; export again") from error
+    if header.get("fingerprint") != fingerprint:
+        raise DamagedFileError(
+            f"{path} belongs to another bundle: its fingerprint is "
+            f"{str(header.get('fingerprint'))[:12]}, that of {MANIFEST} is {fingerprint[:12]}; "
+            "export again"
+        )
+    return tensors
+
+
+def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    path = _file(folder, stem, manifest["fingerprint"], "json")
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+    if Digest().add(text).hex != manifest["names"][stem]:
+        raise DamagedFileError(f"{path} is damaged or belongs to another bundle; export again")
+    names: dict[str, Any] = json.loads(text)
+    return names
+
+
+def _file(folder: Path, stem: str, fingerprint: str, suffix: str) -> Path:
+    return folder / f"{stem}-{fingerprint[:12]}.{suffix}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def _fingerprint(values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """Over weights, vectors, catalogue, users and settings."""
+    digest = Digest().add(_digest(values))
+    for stem, part in tensors.items():
+        for name, tensor in part.items():
+            digest.add(stem).add(name).add_array(tensor.detach().cpu().contiguous().numpy())
+    return digest.hex
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return Digest().add(json.dumps(values, sort_keys=True)).hex

@@ -1,0 +1,63 @@
+"""docs/serving.md, run from its first line to its last after README's first block."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from odmt_fast.cli import main
+from odmt_fast.cli.app import app
+
+PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
+BLOCK = re.compile(r"^(?:`([\w.]+)`\n\n)?```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def test_every_line_runs(
+    after_readme: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(shutil.copytree(after_readme, tmp_path / "shop"))
+    shutil.rmtree("bundle")
+    told = 0
+    for file, language, content in BLOCK.findall(PAGE):
+        if file:
+            Path(file).write_text(content)
+        elif language == "python":
+            scope: dict[str, object] = {}
+            exec(content, scope)
+            told += 1
+        else:
+            assert language == "sh"
+            for command in content.replace("\\\n", " ").splitlines():
+                program, *words = shlex.split(command)
+                assert program == "odmt-fast"
+                assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
+                told += 1
+    assert told > 10
+    rows = pq.read_table("recs.parquet").to_pylist()
+    assert {row["user"] for row in rows} == {f"u{user}" for user in range(30)}
+    assert not {"i04", "i09"} & {row["item"] for row in rows}
+
+
+def test_every_flag_of_the_commands_is_told() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name in ("export", "recommend", "add-items"):
+        flags = {
+            word
+            for option in commands[name].params
+            for word in (*option.opts, *option.secondary_opts)
+        }
+        # Of every command that reads a run; docs and --help tell them elsewhere.
+        common = {"--help", "--json", "--checkpoint", "--data", "--store", "--device", "--item"}
+        common |= {"--item-encoder"}  # told by its opposite
+        told = {word for word in flags if word.startswith("--")} - common
+        told -= {"--allow-other-features"}
+        assert [word for word in sorted(told) if word not in PAGE] == []
