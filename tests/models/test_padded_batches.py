@@ -191,3 +191,17 @@ def test_dummies_are_nobodys_candidates(kind: str, logq: str) -> None:
         scale = max(1e-3, float(value.detach().abs().max()))
         assert (got[name] - value).abs().max() <= TOLERANCES[torch.float32] * scale, name
     assert full.items.grad is not None and not full.items.grad[:, len(batch.items) :].any()
+
+
+@pytest.mark.parametrize("logq", ["official", "recsys25"])
+@pytest.mark.parametrize("candidates", ["mixed", "sampled", "full"])
+def test_other_candidates_are_padded_too(candidates: str, logq: str) -> None:
+    config = ModelConfig(candidates=candidates, logq=logq, draws=5)
+    shares = np.array([1.0, *[1 / N_ITEMS] * N_ITEMS])
+    model = make("id", "sasrec", 0.2)
+    batch, padded = batches(model, Candidates(config, shares, seed=1))
+    assert padded.log_q is not None and len(padded.log_q) == len(batch.items) + 5
+    expected, got = (run(model, b, torch.float32).real(batch) for b in (batch, padded))
+    for name, value in expected.items():
+        scale = max(1e-3, float(value.detach().abs().max()))
+        assert (got[name] - value).abs().max() <= 3e-6 * scale, name
