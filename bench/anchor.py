@@ -20,10 +20,10 @@ from bench import results
 from bench.anchor_table import NAME
 from bench.movielens import SHARED, prepared_dataset
 from odmt_fast.cli.settings import load_config
-from odmt_fast.cli.workflow import train_and_test
-from odmt_fast.cli.workspace import Workspace
 from odmt_fast.config import Config
 from odmt_fast.training.checkpoint import LAST, peek
+from odmt_fast.workflow.trained import train_and_test
+from odmt_fast.workflow.workspace import Workspace
 
 EXAMPLE = results.ROOT / "examples" / "amazon-beauty.yaml"
 SOURCE = SHARED / "data" / "amazon-beauty-esasrec"

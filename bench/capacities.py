@@ -9,6 +9,7 @@ oneDNN makes. CPU seconds are those of one thread, less disturbed by what else t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from odmt_fast.batch import BatchLoader, Collator, UserSampler
 from odmt_fast.batch.capacities import Array, Capacities, Sizes
 from odmt_fast.data import leave_one_out, read
 from odmt_fast.features.tokens import TokenTable
+from odmt_fast.kernels.linear.libraries import Libraries, current, use
 from odmt_fast.models.zoo import build
 from odmt_fast.training.shapes import SAMPLED, step_flop
 
@@ -147,8 +149,11 @@ def run_steps(workload: Workload, dtype: str, steps: int, *, padded: bool) -> No
 def measured(workload: Workload, dtype: str, steps: int) -> list[dict[str, object]]:
     """Steps without and with capacities, in processes of their own, timed and then counted."""
     rows = []
+    # One choice for all of them: measured in each, it may differ on a busy machine.
+    libraries = json.dumps(current().to_json())
     for padded in (False, True):
-        words = [workload.name, workload.batch_size, workload.width, dtype, steps, int(padded)]
+        sizes = [workload.batch_size, workload.width]
+        words = [workload.name, *sizes, dtype, steps, int(padded), libraries]
         command = [sys.executable, "-m", "bench.capacities", "--child", *map(str, words)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         timed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -179,10 +184,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="0 measures no steps")
     parser.add_argument("--widths", type=int, nargs="*", default=[64, 256])
     parser.add_argument("--dtypes", nargs="*", default=["bf16", "fp32"])
-    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        name, batch, width, dtype, steps, padded = arguments.child
+        name, batch, width, dtype, steps, padded, libraries = arguments.child
+        use(Libraries.from_json(json.loads(libraries)))
         workload = Workload(name, int(batch), int(width))
         run_steps(workload, dtype, int(steps), padded=bool(int(padded)))
         return

@@ -3,10 +3,11 @@
 #
 # Builds the package (into a folder that is removed again), runs the tests marked `gpu` (OUT/<file>.log and
 # .xml), then the operators and the training step (OUT/operators_<gpu>.json, saved after every row; what
-# compiles for long comes last). Ends within 9 minutes; the exit code is not 0 when anything failed or was
-# cut short. Needs nvcc, a C++ compiler, and Python with torch, triton, numpy, pydantic, safetensors, xxhash,
-# filelock, pybind11, setuptools, pytest and pytest-benchmark; what is absent is named first, and what can run
-# without it does. The options choose benches: bench/gpu.sh out -k packed_attention
+# compiles for long comes last). Copied to bench/results, the file is shown by `make report`. Ends within 9
+# minutes; the exit code is not 0 when anything failed or was cut short. Needs nvcc, a C++ compiler, and Python
+# with torch, triton, numpy, pydantic, safetensors, xxhash, filelock, pybind11, setuptools, pytest and
+# pytest-benchmark; what is absent is named first, and what can run without it does. The options choose benches:
+# bench/gpu.sh out -k packed_attention
 #
 #   ODMT_OFFICIAL=<clone of xyliugo/ODMT>   adds the official code to the training step
 #   PYTHON=<interpreter>                    default python3

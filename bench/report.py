@@ -7,7 +7,15 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench import allocators, anchor_table, movielens_table, operator_table, paired, step_table
+from bench import (
+    allocators,
+    anchor_table,
+    movielens_table,
+    operator_table,
+    paired,
+    retrieval_table,
+    step_table,
+)
 from bench.results import FOLDER, ROOT, load
 from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
 from bench.table import table
@@ -167,6 +175,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step_avx2": step_table.section,
     "batch_size": batch_size_section,
     "allocators": allocators.section,
+    "retrieval": retrieval_table.section,
+    "retrieval_avx2": retrieval_table.section,
     OPERATORS: operator_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,

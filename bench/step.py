@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.baselines import Tuned
-from bench.floor import needed_work
 from bench.machine import limited_isa, machine
 from bench.memory import PeakMemory
 from bench.rates import matmul_rate
 from bench.stages import stage_seconds
 from bench.workload import EPOCH, Workload
+from odmt_fast.studies.floor import needed_work
 from odmt_fast.training.memory import keep_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -75,11 +75,11 @@ def section(results: Mapping[str, Any]) -> str:
         f"{first['slots']} slots, {first['rows']} rows, {first['tokens']:,} tokens. Forward and "
         "backward, median; each implementation in a process of its own, one after the other. All "
         "but the last keep freed memory in the process (`odmt_fast.training.memory`), as the "
-        "training loop does; the last is the reference as it is, every "
-        "activation a fresh mapping. The floor is the needed FLOP (DESIGN section 9 "
-        "formula, `bench/floor.py`) over the best matmul rate measured in that process, torch's "
-        "or ours. Step memory is the growth of the peak resident memory over that of model and "
-        "features.",
+        "training loop does; the last is the reference as it is, every activation a fresh "
+        "mapping. The floor is the needed FLOP (DESIGN section 9 formula, "
+        "`odmt_fast/studies/floor.py`) over the best matmul rate measured in that process, "
+        "torch's or ours. Step memory is the growth of the peak resident memory over that of "
+        "model and features.",
         "",
         table(head, body),
         "",

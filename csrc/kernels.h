@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "distilled_rows.h"
+#include "search.h"
 
 namespace odmt_fast {
 
@@ -90,6 +91,7 @@ struct Kernels {
   // Scores (a.logits) to fp32 logits (a.gradients), and gradients of logits to those of scores.
   void (*debias)(const RowArgs& a, bool bf16);
   void (*undebias)(const RowArgs& a, bool bf16);
+  SearchPasses search;
 };
 
 }  // namespace odmt_fast

@@ -1,5 +1,5 @@
-// The Python module odmt_fast._C: addresses as integers, sizes, strides in elements. The only source
-// that sees Python or pybind11.
+// The Python module odmt_fast._C: addresses as integers, sizes, strides in elements. Only this source and
+// module_search.cpp see Python or pybind11.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -13,6 +13,7 @@
 #include "batch_index.h"
 #include "dispatch.h"
 #include "loss_rows.h"
+#include "module_search.h"
 
 namespace py = pybind11;
 using namespace odmt_fast;
@@ -324,6 +325,7 @@ PYBIND11_MODULE(_C, m) {
   bind_batch_index(m);
   bind_cpu_kernels(m);
   bind_loss_rows(m);
+  bind_search(m);
 #ifdef ODMT_FAST_CUDA
   bind_cuda_rows(m);
 #endif

@@ -2,6 +2,7 @@
 #include "distilled_rows.inl"
 #include "pointwise.inl"
 #include "readout.inl"
+#include "search.inl"
 
 #define ODMT_FAST_STRING_OF(x) #x
 #define ODMT_FAST_STRING(x) ODMT_FAST_STRING_OF(x)
@@ -24,7 +25,8 @@ Kernels table() {
           distilled_rows<true>,
           distilled_rows<false>,
           debias,
-          undebias};
+          undebias,
+          search_passes()};
 }
 
 }  // namespace ODMT_FAST_ISA

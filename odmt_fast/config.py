@@ -19,6 +19,7 @@ IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
 
@@ -152,7 +153,12 @@ class TrainingConfig(Section):
     """The optimisation and its bookkeeping."""
 
     output: Path = Field(Path("runs/odmt"), description="checkpoints, logs and plots go here")
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = Field(128, description="users of a step, of each process")
+    negatives: Negatives = Field(
+        "rank",
+        description="of several processes: a row sees the items of its own process's users (rank, "
+        "as officially), or those of all processes (global)",
+    )
     epochs: PositiveInt = 40
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(0.1, ge=0.0)

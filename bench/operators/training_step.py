@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.baselines import Tuned
-from bench.floor import needed_work
 from bench.official import official_step
 from bench.operators.case import Case, Run, Setting, Variant, Work
 from bench.workload import EPOCH, Workload
 from odmt_fast.config import TrainingConfig
+from odmt_fast.studies.floor import needed_work
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.step import TrainingStep, adamw
 

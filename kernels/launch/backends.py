@@ -33,25 +33,32 @@ def dtype_missing(dtype: torch.dtype, known: tuple[torch.dtype, ...]) -> str | N
 
 
 def choose_backend(
-    op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None = None
+    op: str,
+    device_type: str,
+    dtype: torch.dtype,
+    triton_limit: str | None = None,
+    fallback: str = "reference",
 ) -> str:
-    """ "triton", "cpu" or "reference" for operator `op`.
+    """ "triton", "cpu", `fallback` or "reference" for operator `op`.
 
     Args:
         op: the operator's folder name.
         device_type: of the tensors.
         dtype: of the data.
         triton_limit: why the Triton kernels do not take these shapes; None when they do.
+        fallback: what runs where neither does: torch operators, the reference or better ones.
 
     Raises:
         RuntimeError: the backend forced by ODMT_FAST_BACKEND cannot run here.
     """
-    return str(_chosen(op, device_type, dtype, triton_limit))
+    return str(_chosen(op, device_type, dtype, triton_limit, fallback))
 
 
 # A compiled graph keeps the backend it was traced with.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _chosen(op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None) -> str:
+def _chosen(
+    op: str, device_type: str, dtype: torch.dtype, triton_limit: str | None, fallback: str
+) -> str:
     def triton(device_type: str) -> str | None:
         return triton_missing(device_type) or dtype_missing(dtype, TRITON_DTYPES) or triton_limit
 
@@ -62,4 +69,5 @@ def _chosen(op: str, device_type: str, dtype: torch.dtype, triton_limit: str | N
             or _cpu_module_error(op)
         )
 
-    return choose(op, device_type, {"triton": triton, "cpu": cpu, "reference": runs_anywhere})
+    last = {fallback: runs_anywhere, "reference": runs_anywhere}
+    return choose(op, device_type, {"triton": triton, "cpu": cpu, **last})

@@ -1,7 +1,8 @@
 """Rank of the target, the law: score everything, exclude the history, count what is above.
 
 Shapes    queries [K, B, d], items [K, n, d], any float dtype; row 0 of items is padding
-Returns   ranks, ties: int64 [K + 1, B]; the last row is the ensemble, the mean of the K scores
+Returns   ranks, ties: int64 [R, B]; R is K + 1, the last row the ensemble (mean of the scores);
+          of a single branch the mean is the branch, and R is 1
 Rank      1 + #{score > target's}, ties are the *other* items whose score equals the target's
 Source    ODMT, arXiv 2308.04067; official utils/metrics.py::eval_model
 """
@@ -25,11 +26,18 @@ def rank_of_target(
     history_offsets: Tensor,
     history: Tensor,
     repeats: Repeats,
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Ranks of `targets` for each branch and the ensemble; arguments as in ``op.py``."""
     scores = queries @ items.transpose(1, 2)
-    scores = torch.cat([scores, scores.mean(0, keepdim=True)])
-    return rank_of_score(scores, targets, history_offsets, history, repeats)
+    if scores.shape[0] > 1:
+        scores = torch.cat([scores, scores.mean(0, keepdim=True)])
+    return rank_of_score(scores, targets, history_offsets, history, repeats, allowed)
+
+
+def rankings(branches: int) -> int:
+    """R: the branches and, where there are several, their ensemble."""
+    return branches + (branches > 1)
 
 
 def rank_of_score(
@@ -38,6 +46,7 @@ def rank_of_score(
     history_offsets: Tensor,
     history: Tensor,
     repeats: Repeats = "rank",
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Ranks of `targets` given all scores.
 
@@ -47,6 +56,8 @@ def rank_of_score(
         history_offsets: [B + 1], CSR offsets of `history`.
         history: [H], items of each user that are left out.
         repeats: what becomes of a target inside its history.
+        allowed: bool [n], the items that count; None = all. A target that does not is ranked
+            among those that do.
 
     Returns:
         ranks, ties: int64 [R, B].
@@ -60,6 +71,8 @@ def rank_of_score(
     at_target = scores[:, users, targets].unsqueeze(-1)
     counted = torch.ones_like(excluded)
     counted[:, 0] = False
+    if allowed is not None:
+        counted &= allowed
     counted[users, targets] = False
     ranks = 1 + ((scores > at_target) & counted).sum(-1)
     ties = ((scores == at_target) & counted).sum(-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class Batch:
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: an upper bound of a user's rows.
-        features: tokens of `items`, one entry per modality of the model.
+        features: tokens of `own_items`, one entry per modality of the model.
         row_scale: fp32 [M], what a row's losses are multiplied with: 0 for a dummy's, one over the
             number of the others for these. None is 1 / M for each.
         dummy_users: how many of the users are dummies.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
+        weight: float64 [1], what the losses of the batch are multiplied with where several
+            processes take a step together; None is 1.
+        encoders: the processes that share the encoding of `items`; None encodes them here.
         log_q: fp32 [U], correction of each column (`Candidates`); None = the log of its share in
             the training interactions, which the model knows.
         own_targets: whether a row's target is scored without a correction.
@@ -60,6 +64,8 @@ class Batch:
     row_scale: Tensor | None = None
     dummy_users: int = 0
     noise: Tensor | None = None
+    weight: Tensor | None = None
+    encoders: Processes | None = None
     log_q: Tensor | None = None
     own_targets: bool = False
 
@@ -72,6 +78,13 @@ class Batch:
     def n_rows(self) -> int:
         """M."""
         return self.targets.shape[0]
+
+    @property
+    def own_items(self) -> Tensor:
+        """Those of `items` that are encoded here."""
+        if self.encoders is None:
+            return self.items
+        return self.items[self.encoders.window(len(self.items))]
 
     def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
         """The same batch carrying the tokens of its items."""

@@ -61,9 +61,21 @@ class Collator:
 
         Epoch and step decide what is drawn beside them.
         """
-        values = self._arrays(users, epoch, step)
-        features = tuple(source.gather(values["items"]) for source in self._sources)
-        return Batch(**values, features=features)
+        return self.with_tokens(self.index(users, epoch, step))
+
+    def index(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Batch:
+        """The same batch without tokens."""
+        return Batch(**self._arrays(users, epoch, step))
+
+    def with_tokens(self, batch: Batch) -> Batch:
+        """The same batch carrying the tokens of the items it encodes."""
+        return batch.with_features(
+            tuple(source.gather(batch.own_items) for source in self._sources)
+        )
+
+    def rows(self, users: NDArray[np.int64]) -> int:
+        """M of the batch of `users`."""
+        return int(self._lengths[users].sum()) - len(users)
 
     def sizes(self, users: NDArray[np.int64], epoch: int = 1, step: int = 0) -> Sizes:
         """Those of the batch of `users`; no token is read."""

@@ -8,7 +8,9 @@ from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.capacities import Capacities
@@ -16,7 +18,10 @@ from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.packet import send
 from odmt_fast.batch.padding import padded
 from odmt_fast.batch.sampler import UserSampler
+from odmt_fast.batch.sharing import own_batch
 from odmt_fast.batch.staging import DeviceStage, Staged
+from odmt_fast.config import Negatives
+from odmt_fast.processes import Processes
 from odmt_fast.randomness import stream
 from odmt_fast.threads import one_core_pool
 
@@ -34,16 +39,21 @@ class BatchLoader:
     build and copy up to two batches each ahead of the consumer. An error in a worker is raised
     where its batch is asked for.
 
+    Of several processes each gets its part of the same step (`own_batch`) and noise of its own. The
+    order of the users is that of one process with a batch as large as theirs together.
+
     Use it as a context manager, or call `close`, to end the threads.
 
     Args:
         collate: builds a batch from user indices, epoch and step; must be callable from several
             threads at once.
-        batch_size: users of a batch.
+        batch_size: users of a batch, of each process.
         seed: of the order of the users and of the noise.
         device: where the batches are wanted.
         workers: threads beside the caller's.
         capacities: what batches are padded to; None leaves them as they are.
+        processes: that take the steps together.
+        negatives: see `own_batch`.
     """
 
     def __init__(
@@ -54,12 +64,16 @@ class BatchLoader:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 0,
+        processes: Processes | None = None,
+        negatives: Negatives = "rank",
         capacities: Capacities | None = None,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         self.collate = collate
-        self.sampler = UserSampler(collate.users, batch_size, seed)
+        self.processes = processes or Processes()
+        self.negatives: Negatives = negatives
+        self.sampler = UserSampler(collate.users, batch_size * self.processes.count, seed)
         self.capacities = capacities
         self.device = torch.device(device)
         self.workers = workers
@@ -76,10 +90,12 @@ class BatchLoader:
         if not 0 <= start <= self.steps:
             raise ValueError(f"start={start} is not a step of an epoch of {self.steps} steps")
         order = self.sampler.order(epoch)
+        rank = self.processes.rank
+        what = f"dropout/{rank}" if rank else "dropout"
 
         def collated(step: int) -> Batch:
-            noise = torch.tensor([stream(self.sampler.seed, "dropout", epoch, step)])
-            batch = self.collate(self.sampler.batch(order, step), epoch, step)
+            noise = torch.tensor([stream(self.sampler.seed, what, epoch, step)])
+            batch = self._batch(self.sampler.batch(order, step), epoch, step)
             if self.capacities is not None:
                 batch = padded(batch, self.capacities)
             return replace(batch, noise=noise)
@@ -105,6 +121,11 @@ class BatchLoader:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _batch(self, users: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        if self.processes.count == 1:
+            return self.collate(users, epoch, step)
+        return own_batch(self.collate, users, epoch, step, self.processes, self.negatives)
 
     def close(self) -> None:
         """Ends the worker threads; the loader cannot be used afterwards."""

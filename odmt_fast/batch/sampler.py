@@ -46,6 +46,10 @@ class UserSampler:
         draws = bits.random_raw(len(self.users))
         return self.users[np.argsort(draws, kind="stable")]
 
+    def size(self, step: int) -> int:
+        """Users of batch `step`."""
+        return min(self.batch_size, len(self.users) - step * self.batch_size)
+
     def batch(self, order: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """The users of batch `step` (from 0) of an epoch's `order`."""
         return order[step * self.batch_size : (step + 1) * self.batch_size]

@@ -24,10 +24,13 @@ from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
+from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.train import train
+from odmt_fast.processes import launched
 
+_BY_SEVERAL_PROCESSES = ("train", "extract")
 _WRONG_USAGE, _INTERRUPTED, _TERMINATED = 2, 130, 143
 # Typer's own errors about words of the command line; it gives no name to what they have in common.
 _USAGE_ERROR = typer.BadParameter.__mro__[1]
@@ -49,6 +52,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
@@ -63,14 +67,20 @@ def _root(
     To another machine: export; with new items: add-items.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
+    processes, command = launched().count, context.invoked_subcommand
+    if processes > 1 and command not in _BY_SEVERAL_PROCESSES:
+        raise ValueError(
+            f"{command} is the work of one process, not of {processes}; start it without torchrun, "
+            f"which is for {' and '.join(_BY_SEVERAL_PROCESSES)}"
+        )
 
 
 _COMMANDS = (
     *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
-    *(plot, baselines, doctor),
+    *(plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:
-    app.command(epilog=listing() if _command in (train, baselines) else None)(_command)
+    app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)
 
 
 @contextmanager
@@ -109,7 +119,9 @@ def run(arguments: list[str]) -> int:
         if debug and not usage:
             raise
         message = about_usage(error) if usage else one_line(error)
+        if not launched().first:
+            message = f"process {launched().rank}: {message}"
         print(f"error: {message}", file=sys.stderr)
-        if "--json" in arguments:
+        if "--json" in arguments and launched().first:
             print_json({"error": message})
         return _WRONG_USAGE if usage else 1

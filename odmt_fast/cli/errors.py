@@ -8,9 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from odmt_fast.cli import text
+from odmt_fast.processes import launched
 
 # What rooms raise about input, settings, files and machines: the message says it all.
 _EXPECTED = (ValueError, OSError, RuntimeError, ImportError)
+# What torch.distributed says in a process whose peer is gone.
+_BROKEN = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|remote (worker|process)")
 
 
 def one_line(error: BaseException) -> str:
@@ -27,6 +30,8 @@ def one_line(error: BaseException) -> str:
             f"out of memory{asked}; lower --set training.batch_size (for train) or "
             "evaluation.batch_size, or set training.recompute=true"
         )
+    if launched().count > 1 and isinstance(error, RuntimeError) and _BROKEN.search(message):
+        return "another process of this command ended; start the command again to go on"
     if isinstance(error, _EXPECTED):
         return message
     return f"{type(error).__name__}: {message} (a bug; run with --debug for the traceback)"

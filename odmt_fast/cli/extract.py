@@ -61,12 +61,18 @@ def extract(
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
-    """Encode the texts or pictures of a dataset; interrupted, run it again to go on."""
+    """Encode the texts or pictures of a dataset; interrupted, run it again to go on.
+
+    On several GPUs: torchrun --nproc-per-node N -m odmt_fast extract ...
+    """
+    import torch
+
     from odmt_fast.data import Interactions
     from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
     from odmt_fast.features.extract import extract as extract_tokens
     from odmt_fast.features.index import OtherStoreError
+    from odmt_fast.processes import joined
     from odmt_fast.workflow.workspace import default_store
 
     if modality not in ("text", "image"):
@@ -102,12 +108,13 @@ def extract(
             progress=output.counter(modality),
         )
 
-    try:
-        store = make(replace=overwrite)
-    except OtherStoreError as other:
-        if not agreed(other.what):
-            raise
-        store = make(replace=True)
+    with joined(torch.device("cpu")):  # what they tell each other is none of the GPUs' business
+        try:
+            store = make(replace=overwrite)
+        except OtherStoreError as other:
+            if not agreed(other.what):
+                raise
+            store = make(replace=True)
     tokens = int(store.offsets[-1])
     output.result(
         {

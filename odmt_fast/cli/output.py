@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from odmt_fast.cli.text import hidden, one_line, visible
+from odmt_fast.processes import launched
 
 # Of a table that no terminal limits: a file or a pipe keeps what 80 columns would cut.
 _PIPE_WIDTH = 160
@@ -35,7 +36,7 @@ class PlainConsole(Console):
 
 
 class Output:
-    """Of one command.
+    """Of one command; of several processes the first one has it.
 
     Args:
         as_json: the result is one JSON object on stdout and nothing else.
@@ -45,13 +46,18 @@ class Output:
         self.as_json = as_json
         self.console = PlainConsole()
         self._progress = PlainConsole(stderr=True)
+        self._talks = launched().first
 
     def note(self, text: str) -> None:
         """Says on stderr what happens."""
+        if not self._talks:
+            return
         self._progress.print(text, style="dim")
 
     def result(self, values: dict[str, Any], show: Callable[[Console], None]) -> None:
         """The result of the command, once."""
+        if not self._talks:
+            return
         if self.as_json:
             print_json(values)
         else:

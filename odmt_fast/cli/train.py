@@ -51,7 +51,8 @@ def train(
     """Train, keep the best epoch, and rank the test targets with it.
 
     Flags override --set, which overrides the file, the preset and the defaults.
-    Run it again with the same settings to go on with an interrupted run.
+    Run it again with the same settings to go on with an interrupted run. On several
+    GPUs: torchrun --nproc-per-node N -m odmt_fast train ..., --batch-size for each.
     """
     from odmt_fast.workflow.trained import train_and_test
 

@@ -63,7 +63,7 @@ def evaluate(
             def rank(batch: UserBatch, repeats: Repeats) -> tuple[Tensor, Tensor]:
                 states = model.encode_users(catalogue, batch.items, batch.offsets)
                 _check_finite("user states", states, model.branches)
-                ranks, ties = rank_of_target(
+                return rank_of_target(
                     states.to(catalogue.dtype),
                     catalogue,
                     batch.targets,
@@ -71,9 +71,6 @@ def evaluate(
                     batch.history,
                     repeats=repeats,
                 )
-                # The mean of a single branch is that branch.
-                rows = slice(None) if len(model.branches) > 1 else slice(1)
-                return ranks[rows], ties[rows]
 
             names = model.branches
             if len(names) > 1:
@@ -117,11 +114,12 @@ def _evaluate(
 ) -> EvaluationResult:
     rule = "miss" if settings.compat == "official" else settings.repeat_targets
     repeats: Repeats = "miss" if rule == "miss" else "rank"
+    places = None if popularity is None else _places(popularity).to(device)
     ranks, ties, targets, repeated = [], [], [], []
     for batch in user_batches(sequences, history, settings.batch_size, device):
         found = rank(batch, repeats)
-        if popularity is not None:
-            by_popularity = _rank_by_popularity(popularity, batch, repeats)
+        if places is not None:
+            by_popularity = _rank_by_popularity(places, batch, repeats)
             found = (
                 torch.cat([found[0], by_popularity[0]]),
                 torch.cat([found[1], by_popularity[1]]),
@@ -150,20 +148,23 @@ def _evaluate(
     return result.select(~result.repeated)
 
 
+def _places(popularity: np.ndarray) -> Tensor:
+    """float32 [n], ordered and equal where the float64 popularities are: few enough to be exact."""
+    return torch.from_numpy(np.unique(popularity, return_inverse=True)[1].astype(np.float32))
+
+
 def _rank_by_popularity(
-    popularity: np.ndarray, batch: UserBatch, repeats: Repeats
+    places: Tensor, batch: UserBatch, repeats: Repeats
 ) -> tuple[Tensor, Tensor]:
     """Ranks [1, B] when every user's score of an item is its popularity."""
-    values = torch.tensor(popularity, dtype=torch.float64, device=batch.targets.device)
-    ranks, ties = rank_of_target(
-        values.new_ones(1, batch.targets.shape[0], 1),
-        values.view(1, -1, 1),
+    return rank_of_target(
+        places.new_ones(1, batch.targets.shape[0], 1),
+        places.view(1, -1, 1),
         batch.targets,
         batch.history_offsets,
         batch.history,
         repeats=repeats,
     )
-    return ranks[:1], ties[:1]
 
 
 def _check_finite(what: str, values: Tensor, branches: tuple[str, ...]) -> None:

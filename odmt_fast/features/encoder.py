@@ -11,6 +11,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from odmt_fast.processes import launched, local_device
+
 Modality = Literal["text", "image"]
 
 
@@ -70,10 +72,15 @@ class EncoderOptions:
 
     @property
     def torch_device(self) -> torch.device:
-        """`device` with "auto" resolved."""
+        """`device` with "auto" resolved; of several processes each has a GPU of its own."""
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+            found = "cuda" if torch.cuda.is_available() else "cpu"
+        else:
+            found = self.device
+        device = torch.device(found)
+        if device.type == "cuda" and device.index is None and launched().count > 1:
+            return torch.device("cuda", local_device())
+        return device
 
 
 DEFAULTS = EncoderOptions()

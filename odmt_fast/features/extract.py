@@ -19,6 +19,7 @@ from odmt_fast.features.parts import ShardParts
 from odmt_fast.features.registry import load_encoder
 from odmt_fast.features.store import TokenStore
 from odmt_fast.features.writer import StoreWriter, remove_store, replace_store, store_files
+from odmt_fast.processes import Processes
 from odmt_fast.storage import Digest, FolderLock
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def extract(
     """Encodes the texts or images of a catalogue into a token store.
 
     Interrupted at any moment and called again with the same arguments, it goes on where it last
-    saved and ends with the same bytes; called on a finished store it only opens it.
+    saved and ends with the same bytes; called on a finished store it only opens it. Where
+    torch.distributed was initialised all its processes call this: the first one plans and ends the
+    store, the shards are shared out, and the bytes are those of one process.
 
     Args:
         items: the catalogue; row i becomes dense item i + 1. A missing (None or blank) text, or a
@@ -62,7 +65,7 @@ def extract(
             this much work and that of one batch, Ctrl-C and SIGTERM only the batch.
         overwrite: make the store anew, beside `out`, and put it in the place of the one there
             when it is finished.
-        progress: told after each item.
+        progress: told after each item, by the first process of its own ones.
 
     Raises:
         ValueError: no items, unknown dtype or encoder, or an item (it is named) whose image cannot
@@ -79,6 +82,10 @@ def extract(
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, modality, options)
     inputs = inputs_of(items, modality)
+    processes = Processes.current()
+    if not processes.first:
+        _help(encoder, inputs, checkpoint_minutes, processes)
+        return TokenStore.open(out)
     with FolderLock(out, "odmt-fast extract"):
         beside = out / _BESIDE
         if (beside / INDEX_FILE).is_file():  # finished, and interrupted while it moved
@@ -92,13 +99,31 @@ def extract(
                 raise
             remove_store(beside)  # what an interrupted --overwrite with other arguments left
             writer = StoreWriter.begin(made, plan)
+        pending: list[int] = []
         if not writer.finished:
             encoder.save(made / STATE_FILE)
-            _write_pending(writer, encoder, inputs, 60 * checkpoint_minutes, progress)
+            pending = writer.pending()
+        processes.from_first((made, pending))
+        _write_own(writer, pending, encoder, inputs, checkpoint_minutes, processes, progress)
+        processes.wait()
         writer.finish()
         if made != out:
             replace_store(beside, out)
+        processes.wait()
     return TokenStore.open(out)
+
+
+def _help(
+    encoder: Encoder[Any], inputs: list[Any], checkpoint_minutes: float, processes: Processes
+) -> None:
+    """Encodes this process's share of what the first one planned."""
+    made, pending = processes.from_first((Path(), list[int]()))
+    if pending:
+        encoder.fit([value for value in inputs if value is not None], made / STATE_FILE)
+        writer = StoreWriter.begun(made)
+        _write_own(writer, pending, encoder, inputs, checkpoint_minutes, processes, None)
+    processes.wait()  # all shards are there
+    processes.wait()  # the store is
 
 
 def _planned(
@@ -154,22 +179,27 @@ def inputs_of(items: ItemTable, modality: Modality) -> list[Any]:
     ]
 
 
-def _write_pending(
+def _write_own(
     writer: StoreWriter,
+    pending: Sequence[int],
     encoder: Encoder[Any],
     inputs: Sequence[Any],
-    seconds: float,
+    checkpoint_minutes: float,
+    processes: Processes,
     progress: Progress | None,
 ) -> None:
-    pending = writer.pending()
-    done = len(inputs) - sum(len(writer.plan.shards[number]) for number in pending)
+    """Writes every so manieth of the `pending` shards."""
+    own = pending[processes.rank :: processes.count]
+    others = sum(len(writer.plan.shards[number]) for number in set(pending) - set(own))
+    in_all = len(inputs) - others
+    done = in_all - sum(len(writer.plan.shards[number]) for number in own)
 
     def tell(items: int) -> None:
         if progress is not None:
-            progress(done + items, len(inputs))
+            progress(done + items, in_all)
 
-    for number in pending:
-        _write_shard(writer, number, encoder, inputs, seconds, tell)
+    for number in own:
+        _write_shard(writer, number, encoder, inputs, 60 * checkpoint_minutes, tell)
         done += len(writer.plan.shards[number])
         tell(0)
 

@@ -70,6 +70,18 @@ class StoreWriter:
         # An unfinished store goes on under the name it began with, so that it ends the same.
         return cls(path, plan if begun is None else begun)
 
+    @classmethod
+    def begun(cls, path: Path) -> StoreWriter:
+        """The store that another process began at `path`, to write shards of.
+
+        Raises:
+            StoreError: there is none.
+        """
+        plan = _plan_at(path)
+        if plan is None:
+            raise StoreError(f"{path} holds no store that was begun; extract into it")
+        return cls(path, plan)
+
     @property
     def finished(self) -> bool:
         """The index is there, so nothing is left to write."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.features.tokens import PackedTokens, TokenSource, device_of
+from odmt_fast.models.gathered import gathered
 from odmt_fast.models.items.base import ItemEncoder
 from odmt_fast.models.losses.base import Loss
 from odmt_fast.models.noise import Noise
@@ -96,7 +97,9 @@ class SequentialModel(nn.Module):
         dtype = self._compute_dtype()
         noise = Noise(self.dropout if self.training else 0.0, batch.noise, self.log_p.device)
         with torch.autocast(self.log_p.device.type, enabled=False):
-            items = self.items(batch.items, batch.features, dtype, noise)
+            items = self.items(batch.own_items, batch.features, dtype, noise)
+            if batch.encoders is not None:
+                items = gathered(items, len(batch.items), batch.encoders)
             states = self.users(items, batch, noise)
             terms: dict[str, Tensor] = self.loss(
                 states, items, batch, self.log_p[batch.items], epoch

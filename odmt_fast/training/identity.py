@@ -16,23 +16,30 @@ if TYPE_CHECKING:
     from odmt_fast.data.split import Split
 
 # The rest of TrainingConfig (how long, where, how many threads) may change between two sessions.
-_TRAINING = ("batch_size", "learning_rate", "weight_decay", "clip_norm", "precision", "seed")
+_TRAINING = ("negatives", "learning_rate", "weight_decay", "clip_norm", "precision", "seed")
 OVERRIDABLE = ("learning_rate", "weight_decay", "clip_norm", "precision")
 """Settings of ``training`` that a run may go on with when they were given by ``--override``."""
 
 
-def identity(config: Config, split: Split, inputs: Mapping[str, str]) -> dict[str, Any]:
+def identity(
+    config: Config, split: Split, inputs: Mapping[str, str], processes: int = 1
+) -> dict[str, Any]:
     """Settings and data by name; JSON values.
+
+    The users of a step belong to it, not how many processes share them: a run goes on with another
+    number of processes where ``training.batch_size`` makes up for it, in the same order.
 
     Args:
         config: of the run.
         split: what is trained on and ranked.
         inputs: digests of what else the run is made of (catalogue, token stores), by name.
+        processes: that train together.
     """
     model = config.model.model_dump(mode="json")
     training = config.training.model_dump(mode="json")
     return {
         **{f"model.{name}": value for name, value in model.items()},
+        "training.batch_size x processes": training["batch_size"] * processes,
         **{f"training.{name}": training[name] for name in _TRAINING},
         "evaluation.metric": config.evaluation.metric,
         **data_identity(split, inputs),

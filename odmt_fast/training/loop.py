@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
+from odmt_fast.training.distributed import agree, average, averaging
 from odmt_fast.training.errors import NonFiniteLossError
 from odmt_fast.training.logs import RunLogs
 from odmt_fast.training.meter import GRADIENT_NORM, LossMeter
@@ -37,9 +39,9 @@ class TrainingLoop:
 
     Args:
         model: trained in place, already on the loader's device.
-        loader: the batches of every epoch.
+        loader: the batches of every epoch, and the processes that take them together.
         config: of the run.
-        evaluate: validates the model; see `odmt_fast.training.train`.
+        evaluate: validates the model, in the first process; see `odmt_fast.training.train`.
         reporter: is told how the run goes.
         clock: when checkpoints are due between validations.
         log_steps: steps per row of ``steps.csv``; on a GPU also the steps between two looks at the
@@ -68,10 +70,15 @@ class TrainingLoop:
         self._checkpoints = config.training.output / "checkpoints"
         self._optimizer = adamw(model, config.training)
         self._precision = MixedPrecision(config.training.precision, self._device)
+        self._processes = loader.processes
         self._step = TrainingStep(
-            model, self._optimizer, self._precision, config.training.clip_norm
+            averaging(model, self._processes),
+            self._optimizer,
+            self._precision,
+            config.training.clip_norm,
         )
-        self._meter = LossMeter(log_steps, self._device)
+        mean = partial(average, processes=self._processes)
+        self._meter = LossMeter(log_steps, self._device, mean)
         self._interval_seconds = 0.0
         self._pace = Pace()
         self._saved = False
@@ -94,13 +101,20 @@ class TrainingLoop:
         """Records that the run goes on with other settings from here."""
         self._overrides.append({"step": self.progress.total_steps, "changes": changes})
 
-    def run(self, logs: RunLogs, stop: StopRequest) -> None:
-        """Trains to the last epoch, until patience is spent, or until `stop` is requested."""
+    def run(self, logs: RunLogs | None, stop: StopRequest) -> None:
+        """Trains to the last epoch, until patience is spent, or until `stop` is requested.
+
+        Args:
+            logs: of the first process; None in the others.
+            stop: in any process, ends all after the same step.
+        """
         if not self._saved:
             self._save(logs)
-        while not stop and not self.finished:
-            self._train_epoch(logs, stop)
-            if stop:
+        while not self.finished:
+            stopping, _ = agree(stop, self._processes)
+            if stopping:
+                return
+            if self._train_epoch(logs, stop):
                 self._save(logs)
             else:
                 self._validate(logs)
@@ -120,7 +134,8 @@ class TrainingLoop:
         """Whether reading a loss is free; on a GPU it would wait for the step to end."""
         return self._device.type == "cpu"
 
-    def _train_epoch(self, logs: RunLogs, stop: StopRequest) -> None:
+    def _train_epoch(self, logs: RunLogs | None, stop: StopRequest) -> bool:
+        """Trains the rest of an epoch; whether it was stopped on the way."""
         progress = self.progress
         self._model.train()
         self._pace.restart()
@@ -136,7 +151,7 @@ class TrainingLoop:
                 if logged or self._sees_every_step:
                     rows = self._meter.rows(None if logged else 1)
                     self._check(rows)
-                seconds = self._pace.step(batch.n_users)
+                seconds = self._pace.step(self._loader.sampler.size(progress.step - 1))
                 progress.seconds += seconds
                 self._interval_seconds += seconds
                 if rows is not None:
@@ -144,13 +159,15 @@ class TrainingLoop:
                 if logged and rows is not None:
                     self._log_interval(logs, rows)
                 # The last step needs none of its own: validation ends with a checkpoint.
-                if self._clock.due() and not last:
+                stopping, due = agree(stop, self._processes, self._clock.due())
+                if due and not last:
                     self._save(logs)
                     self._pace.restart()
-                if stop:
-                    return
+                if stopping:
+                    return True
+        return False
 
-    def _log_interval(self, logs: RunLogs, rows: NDArray[np.float64]) -> None:
+    def _log_interval(self, logs: RunLogs | None, rows: NDArray[np.float64]) -> None:
         progress = self.progress
         sums = rows.sum(axis=0)
         progress.loss_sums = [
@@ -164,16 +181,20 @@ class TrainingLoop:
             **means,
             "seconds": round(self._interval_seconds, 4),
         }
-        logs.step(progress.total_steps, row)
+        if logs is not None:
+            logs.step(progress.total_steps, row)
         self._meter.clear()
         self._interval_seconds = 0.0
 
-    def _validate(self, logs: RunLogs) -> None:
+    def _validate(self, logs: RunLogs | None) -> None:
         progress = self.progress
         self._check_state()
         self._model.eval()
-        with torch.no_grad():
-            metrics = dict(self._evaluate(self._model))
+        metrics: dict[str, float] = {}
+        if self._processes.first:
+            with torch.no_grad():
+                metrics = dict(self._evaluate(self._model))
+        metrics = self._processes.from_first(metrics)
         losses = [total / self._loader.steps for total in progress.loss_sums]
         record = EpochRecord(
             epoch=progress.epoch,
@@ -193,7 +214,8 @@ class TrainingLoop:
             "seconds": record.seconds,
             "samples_per_second": record.samples_per_second,
         }
-        logs.epoch(record.step, row)
+        if logs is not None:
+            logs.epoch(record.step, row)
         best = progress.finish_epoch(record)
         # In this order: `restore` makes up for a best checkpoint that was not written any more.
         self._save(logs)
@@ -201,10 +223,18 @@ class TrainingLoop:
             self._save_best()
         self._reporter.epoch(record, best)
 
-    def _save(self, logs: RunLogs) -> None:
+    def _save(self, logs: RunLogs | None) -> None:
+        """Writes a checkpoint; no process goes on before it is there."""
         pending = self._meter.rows()
         self._check(pending)
         self._check_state()
+        if logs is not None:
+            self._write_last(logs, pending)
+        self._processes.wait()
+        self._clock.reset()
+        self._saved = True
+
+    def _write_last(self, logs: RunLogs, pending: NDArray[np.float64]) -> None:
         tensors = {
             **checkpoint.model_tensors(self._model),
             **checkpoint.optimizer_tensors(self._model, self._optimizer),
@@ -219,13 +249,14 @@ class TrainingLoop:
             "overrides": self._overrides,
             "libraries": current().to_json(),
             "threads": torch.get_num_threads(),
+            "processes": self._processes.count,
             "logs": logs.sync(),
         }
         checkpoint.save(self._checkpoints / checkpoint.LAST, tensors, header)
-        self._clock.reset()
-        self._saved = True
 
     def _save_best(self) -> None:
+        if not self._processes.first:
+            return
         best = self.progress.history[-1]
         header = {
             "epoch": best.epoch,

@@ -10,25 +10,34 @@ from torch.optim import Optimizer
 
 from odmt_fast.config import Precision
 from odmt_fast.kernels.linear.libraries import current
+from odmt_fast.processes import launched, local_device
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def training_device(name: str) -> torch.device:
-    """The device that ``training.device`` names; ``auto`` is the first GPU, or else the CPU.
+    """The device that ``training.device`` names; ``auto`` is a GPU, or else the CPU.
+
+    Without a number it is the first GPU, or of several processes the one of this process.
 
     Raises:
         ValueError: the device does not exist here.
     """
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda":
-        device = torch.device("cuda", device.index or 0)
+        if device.index is not None and launched().count > 1:
+            raise ValueError(
+                f"training.device={name!r} is one device for {launched().count} processes; use "
+                "'cuda', which gives each its own"
+            )
+        device = torch.device("cuda", local_device() if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise ValueError(
-                f"training.device={name!r} does not exist: torch sees "
-                f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu'"
+                f"training.device={str(device)!r} does not exist: torch sees "
+                f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu', and not more "
+                "processes than devices"
             )
     return device
 

@@ -59,6 +59,22 @@ class Reporter(Protocol):
         """The run ended, well or not."""
 
 
+class SilentReporter:
+    """Of every process but the first."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def step(self, report: StepReport) -> None:
+        """Nothing."""
+
+    def epoch(self, record: EpochRecord, best: bool) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class PlainReporter:
     """Lines of text, at most one per `every_seconds` beside messages and epochs."""
 

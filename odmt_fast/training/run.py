@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config, Precision
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.processes import Processes
 from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
 from odmt_fast.training.errors import CheckpointError, ResumeError
@@ -26,7 +28,7 @@ from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.precision import resolve, training_device
 from odmt_fast.training.progress import EpochRecord
-from odmt_fast.training.report import Reporter, default_reporter
+from odmt_fast.training.report import Reporter, SilentReporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
 from odmt_fast.training.shapes import chosen_capacities
 
@@ -78,7 +80,9 @@ def train(
 
     The run lives in ``config.training.output``: ``config.json``, ``checkpoints/last`` and
     ``checkpoints/best`` (see `odmt_fast.training.checkpoint`), ``logs/steps.csv``,
-    ``logs/epochs.csv``, ``logs/tensorboard``. It belongs to one process at a time. SIGINT and
+    ``logs/epochs.csv``, ``logs/tensorboard``. It belongs to one process at a time, or to those of
+    torch.distributed where it was initialised: all call this, the first one writes, reports and
+    evaluates, all return the same. SIGINT and
     SIGTERM end it after the current step with a checkpoint, and are then delivered as if nobody had
     waited: Ctrl-C raises KeyboardInterrupt; only where the program's own handler returns, `train`
     returns "interrupted". On return the model holds the weights of the last step, not of the best
@@ -131,7 +135,8 @@ def train(
     if isinstance(model, _WithPopularity):
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
     _choose_memory(model, recompute=settings.recompute)
-    reporter = reporter or default_reporter()
+    processes = Processes.current()
+    reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
     if unknown:
         raise ValueError(
@@ -141,14 +146,19 @@ def train(
     try:
         keeps_memory = device.type != "cpu" or keep_freed_memory()
         with (
-            FolderLock(settings.output, "odmt-fast train"),
+            FolderLock(settings.output, "odmt-fast train") if processes.first else nullcontext(),
             BatchLoader(
                 collate,
                 batch_size=settings.batch_size,
                 seed=settings.seed,
                 device=device,
                 workers=settings.workers,
-                capacities=chosen_capacities(model, collate, features, config, device),
+                processes=processes,
+                negatives=settings.negatives,
+                # Columns that processes share are as many as they are.
+                capacities=None
+                if processes.count > 1 and settings.negatives == "global"
+                else chosen_capacities(model, collate, features, config, device),
             ) as loader,
             StopRequest() as stop,
         ):
@@ -160,9 +170,12 @@ def train(
                 reporter,
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 log_steps=settings.log_steps,
-                identity=(own := identity(config, split, inputs or {})),
+                identity=(own := identity(config, split, inputs or {}, processes.count)),
             )
-            saved = _prepare(settings.output, resume=resume)
+            if processes.first:
+                _make_room(settings.output, resume=resume)
+            processes.wait()
+            saved = _to_go_on_from(settings.output)
             if saved is not None:
                 changes = check_same(saved[1]["identity"], own, overrides)
                 loop.restore(*saved)
@@ -171,6 +184,7 @@ def train(
                     step = loop.progress.total_steps
                     reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
                 _tell_threads(reporter, saved[1].get("threads"), device)
+                _tell_processes(reporter, saved[1].get("processes", 1), processes)
             _announce(reporter, loop, collate, device, _in_words(asked, settings.precision))
             for message in told:
                 reporter.message(message)
@@ -194,17 +208,20 @@ def train(
             if tensorboard and (missing := tensorboard_missing()):
                 reporter.message(f"no TensorBoard events: {missing}")
                 tensorboard = False
-            logs = RunLogs(
-                settings.output / "logs",
-                saved[1]["logs"] if saved else {},
-                loop.progress.total_steps,
-                tensorboard=tensorboard,
-            )
-            _write_config(settings.output, config)
+            logs = None
+            if processes.first:
+                logs = RunLogs(
+                    settings.output / "logs",
+                    saved[1]["logs"] if saved else {},
+                    loop.progress.total_steps,
+                    tensorboard=tensorboard,
+                )
+                _write_config(settings.output, config)
             try:
                 loop.run(logs, stop)
             finally:
-                logs.close()
+                if logs is not None:
+                    logs.close()
             if stop:
                 reporter.message(
                     f"{stop.signal_name}: stopped after step {loop.progress.total_steps}; the "
@@ -229,12 +246,21 @@ def _choose_memory(model: nn.Module, *, recompute: bool) -> None:
         )
 
 
-def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The checkpoint to go on from, or None after making room for a new run."""
-    last = output / "checkpoints" / checkpoint.LAST
-    for file in (last, output / "checkpoints" / checkpoint.BEST, output / "config.json"):
+def _make_room(output: Path, *, resume: bool) -> None:
+    """Removes what is not gone on with."""
+    last, best = (output / "checkpoints" / file for file in (checkpoint.LAST, checkpoint.BEST))
+    for file in (last, best, output / "config.json"):
         remove_unfinished(file)
-    if resume and last.is_file():
+    if not resume:
+        last.unlink(missing_ok=True)
+    if not last.is_file():
+        best.unlink(missing_ok=True)
+
+
+def _to_go_on_from(output: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The last checkpoint; None where a run begins."""
+    last = output / "checkpoints" / checkpoint.LAST
+    if last.is_file():
         tensors, header = checkpoint.load(last)
         if not header.keys() >= {"progress", "identity"}:
             raise CheckpointError(
@@ -254,8 +280,6 @@ def _prepare(output: Path, *, resume: bool) -> tuple[dict[str, Tensor], dict[str
                 "read it as it is)"
             )
         return tensors, header
-    last.unlink(missing_ok=True)
-    (output / "checkpoints" / checkpoint.BEST).unlink(missing_ok=True)
     return None
 
 
@@ -284,6 +308,16 @@ def _tell_threads(reporter: Reporter, before: int | None, device: torch.device) 
         reporter.message(
             f"going on with {now} threads, not {before}: the last bits of the weights may depend "
             f"on it; OMP_NUM_THREADS={before} gives those of an uninterrupted run"
+        )
+
+
+def _tell_processes(reporter: Reporter, before: int, processes: Processes) -> None:
+    """Says that the steps are shared otherwise than before."""
+    if before != processes.count:
+        reporter.message(
+            f"going on with {processes.count} processes, not {before}, in the same order of the "
+            "users; dropout, and with training.negatives=rank what a row is scored against, "
+            "depend on how many there are"
         )
 
 

@@ -55,7 +55,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+                self._previous[number] = signal.signal(number, self.request)
         return self
 
     def __exit__(
@@ -73,7 +73,13 @@ class StopRequest:
         """Whether a stop was requested."""
         return self.signal_name is not None
 
-    def _request(self, number: int, frame: FrameType | None) -> None:
+    @property
+    def number(self) -> int:
+        """That of the signal; 0 before there was one."""
+        return 0 if self.signal_name is None else signal.Signals[self.signal_name]
+
+    def request(self, number: int, frame: FrameType | None = None) -> None:
+        """Takes signal `number` as received, also from another process that received it."""
         self.signal_name = signal.Signals(number).name
         self._restore()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
@@ -30,7 +31,8 @@ class TrainingStep:
     """Updates the weights of `model` by one batch.
 
     Args:
-        model: called with a batch and the epoch it gives named terms, ``"loss"`` to minimise.
+        model: called with a batch and the epoch it gives named terms, ``"loss"`` to minimise; of
+            several processes one that averages their gradients (`averaging`).
         optimizer: over the model's parameters.
         precision: autocast and loss scaling.
         clip_norm: limit of the 2-norm of all gradients together.
@@ -52,9 +54,13 @@ class TrainingStep:
     def __call__(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms and the gradient norm before clipping; waits for no device."""
         self._optimizer.zero_grad(set_to_none=True)
-        with self._precision.autocast():
+        with record_function("forward"), self._precision.autocast():
             terms: dict[str, Tensor] = self._model(batch, epoch)
-        self._precision.backward(terms["loss"], self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        self._precision.step(self._optimizer)
+        if batch.weight is not None:
+            terms = {name: term * batch.weight[0].to(term.dtype) for name, term in terms.items()}
+        with record_function("backward"):
+            self._precision.backward(terms["loss"], self._optimizer)
+        with record_function("optimizer"):
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+            self._precision.step(self._optimizer)
         return terms, norm

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.models import SequentialModel
+from odmt_fast.processes import joined
+from odmt_fast.training.precision import training_device
 from odmt_fast.training.report import Reporter
 from odmt_fast.training.run import TrainingResult, train
 from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
@@ -20,7 +22,8 @@ class Trained:
     Attributes:
         workspace: what was trained on.
         training: how the run went.
-        best: the model of the best epoch; None when the run was interrupted.
+        best: the model of the best epoch; None when the run was interrupted, and in every process
+            but the first.
         test: the test targets ranked by it.
     """
 
@@ -37,22 +40,27 @@ def train_and_test(
     resume: bool,
     overrides: Collection[str] = (),
 ) -> Trained:
-    """Trains as `config` says and ranks the test targets with the best epoch."""
+    """Trains as `config` says and ranks the test targets with the best epoch.
+
+    Of the processes that torchrun started all train, and the first one ranks.
+    """
     workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
     model = workspace.model(stores)
-    result = train(
-        model,
-        workspace.split,
-        model.sources,
-        workspace.config,
-        workspace.validate,
-        reporter,
-        resume=resume,
-        inputs=workspace.inputs(stores),
-        overrides=overrides,
-    )
-    if result.status == "interrupted":
+    inputs = workspace.inputs(stores)
+    with joined(training_device(config.training.device)) as processes:
+        result = train(
+            model,
+            workspace.split,
+            model.sources,
+            workspace.config,
+            workspace.validate,
+            reporter,
+            resume=resume,
+            inputs=inputs,
+            overrides=overrides,
+        )
+    if result.status == "interrupted" or not processes.first:
         return Trained(workspace, result, None, None)
     best = trained_model(workspace, weights_of(result.output, "best"))
     return Trained(workspace, result, best, workspace.evaluate(best))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
+from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.capacities import Limits, Sizes
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.padding import pad, sizes_of
@@ -57,11 +58,11 @@ def make(name: str, backbone: str, dropout: float) -> SequentialModel:
     return build(config, shares, sources, generator=generator)
 
 
-def batches(model: SequentialModel) -> tuple[Batch, Batch]:
+def batches(model: SequentialModel, candidates: Candidates | None = None) -> tuple[Batch, Batch]:
     """A batch, and the same with 3 dummy users of 11 rows and 5 dummy items."""
     draws = np.random.default_rng(2)
     users = [draws.integers(1, N_ITEMS + 1, n).tolist() for n in (7, 3, 2, 5, 7, 4)]
-    collate = Collator(Sequences.from_lists(users), S, model.sources)
+    collate = Collator(Sequences.from_lists(users), S, model.sources, candidates)
     batch = replace(collate(np.arange(len(users))), noise=torch.tensor([77]))
     sizes = sizes_of(batch)
     capacity = Sizes(
@@ -175,3 +176,32 @@ def test_nobody_reads_the_dummies(name: str) -> None:
         torch.use_deterministic_algorithms(False)
     for name, value in expected.items():
         assert torch.equal(got[name], value), name
+
+
+@pytest.mark.parametrize("logq", ["official", "recsys25"])
+@pytest.mark.parametrize("kind", ["mixed", "sampled", "full"])
+def test_dummies_are_nobodys_candidates(kind: str, logq: str) -> None:
+    model = make("odmt", "sasrec", 0.0)
+    config = ModelConfig(candidates=kind, logq=logq, draws=40)
+    batch, padded = batches(model, Candidates(config, np.full(N_ITEMS + 1, 1 / N_ITEMS), seed=1))
+    assert batch.log_q is not None and len(batch.items) > len(batch.inputs.unique())
+    plain, full = run(model, batch, torch.float32), run(model, padded, torch.float32)
+    expected, got = plain.real(batch), full.real(batch)
+    for name, value in expected.items():
+        scale = max(1e-3, float(value.detach().abs().max()))
+        assert (got[name] - value).abs().max() <= TOLERANCES[torch.float32] * scale, name
+    assert full.items.grad is not None and not full.items.grad[:, len(batch.items) :].any()
+
+
+@pytest.mark.parametrize("logq", ["official", "recsys25"])
+@pytest.mark.parametrize("candidates", ["mixed", "sampled", "full"])
+def test_other_candidates_are_padded_too(candidates: str, logq: str) -> None:
+    config = ModelConfig(candidates=candidates, logq=logq, draws=5)
+    shares = np.array([1.0, *[1 / N_ITEMS] * N_ITEMS])
+    model = make("id", "sasrec", 0.2)
+    batch, padded = batches(model, Candidates(config, shares, seed=1))
+    assert padded.log_q is not None and len(padded.log_q) == len(batch.items) + 5
+    expected, got = (run(model, b, torch.float32).real(batch) for b in (batch, padded))
+    for name, value in expected.items():
+        scale = max(1e-3, float(value.detach().abs().max()))
+        assert (got[name] - value).abs().max() <= 3e-6 * scale, name

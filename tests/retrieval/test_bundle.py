@@ -19,7 +19,7 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
-from odmt_fast.models.zoo import BACKBONES, build
+from odmt_fast.models.zoo import BACKBONES, MODELS, build
 from odmt_fast.retrieval import KnownUsers, Parts, Recommender
 from odmt_fast.retrieval.bundle import MANIFEST
 from odmt_fast.storage import DamagedFileError, Digest, FolderLock
@@ -28,10 +28,10 @@ N_ITEMS, N_USERS = 60, 700
 TITLES = (None, "", "Käse \ud800", *(f"thing {i}" for i in range(N_ITEMS - 3)))
 
 
-def recommender(seed: int = 1, backbone: str = "sasrec") -> Recommender:
-    """An untrained ODMT of three branches, and users of all lengths."""
+def recommender(seed: int = 1, backbone: str = "sasrec", name: str = "odmt") -> Recommender:
+    """An untrained model over texts and pictures, and users of all lengths."""
     g = torch.Generator().manual_seed(seed)
-    settings = ModelConfig(width=16, max_seq_len=5, imt_layers=1, backbone=backbone)
+    settings = ModelConfig(name=name, width=16, max_seq_len=5, imt_layers=1, backbone=backbone)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(0, 2 * N_ITEMS + 1, 2)])
     sources = {
         name: TokenTable(torch.randn(2 * N_ITEMS, 8, generator=g), offsets)
@@ -56,12 +56,16 @@ def digest(asked: Recommender) -> str:
     return found.hex
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_copy_in_another_process_gives_the_same_bits(backbone: str, tmp_path: Path) -> None:
-    asked = recommender(backbone=backbone)
-    asked.save(tmp_path / "made", users=True)
-    shutil.copytree(tmp_path / "made", tmp_path / "away" / "bundle")
-    shutil.rmtree(tmp_path / "made")
+def test_copies_in_another_process_give_the_same_bits(tmp_path: Path) -> None:
+    kinds = [("odmt", backbone) for backbone in BACKBONES]
+    kinds += [(name, "sasrec") for name in MODELS if name != "odmt"]
+    expected = []
+    for place, (name, backbone) in enumerate(kinds):
+        asked = recommender(backbone=backbone, name=name)
+        asked.save(tmp_path / "made", users=True)
+        shutil.copytree(tmp_path / "made", tmp_path / "away" / str(place))
+        shutil.rmtree(tmp_path / "made")
+        expected.append(digest(asked))
     # Nothing but the base installation is there.
     script = (
         "import sys\n"
@@ -69,7 +73,7 @@ def test_a_copy_in_another_process_gives_the_same_bits(backbone: str, tmp_path: 
         "from odmt_fast import Recommender\n"
         "from odmt_fast.storage import Digest\n"
         f"{inspect.getsource(digest)}\n"
-        "print(digest(Recommender.load('bundle')))\n"
+        f"for place in range({len(kinds)}): print(digest(Recommender.load(str(place))))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -78,7 +82,10 @@ def test_a_copy_in_another_process_gives_the_same_bits(backbone: str, tmp_path: 
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
-    assert done.stdout.strip() == digest(asked), done.stderr
+    found = done.stdout.split()
+    assert dict(zip(kinds, found, strict=True)) == dict(zip(kinds, expected, strict=True)), (
+        done.stderr
+    )
 
 
 def test_it_loads_in_under_a_second_and_explains_the_same(tmp_path: Path) -> None:

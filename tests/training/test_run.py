@@ -127,7 +127,7 @@ def test_more_epochs_extend_a_run(tmp_path: Path) -> None:
 
 def test_a_different_run_is_not_continued(tmp_path: Path) -> None:
     toy_train(tmp_path, epochs=1)
-    with pytest.raises(ResumeError, match=r"batch_size was 3 and is 4; training.learning_rate was"):
+    with pytest.raises(ResumeError, match=r"processes was 3 and is 4; training.learning_rate was"):
         toy_train(tmp_path, epochs=1, batch_size=4, learning_rate=0.5)
     result = toy_train(tmp_path, epochs=1, batch_size=4, resume=False)
     assert result.history[0].step == 3

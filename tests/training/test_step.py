@@ -45,7 +45,7 @@ def test_a_step_clips_and_then_applies_adamw() -> None:
     x = torch.tensor([3.0, -4.0], dtype=torch.float64)
     mean, square = torch.zeros(2).double(), torch.zeros(2).double()
     for t in (1, 2, 3):
-        terms, norm = step(SimpleNamespace(), epoch=t)  # type: ignore[arg-type]
+        terms, norm = step(SimpleNamespace(weight=None), epoch=t)  # type: ignore[arg-type]
         gradient = 30 * x
         assert float(norm) == pytest.approx(float(gradient.norm()), rel=1e-5)
         assert float(terms["loss"].detach()) == pytest.approx(
@@ -64,7 +64,9 @@ def test_a_step_clips_and_then_applies_adamw() -> None:
 def test_bf16_is_autocast_with_fp32_weights() -> None:
     model = Quadratic()
     optimizer = adamw(model, TrainingConfig())
-    TrainingStep(model, optimizer, MixedPrecision("bf16", CPU), 5.0)(None, 1)  # type: ignore[arg-type]
+    TrainingStep(model, optimizer, MixedPrecision("bf16", CPU), 5.0)(
+        SimpleNamespace(weight=None), 1
+    )  # type: ignore[arg-type]
     assert model.dtypes == [torch.bfloat16]
     assert model.x.dtype == torch.float32
     assert not torch.is_autocast_enabled("cpu")
@@ -108,7 +110,21 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert training_device("auto") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert training_device("auto") == torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training_device("auto") == training_device("cuda") == torch.device("cuda:0")
+
+
+def test_every_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training_device("auto") == training_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="'cuda:0' is one device for 3 processes; use 'cuda'"):
+        training_device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="'cuda:2' does not exist: torch sees 2 CUDA devices"):
+        training_device("auto")
 
 
 def test_the_meter_keeps_the_latest_interval() -> None:

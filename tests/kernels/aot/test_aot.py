@@ -21,6 +21,8 @@ OPERATORS = (
     "packed_attention",
     "readout_attention",
     "distilled_softmax",
+    "rank_of_target",
+    "top_k",
 )
 
 pytest.importorskip("triton", reason="triton is not installed")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.kernels.launch.catalogue import excluded
 from odmt_fast.kernels.rank_of_target import op, rank_of_score, rank_of_target, reference, tiled
 
 
@@ -49,7 +55,8 @@ def test_tiled_equals_reference(users: int, seed: int, repeats: reference.Repeat
     case = (case[0].mul(3).round(), case[1].mul(3).round(), *case[2:])
     expected = reference.rank_of_target(*case, repeats)
     for tile_bytes in (1, 4 * users * 8 * 20, 1 << 20):
-        got = tiled.rank_of_target(*case, repeats, tile_bytes)
+        out = excluded(case[3], case[4], None, case[1].shape[1])
+        got = tiled.rank_of_target(*case[:3], out, repeats, tile_bytes)
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
@@ -61,9 +68,8 @@ def test_equal_items_tie_in_fp32_whatever_the_tiles(users: int, width: int) -> N
     )
     targets[:] = 6
     for tile_bytes in (1, 16 * users * 37, 1 << 20):
-        _, ties = tiled.rank_of_target(
-            queries, items, targets, torch.zeros_like(offsets), history[:0], "rank", tile_bytes
-        )
+        nothing = excluded(torch.zeros_like(offsets), history[:0], None, 300)
+        _, ties = tiled.rank_of_target(queries, items, targets, nothing, "rank", tile_bytes)
         assert ties.eq(4).all()
 
 
@@ -112,7 +118,7 @@ def test_rank_of_score_takes_any_scores() -> None:
 
 def test_custom_op_passes_opcheck_and_compiles() -> None:
     case = make_case(dtype=torch.float32, seed=2)
-    torch.library.opcheck(op._rank_op, (*case, "rank"))
+    torch.library.opcheck(op._rank_op, (*case, None, "rank"))
     compiled = torch.compile(rank_of_target, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*case), rank_of_target(*case), rtol=0, atol=0)
 
@@ -211,3 +217,83 @@ def test_little_or_nothing_to_rank(
     assert ranks.dtype == ties.dtype == torch.int64
     assert ranks.equal(torch.ones(3, users, dtype=torch.int64))
     assert ties.equal(torch.full((3, users), n - 2))
+
+
+@pytest.fixture(params=["avx512", "avx2", "baseline"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    if extension_missing("cpu"):
+        pytest.skip("the extension is not built")
+    from odmt_fast import _C
+
+    before = _C.isa()
+    if not _C.use_isa(request.param):
+        pytest.skip(f"no {request.param} here")
+    yield request.param
+    _C.use_isa(before)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**31),
+    branches=st.integers(1, 4),
+    users=st.integers(1, 70),
+    n=st.integers(2, 400),
+    width=st.integers(0, 20),
+    share=st.sampled_from([None, 0.0, 0.3, 0.95]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_every_instruction_set_equals_a_float64_sort(
+    isa: str,
+    seed: int,
+    branches: int,
+    users: int,
+    n: int,
+    width: int,
+    share: float | None,
+    dtype: torch.dtype,
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    queries = torch.randint(-3, 4, (branches, users, width), generator=g) * branches
+    items = torch.randint(-3, 4, (branches, n, width), generator=g)
+    targets = torch.randint(1, n, (users,), generator=g)
+    lengths = torch.randint(0, 9, (users,), generator=g)
+    history = torch.randint(0, n, (int(lengths.sum()),), generator=g)
+    # The first user's history is everything but the target; half of the others repeat theirs.
+    rest = [i for i in range(1, n) if i != targets[0]]
+    history = torch.cat([torch.tensor(rest, dtype=torch.int64), history[lengths[0] :]])
+    lengths[0] = len(rest)
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    ends = offsets[1:][(lengths > 0) & (torch.arange(users) % 2 == 1)] - 1
+    history[ends] = targets[(lengths > 0) & (torch.arange(users) % 2 == 1)]
+    allowed = None if share is None else torch.rand(n, generator=g) < share
+    case = queries.to(dtype), items.to(dtype), targets, offsets, history
+    exact = queries.double(), items.double(), targets, offsets, history
+    for repeats in ("rank", "miss"):
+        got = rank_of_target(*case, allowed=allowed, repeats=repeats)
+        expected = reference.rank_of_target(*exact, repeats, allowed)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        out = excluded(offsets, history, allowed, n)
+        tiles = tiled.rank_of_target(*exact[:3], out, repeats, 1 << 12)
+        torch.testing.assert_close(tiles, expected, rtol=0, atol=0)
+    assert got[0].shape[0] == branches + (branches > 1)
+
+
+@pytest.mark.parametrize("width", [3, 96, 257])
+def test_equal_items_tie_for_any_number_of_threads(isa: str, width: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    queries = torch.randn(3, 50, width, generator=g)
+    items = torch.randn(3, 20_000, width, generator=g)
+    items[:, [77, 9_999, 19_998, 19_999]] = items[:, 6:7]
+    targets = torch.full((50,), 6)
+    targets[25:] = torch.randint(1, 20_000, (25,), generator=g)
+    nothing = torch.zeros(51, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(rank_of_target(queries, items, targets, *nothing))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0][1][:, :25].eq(4).all()
+    for ranks, ties in found[1:]:
+        assert torch.equal(ranks, found[0][0]) and torch.equal(ties, found[0][1])
