@@ -28,6 +28,7 @@ from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
+from odmt_fast.cli.study import study
 from odmt_fast.cli.train import train
 from odmt_fast.processes import launched
 
@@ -78,7 +79,7 @@ def _root(
 
 _COMMANDS = (
     *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
-    *(compare, plot, baselines, profile, doctor),
+    *(compare, study, plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)
