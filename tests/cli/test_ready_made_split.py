@@ -61,7 +61,7 @@ def test_training_and_evaluation_use_the_parts_of_the_source(
         for user in range(USERS)
         for step in range(4, 5 + user % 2)
     ]
-    words = ("--data", dataset, "--models", "markov,sasrec", *SMALL[-4:])
+    words = ("--data", dataset, "-o", tmp_path / "b", "--models", "markov,sasrec", *SMALL[-4:])
     done = command("baselines", *words, "--set", "training.epochs=1", "--json")
     assert json.loads(done.out)["markov"]["users"] == 15
 
