@@ -15,6 +15,7 @@ import typer
 from odmt_fast import __version__
 from odmt_fast.cli.add_items import add_items
 from odmt_fast.cli.baselines import baselines
+from odmt_fast.cli.compare import compare
 from odmt_fast.cli.demo import demo
 from odmt_fast.cli.doctor import doctor
 from odmt_fast.cli.errors import about_usage, one_line
@@ -27,6 +28,7 @@ from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.settings import listing
+from odmt_fast.cli.study import study
 from odmt_fast.cli.train import train
 from odmt_fast.processes import launched
 
@@ -77,7 +79,7 @@ def _root(
 
 _COMMANDS = (
     *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
-    *(plot, baselines, profile, doctor),
+    *(compare, study, plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)

@@ -41,6 +41,7 @@ def evaluate(
 ) -> None:
     """Rank each user's held-out item among the whole catalogue: HR@K and NDCG@K."""
     from odmt_fast.evaluation import by_input_length, by_popularity
+    from odmt_fast.storage import StorageError
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     output = Output(json_output)
@@ -58,6 +59,11 @@ def evaluate(
         workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
     )
     result = workspace.evaluate(model, part)
+    if checkpoint == "best" and not allow_other_features:
+        try:
+            workspace.keep_ranks(result, "valid" if part == "valid" else "test")
+        except StorageError as error:
+            output.note(f"the ranks are not kept for odmt-fast compare: {error}")
     groups = {}
     if slices:
         groups = {**by_popularity(result, workspace.split.popularity), **by_input_length(result)}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from odmt_fast.config import PRESETS, Config
+
+if TYPE_CHECKING:
+    from odmt_fast.studies.grid import Grid
 
 
 def load_config(
@@ -38,6 +41,21 @@ def load_config(
     overrides |= dict(_assignment(text) for text in assignments)
     overrides |= {name: value for name, value in (flags or {}).items() if value is not None}
     return config.updated(overrides)
+
+
+def load_grid(file: Path, assignments: Iterable[str], flags: Mapping[str, Any]) -> Grid:
+    """The grid of a study; flags override ``--set``, which overrides the file's ``base``.
+
+    Raises:
+        ValueError: the file does not exist or is no grid, or a setting is refused.
+    """
+    from odmt_fast.studies.grid import Grid
+
+    values = _read_yaml(file)
+    base = values.get("base") or {} if isinstance(values, dict) else {}
+    overrides = _dotted(base, f"base of {file}") | dict(_assignment(text) for text in assignments)
+    overrides |= {name: value for name, value in flags.items() if value is not None}
+    return Grid.of(values, Config().updated(overrides))
 
 
 def read_config(run: Path) -> Config:
@@ -121,14 +139,22 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     """Settings of a YAML file by dotted name."""
+    return _dotted(_read_yaml(file) or {}, str(file))
+
+
+def _read_yaml(file: Path) -> Any:
     if not file.is_file():
         raise ValueError(f"{file} does not exist; give a YAML file with settings")
     try:
-        sections = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
+
+
+def _dotted(sections: Any, where: str) -> dict[str, Any]:
+    """Settings by dotted name from sections of them."""
     if not isinstance(sections, dict) or not all(isinstance(v, dict) for v in sections.values()):
-        raise ValueError(f"{file} must hold sections such as 'model:' with settings below them")
+        raise ValueError(f"{where} must hold sections such as 'model:' with settings below them")
     return {
         f"{section}.{name}": value
         for section, settings in sections.items()

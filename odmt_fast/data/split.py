@@ -134,7 +134,7 @@ def ready_made(
 
     def targets(part: int, most: int | None) -> Sequences:
         """Every target of a part, after at most so many (None: all) interactions before it."""
-        ends = np.flatnonzero((parts == part) & (before > 0))
+        ends = _targets(sequences, parts, part)
         inputs = before[ends] if most is None else np.minimum(before[ends], most)
         return _windows(sequences, ends + 1, inputs + 1)
 
@@ -158,6 +158,23 @@ def ready_made(
         popularity=popularity(train, n_items),
         kind="ready-made",
     )
+
+
+def users_of_targets(
+    sequences: Sequences, parts: NDArray[np.int8] | None, part: Literal["valid", "test"]
+) -> NDArray[np.int64]:
+    """int64 [B], the user of each sequence in `Split.valid` or `Split.test`."""
+    if parts is None:
+        return np.arange(len(sequences))
+    places = _targets(sequences, parts, VALID if part == "valid" else TEST)
+    return sequences.user_of_item()[places]
+
+
+def _targets(sequences: Sequences, parts: NDArray[np.int8], part: int) -> NDArray[np.int64]:
+    """Places of the entries of `part` that have one of their user before them."""
+    first = np.zeros(parts.size, dtype=bool)
+    first[sequences.offsets[:-1][sequences.lengths > 0]] = True
+    return np.flatnonzero((parts == part) & ~first)
 
 
 def split_kind(parts: NDArray[np.int8] | None) -> SplitKind:

@@ -136,6 +136,7 @@ def _evaluate(
         ranks=torch.cat(ranks, dim=1),
         ties=torch.cat(ties, dim=1),
         targets=torch.cat(targets),
+        rows=torch.arange(len(sequences)),
         input_lengths=torch.from_numpy(np.diff(sequences.offsets) - 1),
         repeated=torch.cat(repeated),
         n_items=n_items,

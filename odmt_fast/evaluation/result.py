@@ -23,6 +23,7 @@ class EvaluationResult:
         ranks: int64 [R, B], 1 + number of items scored above the target.
         ties: int64 [R, B], other items scored like the target.
         targets: int64 [B], dense item ids.
+        rows: int64 [B], place of each among the ranked sequences, ascending.
         input_lengths: int64 [B], input items of each user.
         repeated: bool [B], the target lies in the user's own history.
         n_items: items in the catalogue.
@@ -34,6 +35,7 @@ class EvaluationResult:
     ranks: Tensor
     ties: Tensor
     targets: Tensor
+    rows: Tensor
     input_lengths: Tensor
     repeated: Tensor
     n_items: int
@@ -112,6 +114,7 @@ class EvaluationResult:
             ranks=self.ranks[:, users],
             ties=self.ties[:, users],
             targets=self.targets[users],
+            rows=self.rows[users],
             input_lengths=self.input_lengths[users],
             repeated=self.repeated[users],
         )

@@ -1,4 +1,4 @@
-"""What a run is compared with and how it is drawn: baselines and plots."""
+"""What a run is compared with and how it is drawn: baselines, grids of runs, and plots."""
 
 from __future__ import annotations
 

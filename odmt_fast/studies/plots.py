@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ENSEMBLE, _YARDSTICK = "ensemble", "popularity"
-_COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 2)), (0, (1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_GREY, _DARK_GREY = "#8c8c8c", "#5c5c5c"
+GREY, _DARK_GREY = "#8c8c8c", "#5c5c5c"
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -59,22 +59,22 @@ def plot_losses(steps: Path, out: Path) -> Path:
     # A single loss has no further name.
     branches = terms["ce"] or {"": log["loss"]}
     students = terms["kd"]
-    figure = _figure(height=6.4 if students else 3.8)
+    figure = new_figure(height=6.4 if students else 3.8)
     # Sharing the axis of steps lines the panels up.
     top = figure.add_subplot(2, 1, 1) if students else figure.add_subplot()
     for index, (name, values) in enumerate(branches.items()):
         _curve(top, log["step"], values, index, name or "loss")
-    _dress(top, "Cross entropy of each branch", "nats per target")
+    dress(top, "Cross entropy of each branch", "nats per target")
     _legend(top)
     if students:
         bottom = figure.add_subplot(2, 1, 2, sharex=top)
         for name, values in students.items():
             index = [*branches].index(name) if name in branches else len(branches)
             _curve(bottom, log["step"], values, index, name)
-        _dress(bottom, "Distillation of each student, before the ramp-up weight", "nats per target")
+        dress(bottom, "Distillation of each student, before the ramp-up weight", "nats per target")
         _legend(bottom)
     figure.axes[-1].set_xlabel("training step")
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
@@ -88,7 +88,7 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
     if not names:
         known = sorted({name.rpartition("/")[2] for name in log if "@" in name})
         raise ValueError(f"{metric!r} is not in {epochs}; it has {', '.join(known) or 'no metric'}")
-    figure = _figure(height=4.2)
+    figure = new_figure(height=4.2)
     axes = figure.add_subplot()
     index = 0
     for name in names:
@@ -97,7 +97,7 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
             axes.plot(
                 log["epoch"],
                 values,
-                color=_GREY,
+                color=GREY,
                 linestyle=(0, (3, 2)),
                 linewidth=1.4,
                 label=name,
@@ -107,7 +107,7 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
         axes.plot(
             log["epoch"],
             values,
-            color="#000000" if leading else _COLOURS[index % len(_COLOURS)],
+            color="#000000" if leading else COLOURS[index % len(COLOURS)],
             marker="*" if leading else _MARKERS[index % len(_MARKERS)],
             markersize=8 if leading else 4.5,
             linewidth=2.4 if leading else 1.5,
@@ -117,7 +117,7 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
         index += not leading
     if "score" in log:
         best = int(log["score"].argmax())
-        axes.axvline(log["epoch"][best], color=_GREY, linewidth=0.8, zorder=1)
+        axes.axvline(log["epoch"][best], color=GREY, linewidth=0.8, zorder=1)
         axes.annotate(
             "best epoch",
             (log["epoch"][best], 0.0),
@@ -129,12 +129,12 @@ def plot_metric(epochs: Path, out: Path, metric: str = "hr@10") -> Path:
             color=_DARK_GREY,
             fontsize=8.5,
         )
-    _dress(axes, f"Validation {metric.upper()}, whole catalogue", metric.upper())
+    dress(axes, f"Validation {metric.upper()}, whole catalogue", metric.upper())
     axes.set_xlabel("epoch")
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", integer=True)
     _legend(axes)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def read_log(path: Path) -> Columns:
@@ -162,7 +162,7 @@ def _curve(
     axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], index: int, label: str
 ) -> None:
     """The values as a faint line, their running mean on top of it."""
-    colour = _COLOURS[index % len(_COLOURS)]
+    colour = COLOURS[index % len(COLOURS)]
     dash = _DASHES[index % len(_DASHES)]
     window = max(1, len(y) // 40)
     if window > 1:
@@ -179,7 +179,8 @@ def _running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float6
     return means
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """An empty page of the width of a column, `height` inches high."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -188,7 +189,7 @@ def _figure(height: float) -> Figure:
     return figure
 
 
-def _dress(axes: Axes, title: str, ylabel: str) -> None:
+def dress(axes: Axes, title: str, ylabel: str) -> None:
     """Title, label, and nothing that competes with the lines."""
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
     axes.set_ylabel(ylabel)
@@ -202,6 +203,7 @@ def _legend(axes: Axes) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
-def _save(figure: Figure, out: Path) -> Path:
+def save_figure(figure: Figure, out: Path) -> Path:
+    """Writes a PNG and returns its path."""
     write_atomically(out, lambda part: figure.savefig(part, format="png"))
     return out

@@ -40,7 +40,7 @@ def train_and_test(
     resume: bool,
     overrides: Collection[str] = (),
 ) -> Trained:
-    """Trains as `config` says and ranks the test targets with the best epoch.
+    """Trains as `config` says, ranks the test targets with the best epoch, and keeps the ranks.
 
     Of the processes that torchrun started all train, and the first one ranks.
     """
@@ -63,4 +63,6 @@ def train_and_test(
     if result.status == "interrupted" or not processes.first:
         return Trained(workspace, result, None, None)
     best = trained_model(workspace, weights_of(result.output, "best"))
-    return Trained(workspace, result, best, workspace.evaluate(best))
+    test = workspace.evaluate(best)
+    workspace.keep_ranks(test, "test")
+    return Trained(workspace, result, best, test)

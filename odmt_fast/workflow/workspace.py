@@ -6,12 +6,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
 from odmt_fast.config import Config
 from odmt_fast.data import Interactions, Split
+from odmt_fast.data.split import users_of_targets
 from odmt_fast.evaluation import EvaluationResult, evaluate
+from odmt_fast.evaluation.ranks import Ranks, ranks_file
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
 from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
@@ -20,7 +23,7 @@ from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval import KnownUsers, Parts, Recommender
 from odmt_fast.storage import Digest
-from odmt_fast.training.checkpoint import load_model
+from odmt_fast.training.checkpoint import BEST, load_model
 from odmt_fast.training.identity import data_identity, differences
 from odmt_fast.training.libraries import choose
 from odmt_fast.training.precision import training_device
@@ -154,6 +157,24 @@ class Workspace:
         return evaluate(
             model, *parts[part], self.config.evaluation, popularity=self.split.popularity
         )
+
+    def keep_ranks(self, result: EvaluationResult, part: Literal["valid", "test"]) -> Path:
+        """Writes the rank of every target beside the run's best epoch, which `result` is of.
+
+        Raises:
+            StorageError: the run's folder cannot be written.
+        """
+        run, data = self.config.training.output, self.data
+        owners = users_of_targets(data.sequences, data.parts, part)
+        made_of = {
+            **self.inputs({}),
+            # What the ranking leaves out beside the target's own history.
+            "evaluation.compat": self.config.evaluation.compat,
+        }
+        users = [data.users[user] for user in owners.tolist()]
+        ranks = Ranks.of(result, users, data.items.ids, made_of, run / "checkpoints" / BEST)
+        ranks.save(path := ranks_file(run, part))
+        return path
 
     def recommender(self, model: SequentialModel) -> Recommender:
         """Recommendations from a trained `model`, the dataset's users known with all they did."""

@@ -23,9 +23,17 @@ ALLOWED: dict[str, set[str]] = {
     "models": {*BEFORE_MODELS, "processes"},
     "official": {*BEFORE_MODELS, "models", "storage"},
     "training": {*BEFORE_MODELS, "processes", "storage", "models"},
-    "evaluation": {*BEFORE_MODELS, "models"},
+    "evaluation": {*BEFORE_MODELS, "storage", "models"},
     "retrieval": {*BEFORE_MODELS, "randomness", "storage", "models"},
-    "studies": {*BEFORE_MODELS, "randomness", "storage", "models", "training", "evaluation"},
+    "studies": {
+        *BEFORE_MODELS,
+        "randomness",
+        "storage",
+        "models",
+        "training",
+        "evaluation",
+        "workflow",
+    },
     "workflow": {
         *BEFORE_MODELS,
         "processes",
@@ -39,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Heavy or optional libraries and the rooms that may import them at module level.
 OPTIONAL = {
-    "pyarrow": {"data", "retrieval"},
+    "pyarrow": {"data", "evaluation", "retrieval"},
     "lmdb": {"data"},
     "PIL": {"data", "features"},
     "transformers": {"features"},

@@ -11,6 +11,7 @@ import pytest
 
 from odmt_fast.data import DataError, Filters, detect, read
 from odmt_fast.data.readers.ready_made import ReadyMadeOptions
+from odmt_fast.studies.compare import ranks_of
 
 Command = Callable[..., Any]
 
@@ -54,6 +55,12 @@ def test_training_and_evaluation_use_the_parts_of_the_source(
     assert "test: 15 targets, 8 items" in command("evaluate", run).out
     metrics = json.loads(command("evaluate", run, "--slices", "--json").out)["metrics"]
     assert metrics == values["test"]["metrics"]
+    kept = ranks_of(run)
+    assert list(zip(kept.users, kept.targets, strict=True)) == [
+        (f"u{user}", f"i{(user + step) % ITEMS}")
+        for user in range(USERS)
+        for step in range(4, 5 + user % 2)
+    ]
     words = ("--data", dataset, "-o", tmp_path / "b", "--models", "markov,sasrec", *SMALL[-4:])
     done = command("baselines", *words, "--set", "training.epochs=1", "--json")
     assert json.loads(done.out)["markov"]["users"] == 15
