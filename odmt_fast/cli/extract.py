@@ -1,4 +1,4 @@
-"""``odmt-fast extract``: texts or pictures into a token store."""
+"""``odmt-fast extract``: texts, pictures or vectors into a token store."""
 
 from __future__ import annotations
 
@@ -19,15 +19,29 @@ BUILT_IN = {"text": "hashed-words", "image": "pca-patches"}
 
 def extract(
     dataset: Annotated[Path, typer.Argument(help="Prepared dataset.")],
-    modality: Annotated[str, typer.Option(help="text or image.")],
+    modality: Annotated[str, typer.Option(help="text or image; any name, with --vectors.")],
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A folder or hub name of a transformers model, or a built-in one: hashed-words "
-            "(text), pca-patches (image), which need no weights.",
+            help="A folder or hub name of a transformers model, your own as MODULE:FACTORY or "
+            "FILE.py:FACTORY (docs/features.md), or a built-in one: hashed-words (text), "
+            "pca-patches (image), which need no weights.",
             show_default="the built-in one",
         ),
     ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Vectors of the items, .parquet or .npy; nothing is encoded."),
+    ] = None,
+    vector_ids: Annotated[
+        Path | None, typer.Option(help="Of a .npy: text file of its items, one a line.")
+    ] = None,
+    vector_columns: Annotated[
+        str, typer.Option(help="Of a .parquet: its columns.", metavar="ITEM,VECTOR")
+    ] = "item,vector",
+    missing_vectors: Annotated[
+        str, typer.Option(help="Items without a vector: error, or allow (one zero token).")
+    ] = "error",
     out: Annotated[
         Path | None,
         typer.Option(help="Token store.", show_default="DATASET/features/MODALITY"),
@@ -61,12 +75,13 @@ def extract(
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
-    """Encode the texts or pictures of a dataset; interrupted, run it again to go on.
+    """Encode texts or pictures, or take vectors; interrupted, run it again to go on.
 
     On several GPUs: torchrun --nproc-per-node N -m odmt_fast extract ...
     """
     import torch
 
+    from odmt_fast.cli.given_vectors import check_name, given_vectors
     from odmt_fast.data import Interactions
     from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.features.encoder import EncoderOptions
@@ -75,11 +90,19 @@ def extract(
     from odmt_fast.processes import joined
     from odmt_fast.workflow.workspace import default_store
 
-    if modality not in ("text", "image"):
-        raise ValueError(f"--modality {modality} does not exist; use text or image")
+    if modality not in BUILT_IN and vectors is None:
+        raise ValueError(
+            f"--modality {modality} does not exist; use text or image, or bring its --vectors FILE"
+        )
     output = Output(json_output)
     items = Interactions.load(dataset).items
-    if modality not in items.modalities:
+    given = None
+    if vectors is not None:
+        if encoder is not None:
+            raise ValueError(f"--encoder {encoder} has nothing to encode in --vectors; give one")
+        check_name(modality, items, out)
+        given = given_vectors(items, vectors, vector_ids, vector_columns, missing_vectors)
+    elif modality not in items.modalities:
         raise ValueError(
             f"--modality {modality}: none of the {len(items):,} items of {dataset} has one; "
             "train without it, or prepare the dataset again from a source that has them"
@@ -98,9 +121,10 @@ def extract(
     def make(*, replace: bool) -> TokenStore:
         return extract_tokens(
             items,
-            "text" if modality == "text" else "image",
-            encoder or BUILT_IN[modality],
+            modality,
+            given.encoder if given else encoder or BUILT_IN[modality],
             out or default_store(dataset, modality),
+            inputs=given.inputs if given else None,
             options=options,
             dtype=dtype,
             checkpoint_minutes=checkpoint_minutes,
@@ -116,16 +140,21 @@ def extract(
                 raise
             store = make(replace=True)
     tokens = int(store.offsets[-1])
+    unknown = given.unknown if given else 0
+    without = f", {len(store.missing):,} of them without" if store.missing else ""
+    idle = f"; {unknown:,} vectors are of no item" if unknown else ""
     output.result(
         {
             "store": store.path,
             "items": store.n_items,
+            "missing": len(store.missing),
+            **({"unknown_vectors": unknown} if given else {}),
             "tokens": tokens,
             "width": store.dim,
             "bytes": store.nbytes,
         },
         lambda console: console.print(
             f"{store.path}: {tokens:,} {modality} tokens of width {store.dim} for "
-            f"{store.n_items:,} items, {store.nbytes / 1e6:,.1f} MB"
+            f"{store.n_items:,} items{without}, {store.nbytes / 1e6:,.1f} MB{idle}"
         ),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality, Picture
+from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Picture
 from odmt_fast.features.index import DTYPES, INDEX_FILE, STATE_FILE, OtherStoreError, Plan
 from odmt_fast.features.parts import ShardParts
 from odmt_fast.features.registry import load_encoder
@@ -33,10 +33,11 @@ Progress = Callable[[int, int], None]
 
 def extract(
     items: ItemTable,
-    modality: Modality,
+    modality: str,
     encoder: str | Encoder[Any],
     out: str | Path,
     *,
+    inputs: Sequence[Any] | None = None,
     options: EncoderOptions = DEFAULTS,
     dtype: str = "float16",
     shard_bytes: int = 256 << 20,
@@ -54,10 +55,12 @@ def extract(
     Args:
         items: the catalogue; row i becomes dense item i + 1. A missing (None or blank) text, or a
             missing image, becomes one zero token.
-        modality: "text" or "image".
+        modality: "text" or "image"; any name where `inputs` are given.
         encoder: "hashed-words", "pca-patches", a folder or a hub name (`load_encoder`), or an
             encoder already loaded, whose own options then count.
         out: folder of the store.
+        inputs: what is encoded of each item in the place of its text or image, None where it is
+            missing; strings, or objects with a `digest`.
         options: layer, lengths, preprocessing, device.
         dtype: how tokens are stored: "float16", "bfloat16" or "float32".
         shard_bytes: about how large a shard gets.
@@ -81,7 +84,8 @@ def extract(
     out = Path(out)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, modality, options)
-    inputs = inputs_of(items, modality)
+    if inputs is None:
+        inputs = inputs_of(items, modality)
     processes = Processes.current()
     if not processes.first:
         _help(encoder, inputs, checkpoint_minutes, processes)
@@ -114,7 +118,7 @@ def extract(
 
 
 def _help(
-    encoder: Encoder[Any], inputs: list[Any], checkpoint_minutes: float, processes: Processes
+    encoder: Encoder[Any], inputs: Sequence[Any], checkpoint_minutes: float, processes: Processes
 ) -> None:
     """Encodes this process's share of what the first one planned."""
     made, pending = processes.from_first((Path(), list[int]()))
@@ -129,9 +133,9 @@ def _help(
 def _planned(
     out: Path,
     items: ItemTable,
-    modality: Modality,
+    modality: str,
     encoder: Encoder[Any],
-    inputs: list[Any],
+    inputs: Sequence[Any],
     dtype: str,
     shard_bytes: int,
 ) -> Plan:
@@ -169,7 +173,7 @@ class _NamedPicture:
             raise ValueError(f"image of item {self.item!r} cannot be read: {error}") from error
 
 
-def inputs_of(items: ItemTable, modality: Modality) -> list[Any]:
+def inputs_of(items: ItemTable, modality: str) -> list[Any]:
     """What is encoded of each item, None where the modality is missing."""
     if modality == "text":
         return [text if text and text.strip() else None for text in items.texts]

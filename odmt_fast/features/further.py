@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odmt_fast.features.brought import is_code
 from odmt_fast.features.encoder import Encoder, EncoderOptions, Modality
 from odmt_fast.features.extract import inputs_of
 from odmt_fast.features.index import DTYPES, STATE_FILE, StoreError, canonical_json
 from odmt_fast.features.registry import BUILT_IN, load_encoder
 from odmt_fast.features.store import TokenStore
 from odmt_fast.features.tokens import TokenTable
+from odmt_fast.features.vectors import GIVEN
 
 if TYPE_CHECKING:
     from odmt_fast.data import ItemTable
@@ -47,8 +49,9 @@ class StoreEncoder:
 
     @classmethod
     def of(cls, store: TokenStore) -> StoreEncoder | None:
-        """That of `store`; None where it was made otherwise, of a modality no encoder here has."""
-        if store.modality not in BUILT_IN.values():
+        """That of `store`; None where it was made of vectors, or of a modality none here has."""
+        made_here = store.modality in BUILT_IN.values() and store.encoder["name"] != GIVEN
+        if not made_here:
             return None
         file = store.path / STATE_FILE
         state = np.fromfile(file, np.uint8) if file.is_file() else np.empty(0, np.uint8)
@@ -64,7 +67,8 @@ class StoreEncoder:
         """Tokens of `items`; an item without the modality gets one zero token.
 
         Raises:
-            StoreError: the encoder of that name is not the one that made the store.
+            StoreError: the encoder of that name is not the one that made the store, or it is code
+            that somebody brought.
             ValueError: it cannot be loaded, or a picture cannot be read.
         """
         inputs = inputs_of(items, self.modality)
@@ -82,6 +86,11 @@ class StoreEncoder:
 
     def _load(self) -> Encoder[Any]:
         name, settings = self.identity["name"], self.identity["settings"]
+        if is_code(name):
+            raise StoreError(
+                f"the {self.modality} features were made by the code {name!r}, which a run or "
+                "bundle may not start; prepare and extract the catalogue with the new items"
+            )
         options = {key: settings[key] for key in _OPTIONS if key in settings}
         if settings.get("preprocessing") == canonical_json({"normalisation": "official"}):
             options["normalisation"] = "official"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from odmt_fast.features.encoder import EncoderOptions
 from odmt_fast.kernels.linear.libraries import current
@@ -86,18 +85,6 @@ def load_model(name: str, options: EncoderOptions, tower: str, inputs: str) -> A
             f"encoder={name!r} ({type(model).__name__}) reads {model.main_input_name}, not {inputs}"
         )
     return model.eval().requires_grad_(False).to(options.torch_device)
-
-
-def weights_digest(model: nn.Module, *extra: str) -> str:
-    """sha256 of parameters, buffers and `extra`.
-
-    Names are left out: transformers renames parameters between releases, their values stay.
-    """
-    tensors = sorted(
-        hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).digest()
-        for tensor in model.state_dict().values()
-    )
-    return hashlib.sha256(b"".join(tensors) + "\n".join(extra).encode()).hexdigest()
 
 
 def precision(options: EncoderOptions) -> AbstractContextManager[Any]:

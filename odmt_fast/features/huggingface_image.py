@@ -15,10 +15,10 @@ from odmt_fast.features.huggingface import (
     load_part,
     pick_layer,
     precision,
-    weights_digest,
 )
 from odmt_fast.features.index import canonical_json
 from odmt_fast.features.pictures import read_batches
+from odmt_fast.features.weights import weights_digest
 
 _OFFICIAL_SIZE = 224
 # What the learned summary token of the transformers that have one is called.

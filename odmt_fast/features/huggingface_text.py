@@ -15,8 +15,8 @@ from odmt_fast.features.huggingface import (
     load_part,
     pick_layer,
     precision,
-    weights_digest,
 )
+from odmt_fast.features.weights import weights_digest
 
 
 class HuggingFaceText(Encoder[str]):

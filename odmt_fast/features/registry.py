@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from odmt_fast.features.brought import BroughtEncoder, is_code
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality
 
 BUILT_IN: dict[str, Modality] = {"hashed-words": "text", "pca-patches": "image"}
 """Encoders that need no weights, and what they encode."""
 
 
-def load_encoder(name: str, modality: Modality, options: EncoderOptions = DEFAULTS) -> Encoder[Any]:
+def load_encoder(name: str, modality: str, options: EncoderOptions = DEFAULTS) -> Encoder[Any]:
     """Loads the encoder called `name`.
 
     Args:
-        name: "hashed-words" (text), "pca-patches" (image), a folder with a Hugging Face model, or
-            the name of one on the hub.
+        name: "hashed-words" (text), "pca-patches" (image), ``module:factory`` or
+            ``FILE.py:factory`` (a `CustomEncoder`), a folder with a Hugging Face model, or the name
+            of one on the hub.
         modality: "text" or "image".
         options: layer, lengths, preprocessing, device.
 
@@ -40,6 +42,8 @@ def load_encoder(name: str, modality: Modality, options: EncoderOptions = DEFAUL
         from odmt_fast.features.pca_patches import PcaPatches
 
         return PcaPatches(options)
+    if is_code(name):
+        return BroughtEncoder(name, modality, options)
     if modality == "text":
         from odmt_fast.features.huggingface_text import HuggingFaceText
 
