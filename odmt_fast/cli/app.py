@@ -26,6 +26,7 @@ from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
+from odmt_fast.cli.serve import serve
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.train import train
 from odmt_fast.processes import launched
@@ -64,7 +65,7 @@ def _root(
     """Multi-modal sequential recommendation by online distillation, fast and exact.
 
     From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
-    To another machine: export; with new items: add-items.
+    To another machine: export; with new items: add-items; over HTTP: serve.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
     processes, command = launched().count, context.invoked_subcommand
@@ -76,7 +77,7 @@ def _root(
 
 
 _COMMANDS = (
-    *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
+    *(demo, prepare, extract, train, evaluate, recommend, export, add_items, serve),
     *(plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:

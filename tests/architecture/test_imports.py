@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*BEFORE_MODELS, "processes", "storage", "models"},
     "evaluation": {*BEFORE_MODELS, "models"},
     "retrieval": {*BEFORE_MODELS, "randomness", "storage", "models"},
+    "service": {"config", "data", "retrieval", "storage"},
     "studies": {*BEFORE_MODELS, "randomness", "storage", "models", "training", "evaluation"},
     "workflow": {
         *BEFORE_MODELS,
@@ -48,6 +49,10 @@ OPTIONAL = {
     "yaml": {"cli"},
     "matplotlib": {"studies"},
     "tensorboard": {"training"},
+    "fastapi": {"service"},
+    "starlette": {"service"},
+    "uvicorn": {"service"},
+    "prometheus_client": {"service"},
 }
 
 
