@@ -12,7 +12,6 @@ from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from odmt_fast.data.errors import DataError
 from odmt_fast.retrieval import Recommendation
 from odmt_fast.service import page, refusals
 from odmt_fast.service.batching import Batcher, Question
@@ -144,9 +143,8 @@ def _add(live: Live, body: ItemsBody) -> None:
     with Pictures() as pictures:
         try:
             live.add(pictures.table(body))
-        except DataError as error:  # names a file of the request's folder, which is its row
-            item = body.items[int(error.file.name)].id
-            raise ValueError(f"the picture of item {item!r}: {error.reason}") from None
+        except ValueError as error:
+            raise ValueError(pictures.without_paths(str(error))) from None
 
 
 def _plain(items: list[Recommendation]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,6 +88,10 @@ class Pictures(AbstractContextManager["Pictures"]):
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
+
+    def without_paths(self, message: str) -> str:
+        """`message` less the paths of this folder, which are no business of clients."""
+        return re.sub(re.escape(self._folder.name) + r"/\d+: ", "", message)
 
     def table(self, body: ItemsBody) -> ItemTable:
         """The items; their pictures are files named by their row.
