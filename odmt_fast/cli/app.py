@@ -27,6 +27,7 @@ from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
+from odmt_fast.cli.serve import serve
 from odmt_fast.cli.settings import listing
 from odmt_fast.cli.study import study
 from odmt_fast.cli.train import train
@@ -66,7 +67,7 @@ def _root(
     """Multi-modal sequential recommendation by online distillation, fast and exact.
 
     From files to recommendations: prepare, extract (text, then image), train, evaluate, recommend.
-    To another machine: export; with new items: add-items.
+    To another machine: export; with new items: add-items; over HTTP: serve.
     Nothing at hand? demo makes a small shop and goes through all of it.
     """
     processes, command = launched().count, context.invoked_subcommand
@@ -78,7 +79,7 @@ def _root(
 
 
 _COMMANDS = (
-    *(demo, prepare, extract, train, evaluate, recommend, export, add_items),
+    *(demo, prepare, extract, train, evaluate, recommend, export, add_items, serve),
     *(compare, study, plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
         "workflow",
     },
+    "service": {"config", "data", "retrieval", "storage"},
     "workflow": {
         *BEFORE_MODELS,
         "processes",
@@ -56,6 +57,10 @@ OPTIONAL = {
     "yaml": {"cli"},
     "matplotlib": {"studies"},
     "tensorboard": {"training"},
+    "fastapi": {"service"},
+    "starlette": {"service"},
+    "uvicorn": {"service"},
+    "prometheus_client": {"service"},
 }
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +22,19 @@ PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
 BLOCK = re.compile(r"^(?:`([\w.]+)`\n\n)?```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
+@contextmanager
+def served(*words: str) -> Iterator[str]:
+    """The address of ``odmt-fast serve``, on a port that is free."""
+    command = [sys.executable, "-m", "odmt_fast", "serve", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page asks by curl")
 def test_every_line_runs(
     after_readme: Path,
     tmp_path: Path,
@@ -26,7 +43,7 @@ def test_every_line_runs(
 ) -> None:
     monkeypatch.chdir(shutil.copytree(after_readme, tmp_path / "shop"))
     shutil.rmtree("bundle")
-    told = 0
+    told, address, services = 0, "", ExitStack()
     for file, language, content in BLOCK.findall(PAGE):
         if file:
             Path(file).write_text(content)
@@ -38,9 +55,16 @@ def test_every_line_runs(
             assert language == "sh"
             for command in content.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(command)
-                assert program == "odmt-fast"
-                assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
+                if program == "curl":
+                    words = [word.replace("http://127.0.0.1:8000", address) for word in words]
+                    subprocess.run(["curl", *words], check=True, timeout=60)
+                elif words[0] == "serve":
+                    address = services.enter_context(served(*words[1:]))
+                else:
+                    assert program == "odmt-fast"
+                    assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
                 told += 1
+    services.close()
     assert told > 10
     rows = pq.read_table("recs.parquet").to_pylist()
     assert {row["user"] for row in rows} == {f"u{user}" for user in range(30)}
@@ -49,7 +73,7 @@ def test_every_line_runs(
 
 def test_every_flag_of_the_commands_is_told() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in ("export", "recommend", "add-items"):
+    for name in ("export", "recommend", "add-items", "serve"):
         flags = {
             word
             for option in commands[name].params

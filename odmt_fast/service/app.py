@@ -1,0 +1,151 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from fastapi.responses import HTMLResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from odmt_fast.retrieval import Recommendation
+from odmt_fast.service import page, refusals
+from odmt_fast.service.batching import Batcher, Question
+from odmt_fast.service.live import Live
+from odmt_fast.service.middleware import BodyLimit, Measured, Metrics
+from odmt_fast.service.refusals import Json
+from odmt_fast.service.requests import (
+    MAX_BODY_BYTES,
+    ItemsBody,
+    Pictures,
+    RecommendBody,
+    SimilarBody,
+)
+
+WAIT_S = 0.002
+_LOG = logging.getLogger("uvicorn.error")
+_ROUTES = ("/", "/recommend", "/similar", "/items", "/reload", "/health", "/metrics")
+# No script, no picture, nothing from elsewhere.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
+
+
+def create_app(
+    live: Live, *, wait_s: float = WAIT_S, max_body_bytes: int = MAX_BODY_BYTES
+) -> FastAPI:
+    """An ASGI application over a bundle.
+
+    Args:
+        live: the bundle.
+        wait_s: seconds that a request for a list may wait for others, to be answered with them.
+        max_body_bytes: of a request.
+    """
+    metrics = Metrics()
+    metrics.items.set_function(lambda: len(live.recommender.items))
+    batcher = Batcher(lambda: live.recommender, wait_s, metrics.batch.observe)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        answering = asyncio.create_task(batcher.run())
+        yield
+        answering.cancel()
+        with suppress(asyncio.CancelledError):
+            await answering
+        batcher.close()
+
+    app = FastAPI(title="odmt_fast", lifespan=lifespan, docs_url=None, redoc_url=None)
+    refusals.install(app)
+    app.add_middleware(BodyLimit, largest=max_body_bytes)
+    app.add_middleware(Measured, metrics=metrics, routes=_ROUTES)
+    app.state.reload = lambda: _reload(live, metrics)
+
+    @app.post("/recommend", response_class=Json)
+    async def recommend(body: RecommendBody) -> Json:
+        return Json({"items": _plain(await batcher.ask(body.question()))})
+
+    @app.post("/similar", response_class=Json)
+    async def similar(body: SimilarBody) -> Json:
+        lists = await batcher.compute(
+            lambda: live.recommender.similar(body.items, body.k, allow=body.allow, deny=body.deny)
+        )
+        return Json({"similar": [_plain(items) for items in lists]})
+
+    @app.post("/items", response_class=Json)
+    async def items(body: ItemsBody) -> Json:
+        await asyncio.to_thread(_add, live, body)
+        return Json({"added": len(body.items), "items": len(live.recommender.items)})
+
+    @app.post("/reload", response_class=Json)
+    async def reload() -> Json:
+        error = await app.state.reload()
+        if error:
+            return refusals.refusal(409, error)
+        return Json({"items": len(live.recommender.items)})
+
+    @app.get("/health", response_class=Json)
+    async def health() -> Json:
+        now = live.recommender
+        return Json(
+            {
+                "status": "ok",
+                "items": len(now.items),
+                "users": len(now.known.names),
+                "branches": now.parts.branches,
+                "encodes_items": now.parts.item_side is not None,
+            }
+        )
+
+    @app.get("/metrics")
+    async def measured() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", response_class=HTMLResponse)
+    async def pick(
+        q: Annotated[str, Query(max_length=200)] = "",
+        item: Annotated[list[str] | None, Query(max_length=100)] = None,
+    ) -> HTMLResponse:
+        now, picked, error = live.recommender, item or [], ""
+        lists: list[Recommendation] = []
+        try:
+            if picked:
+                lists = await batcher.ask(Question(tuple(picked), 10))
+        except ValueError as wrong:
+            error = str(wrong)
+        shown = await asyncio.to_thread(page.found, now, q)
+        text = page.render(now, q, picked, shown, lists, error)
+        content = text.encode("utf-8", "replace")
+        return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
+
+    return app
+
+
+async def _reload(live: Live, metrics: Metrics) -> str:
+    """Why the new bundle was refused; "" where it answers now."""
+    try:
+        await asyncio.to_thread(live.reload)
+    except (ValueError, OSError) as error:
+        metrics.reloads.labels("refused").inc()
+        _LOG.error("the new bundle is refused, the old one stays: %s", error)
+        return f"the new bundle is refused, the old one stays: {error}"
+    metrics.reloads.labels("done").inc()
+    _LOG.info("reloaded %s: %d items", live.bundle, len(live.recommender.items))
+    return ""
+
+
+def _add(live: Live, body: ItemsBody) -> None:
+    side = live.recommender.parts.item_side
+    reads = {encoder.modality for encoder in side.encoders} if side else set()
+    if side and "image" not in reads and any(item.picture is not None for item in body.items):
+        raise ValueError("the model of this bundle reads no pictures; leave picture out")
+    with Pictures() as pictures:
+        try:
+            live.add(pictures.table(body))
+        except ValueError as error:
+            raise ValueError(pictures.without_paths(str(error))) from None
+
+
+def _plain(items: list[Recommendation]) -> list[dict[str, Any]]:
+    return [item.to_dict() for item in items]

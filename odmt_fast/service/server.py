@@ -1,0 +1,66 @@
+"""The process around the application: its socket, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+_PATIENCE_S = 30
+
+
+def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], object]) -> None:
+    """Answers until SIGTERM or SIGINT, which first lets what has arrived be answered.
+
+    SIGHUP reads the bundle again, as POST /reload does.
+
+    Args:
+        app: of `create_app`.
+        host: address to listen on.
+        port: 0 takes a free one.
+        ready: told the address once connections are accepted.
+
+    Raises:
+        OSError: the port is taken, or the host is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"--host {host} --port {port}: {reason}; choose another") from error
+    with listening:
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{listening.getsockname()[1]}"
+        config = uvicorn.Config(
+            app,
+            log_level="info",
+            access_log=False,  # counted in /metrics; histories stay out of logs
+            timeout_graceful_shutdown=_PATIENCE_S,
+        )
+        asyncio.run(_run(uvicorn.Server(config), app, listening, lambda: ready(address)))
+
+
+async def _run(
+    server: uvicorn.Server,
+    app: FastAPI,
+    listening: socket.socket,
+    ready: Callable[[], object],
+) -> None:
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[str]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(app.state.reload())
+        tasks.add(task)  # the loop alone would let it go
+        task.add_done_callback(tasks.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    # The kernel queues connections from `create_server` on.
+    ready()
+    await server.serve(sockets=[listening])
