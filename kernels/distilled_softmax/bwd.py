@@ -80,6 +80,7 @@ def distilled_softmax_bwd_kernel(
     o_m = start_m + tl.arange(0, BLOCK_M)
     m_m = o_m < M
     b_target, p_begin, p_end = row_facts(target_ptr, row_user_ptr, history_offsets_ptr, o_m, M)
+    b_scale = tl.load(row_scale_ptr + o_m, mask=m_m, other=0.0)
     z = tile_scores(
         queries_ptr,
         items_ptr,
@@ -100,7 +101,6 @@ def distilled_softmax_bwd_kernel(
     )
     m_target = (start_n + tl.arange(0, BLOCK_N))[None, :] == b_target[:, None]
     p_stats = stats_ptr + o_m
-    b_scale = tl.load(row_scale_ptr + o_m, mask=m_m, other=0.0)
     top, gradients = (), ()
     for t in tl.static_range(K + 1):
         top = top + (tl.load(p_stats + t * M, mask=m_m, other=0.0),)
@@ -108,7 +108,7 @@ def distilled_softmax_bwd_kernel(
         b_g_ce = tl.load(g_ce_ptr + k) * b_scale
         b_sum = tl.load(p_stats + sum_place(k, K) * M, mask=m_m, other=1.0)
         b_g = exponentials(b_w, z[k], top[k], 1.0) * (b_g_ce / b_sum)[:, None]
-        gradients = gradients + (b_g - tl.where(m_target, b_g_ce[:, None], 0.0),)
+        gradients = gradients + (tl.where(m_target, b_g - b_g_ce[:, None], b_g),)
     for t in tl.static_range(K + 1):
         if SOFT[t]:
             b_soft = tl.load(p_stats + soft_place(t, K) * M, mask=m_m, other=1.0)

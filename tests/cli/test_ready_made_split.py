@@ -54,7 +54,7 @@ def test_training_and_evaluation_use_the_parts_of_the_source(
     assert "test: 15 targets, 8 items" in command("evaluate", run).out
     metrics = json.loads(command("evaluate", run, "--slices", "--json").out)["metrics"]
     assert metrics == values["test"]["metrics"]
-    words = ("--data", dataset, "--models", "markov,sasrec", *SMALL[-4:])
+    words = ("--data", dataset, "-o", tmp_path / "b", "--models", "markov,sasrec", *SMALL[-4:])
     done = command("baselines", *words, "--set", "training.epochs=1", "--json")
     assert json.loads(done.out)["markov"]["users"] == 15
 
