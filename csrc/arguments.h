@@ -44,13 +44,13 @@ static Mask mask_of(const std::string& name) {
 }
 
 // (bf16, address of cu_seqlens int32 [segments + 1], segments, heads, width, mask, scale, dropout,
-// threads)
+// groups of tokens, threads)
 using AttentionArgument = std::tuple<bool, Address, std::int64_t, std::int64_t, std::int64_t,
-                                     std::string, float, DropoutArgument, int>;
+                                     std::string, float, DropoutArgument, std::int64_t, int>;
 
 static AttentionShape attention_of(const AttentionArgument& argument) {
-  const auto& [is_bf16, cu_seqlens, segments, heads, width, mask, scale, dropout, threads] =
-      argument;
+  const auto& [is_bf16, cu_seqlens, segments, heads, width, mask, scale, dropout, groups,
+               threads] = argument;
   const std::int32_t* cu = at<const std::int32_t>(cu_seqlens);
   const std::int64_t tokens = segments ? cu[segments] : 0;
   for (std::int64_t i = 0; i < segments; ++i)
@@ -60,8 +60,9 @@ static AttentionShape attention_of(const AttentionArgument& argument) {
   // About 20000 multiply-adds are worth waking another thread.
   const std::int64_t work = tokens * heads * width * (segments ? tokens / segments + 1 : 1);
   const int useful = (int)std::min<std::int64_t>(threads, 1 + work / 20000);
-  return {type_of(is_bf16), segments, heads, width,         cu,
-          mask_of(mask),    scale,    dropout_of(dropout), std::max(1, useful)};
+  const std::int64_t group_tokens = std::max<std::int64_t>(1, tokens / groups);
+  return {type_of(is_bf16), segments, heads, width, cu, mask_of(mask), scale, dropout_of(dropout),
+          group_tokens,     std::max(1, useful)};
 }
 
 }  // namespace odmt_fast

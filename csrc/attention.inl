@@ -28,7 +28,9 @@ INLINE Segment segment_of(const AttentionShape& s, std::int64_t task) {
   return {first, s.cu_seqlens[segment + 1] - first, task % s.heads};
 }
 INLINE std::uint64_t attention_element(const AttentionShape& s, Segment g, std::int64_t row) {
-  return (std::uint64_t)((g.first + row) * s.heads + g.head) * 512;
+  const std::int64_t token = g.first + row, group = token / s.group_tokens;
+  return group_element(group) +
+         (std::uint64_t)((token - group * s.group_tokens) * s.heads + g.head) * 512;
 }
 
 template <class T>

@@ -14,13 +14,15 @@ struct bf16 {
 
 enum class Type { f32, bf16 };
 
-// Philox4x32-7 mask of kernels/dropout: element e is kept iff its word >= threshold.
+// Philox4x32-7 mask of kernels/dropout: element e is kept iff its word >= threshold. Rows may form
+// equal consecutive groups, whose elements are counted from group_element(group) on.
 struct Dropout {
   bool on;
   std::uint32_t threshold;
   float scale;
   std::uint64_t seed;
 };
+inline std::uint64_t group_element(std::int64_t group) { return (std::uint64_t)group << 48; }
 
 // LayerNorm(residual + dropout(x)); rows form `groups` equal consecutive groups, each with its own
 // weight and bias [d].
@@ -47,6 +49,7 @@ struct AttentionShape {
   Mask mask;
   float scale;
   Dropout dropout;
+  std::int64_t group_tokens;
   int threads;
 };
 
@@ -63,7 +66,9 @@ using RowPass = void (*)(const RowArgs&, bool bf16, std::int64_t begin, std::int
 
 struct Kernels {
   const char* isa;
-  void (*dropout)(Type, std::int64_t n, const void* x, void* y, Dropout, int threads);
+  // x [groups, n].
+  void (*dropout)(Type, std::int64_t n, std::int64_t groups, const void* x, void* y, Dropout,
+                  int threads);
   void (*norm_forward)(const NormShape&, const void* x, const void* residual, const float* weight,
                        const float* bias, void* out, void* total, float* mean, float* rstd);
   // Without dropout dx is not written: it equals dresidual.

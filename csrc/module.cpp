@@ -28,9 +28,10 @@ static void bind_cpu_kernels(py::module_& m) {
 
   m.def(
       "dropout",
-      [](bool is_bf16, std::int64_t n, Address x, Address y, DropoutArgument dropout, int threads) {
-        kernels().dropout(type_of(is_bf16), n, at<void>(x), at<void>(y), dropout_of(dropout),
-                          threads);
+      [](bool is_bf16, std::int64_t n, std::int64_t groups, Address x, Address y,
+         DropoutArgument dropout, int threads) {
+        kernels().dropout(type_of(is_bf16), n, groups, at<void>(x), at<void>(y),
+                          dropout_of(dropout), threads);
       },
       release);
 

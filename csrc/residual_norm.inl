@@ -23,35 +23,46 @@ INLINE int useful_threads(int threads, std::int64_t elements) {
 }
 
 template <class T>
-void dropout_rows(std::int64_t n, const T* x, T* y, const Dropout& dropout, int threads) {
+void dropout_rows(std::int64_t n, std::int64_t groups, const T* x, T* y, const Dropout& dropout,
+                  int threads) {
   const std::int64_t chunk = 4096;
   const std::int64_t chunks = (n + chunk - 1) / chunk;
-#pragma omp parallel for schedule(static) num_threads(useful_threads(threads, n))
-  for (std::int64_t c = 0; c < chunks; ++c) {
+#pragma omp parallel for schedule(static) num_threads(useful_threads(threads, n* groups))
+  for (std::int64_t k = 0; k < groups * chunks; ++k) {
+    const std::int64_t group = k / chunks, c = k % chunks, shift = group * n;
     const std::int64_t stop = (c + 1) * chunk < n ? (c + 1) * chunk : n;
     const Keys keys = keys_of(dropout.seed);
     for (std::int64_t i = c * chunk; i < stop; i += 2 * kLanes) {
+      const T* from = x + shift + i;
+      T* to = y + shift + i;
       u32x16 words[2];
-      philox32(keys, (std::uint64_t)i / 4, words);
+      philox32(keys, (group_element(group) + (std::uint64_t)i) / 4, words);
       if (i + 2 * kLanes <= stop) {
-        store(y + i, keep(load(x + i), words[0], dropout));
-        store(y + i + kLanes, keep(load(x + i + kLanes), words[1], dropout));
+        store(to, keep(load(from), words[0], dropout));
+        store(to + kLanes, keep(load(from + kLanes), words[1], dropout));
       } else {
         for (std::int64_t h = 0; h < 2 && i + h * kLanes < stop; ++h) {
-          const std::int64_t at = i + h * kLanes;
-          const int lanes = (int)(stop - at < kLanes ? stop - at : kLanes);
-          store_lanes(y + at, keep(load_lanes(x + at, lanes), words[h], dropout), lanes);
+          const std::int64_t at = h * kLanes, left = stop - i - at;
+          const int lanes = (int)(left < kLanes ? left : kLanes);
+          store_lanes(to + at, keep(load_lanes(from + at, lanes), words[h], dropout), lanes);
         }
       }
     }
   }
 }
 
-static void dropout(Type type, std::int64_t n, const void* x, void* y, Dropout d, int threads) {
+static void dropout(Type type, std::int64_t n, std::int64_t groups, const void* x, void* y,
+                    Dropout d, int threads) {
   if (type == Type::f32)
-    dropout_rows(n, (const float*)x, (float*)y, d, threads);
+    dropout_rows(n, groups, (const float*)x, (float*)y, d, threads);
   else
-    dropout_rows(n, (const bf16*)x, (bf16*)y, d, threads);
+    dropout_rows(n, groups, (const bf16*)x, (bf16*)y, d, threads);
+}
+
+// Where the random numbers of a row start.
+INLINE std::uint64_t norm_element(const NormShape& s, std::int64_t row) {
+  const std::int64_t rows_per_group = s.rows / s.groups, group = row / rows_per_group;
+  return group_element(group) + (std::uint64_t)((row - group * rows_per_group) * s.width);
 }
 
 // What the stored total rounds to: the statistics are those of the stored values.
@@ -75,7 +86,7 @@ void norm_forward_rows(const NormShape& s, const T* x, const T* residual, const 
       const float* w = weight + r / rows_per_group * d;
       const float* b = bias + r / rows_per_group * d;
       const std::uint32_t* words =
-          s.dropout.on ? row_words(s.dropout, (std::uint64_t)base, d, space) : nullptr;
+          s.dropout.on ? row_words(s.dropout, norm_element(s, r), d, space) : nullptr;
       f32x16 sum = {};
       for_columns(d, [&](std::int64_t i, int lanes) {
         f32x16 v = load_lanes(x + base + i, lanes);
@@ -162,7 +173,7 @@ void norm_backward_rows(const NormShape& s, const T* dout, const T* total, const
         });
         const float c1 = hsum(sum_g) * inverse_d, c2 = hsum(sum_gx) * inverse_d;
         const std::uint32_t* words =
-            s.dropout.on ? row_words(s.dropout, (std::uint64_t)base, d, space) : nullptr;
+            s.dropout.on ? row_words(s.dropout, norm_element(s, r), d, space) : nullptr;
         for_columns(d, [&](std::int64_t i, int lanes) {
           const f32x16 xhat = (load_lanes(total + base + i, lanes) - mu) * rs;
           const f32x16 g = load_lanes(dout + base + i, lanes) * load_lanes(w + i, lanes);

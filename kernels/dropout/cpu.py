@@ -19,12 +19,13 @@ def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
     return threshold(p), kept_scale(p), seed.data_ptr()
 
 
-def apply(x: Tensor, p: float, seed: Tensor) -> Tensor:
+def apply(x: Tensor, p: float, seed: Tensor, groups: int) -> Tensor:
     """`op.dropout` of a contiguous float32 or bfloat16 tensor; also its own gradient."""
     y = torch.empty_like(x)
     _C.dropout(
         x.dtype == torch.bfloat16,
-        x.numel(),
+        x.numel() // groups,
+        groups,
         x.data_ptr(),
         y.data_ptr(),
         dropout_argument(p, seed),

@@ -8,6 +8,8 @@ at four times the arithmetic.
 import triton
 import triton.language as tl
 
+GROUP = tl.constexpr(1 << 48)  # reference.GROUP
+
 
 @triton.jit
 def keep_of_quads(seed, c_lo, c_hi, threshold):

@@ -3,6 +3,9 @@
 Philox4x32 with 7 rounds (Salmon et al., SC 2011): key = the two halves of the seed, counter =
 (lo32(c), hi32(c), 0, 0). Element e of a tensor takes word e % 4 of counter e // 4, so a mask can be
 formed again by any backend, in any order, and is never stored.
+
+Rows may form equal consecutive groups, one per branch. The elements of a group are counted from its
+own first one, GROUP after that of the group before: rows appended to a group move no other's noise.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from torch import Tensor
 
 ROUNDS = 7
 LOW = 0xFFFFFFFF
+GROUP = 1 << 48
 
 
 def threshold(p: float) -> int:
@@ -63,8 +67,11 @@ def keep_mask(first: Tensor, n: int, p: float, seed: Tensor) -> Tensor:
     return words.flatten(-2)[..., :n] >= threshold(p)
 
 
-def dropout_reference(x: Tensor, p: float, seed: Tensor) -> Tensor:
-    """x / (1 - p) where the element's flat index is kept, else 0; any shape, any float dtype."""
-    first = torch.zeros((), dtype=torch.int64, device=x.device)
-    keep = keep_mask(first, x.numel(), p, seed).view(x.shape)
+def dropout_reference(x: Tensor, p: float, seed: Tensor, groups: int = 1) -> Tensor:
+    """x / (1 - p) where the element is kept, else 0; any shape, any float dtype.
+
+    An element counts by its flat index in its group, one of `groups` equal parts of x.
+    """
+    first = torch.arange(groups, device=x.device) * GROUP
+    keep = keep_mask(first, x.numel() // groups, p, seed).view(x.shape)
     return torch.where(keep, x * kept_scale(p), torch.zeros_like(x))

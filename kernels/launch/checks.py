@@ -21,6 +21,15 @@ def check_dropout(op: str, p: float, seed: Tensor | None, device: torch.device) 
         )
 
 
+def check_groups(op: str, groups: int, count: int, what: str) -> None:
+    """Raise unless `count` of `what` form `groups` >= 1 equal groups."""
+    if groups < 1 or count % groups:
+        raise ValueError(
+            f"{op}: groups={groups} cannot be equal parts of {count} {what}; "
+            "pass the number of branches that lie one after the other"
+        )
+
+
 def check_floating(op: str, name: str, x: Tensor) -> None:
     """Raise unless x has a floating dtype and holds values."""
     if not x.dtype.is_floating_point:

@@ -17,7 +17,7 @@ def _launch(tokens: int, d: int, longest: int, mask: str, dtype: torch.dtype, p:
     q, k, v = meta(tokens, 3, 2, d, dtype=dtype).unbind(1)
     dout, lse = meta(tokens, 2, d, dtype=dtype), meta(tokens, 2, dtype=torch.float32)
     cu = meta(723, dtype=torch.int32)
-    problem = Problem(q, k, v, cu, SEED, longest, mask, d**-0.5, p)
+    problem = Problem(q, k, v, cu, SEED, longest, mask, d**-0.5, p, 1)
     packed_attention_fwd(problem)
     packed_attention_bwd(problem, dout, lse)
 

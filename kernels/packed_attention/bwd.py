@@ -36,7 +36,7 @@ from odmt_fast.kernels.packed_attention.tile import (
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["limit", "group_tokens"])
 def packed_attention_bwd_kernel(
     q_ptr,
     k_ptr,
@@ -61,6 +61,7 @@ def packed_attention_bwd_kernel(
     scale,
     limit,
     inv_keep,
+    group_tokens,
     H: tl.constexpr,
     D: tl.constexpr,
     MASK: tl.constexpr,
@@ -112,7 +113,9 @@ def packed_attention_bwd_kernel(
     if DROPOUT:
         # A probability is not negative, so its sign can carry the mask: one tile instead of two.
         seed = tl.load(seed_ptr)
-        m_keep = keep_pairs(seed, t_0, o_q, o_k, b_kstart, i_head, i_k, limit, H, SEGMENTS, BLOCK_N)
+        m_keep = keep_pairs(
+            seed, t_0, o_q, o_k, b_kstart, i_head, i_k, limit, group_tokens, H, SEGMENTS, BLOCK_N
+        )
         b_p = tl.where(m_keep, b_p, -b_p)
     b_dp = product(
         p_dout, p_v, o_q, o_k, H * D, stride_vp, m_q, m_k, D, BLOCK_M, BLOCK_N, BLOCK_D,

@@ -12,7 +12,7 @@ from odmt_fast import _C
 from odmt_fast.kernels.dropout.cpu import DropoutArgument, dropout_argument
 
 Three = tuple[Tensor, Tensor, Tensor]
-AttentionArgument = tuple[bool, int, int, int, int, str, float, DropoutArgument, int]
+AttentionArgument = tuple[bool, int, int, int, int, str, float, DropoutArgument, int, int]
 
 
 def attention_argument(
@@ -23,6 +23,7 @@ def attention_argument(
     mask: str,
     scale: float,
     dropout: DropoutArgument,
+    groups: int = 1,
 ) -> AttentionArgument:
     """The shape and settings of an attention over packed segments, for the extension."""
     return (
@@ -34,6 +35,7 @@ def attention_argument(
         mask,
         scale,
         dropout,
+        groups,
         torch.get_num_threads(),
     )
 
@@ -52,13 +54,15 @@ def forward(
     scale: float,
     p: float,
     seed: Tensor | None,
+    groups: int,
 ) -> tuple[Tensor, Tensor]:
     """(out [P, H, D], lse [P, H]); arguments of `op.packed_attention`, float32 or bfloat16."""
     tokens, heads, width = q.shape
     out = torch.empty((tokens, heads, width), dtype=q.dtype)
     lse = torch.empty((tokens, heads), dtype=torch.float32)
     cu_seqlens = cu_seqlens.contiguous()
-    shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout_argument(p, seed))
+    dropout = dropout_argument(p, seed)
+    shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout, groups)
     _C.packed_attention_forward(shape, _heads(q), _heads(k), _heads(v), _heads(out), lse.data_ptr())
     return out, lse
 
@@ -74,6 +78,7 @@ def backward(
     scale: float,
     p: float,
     seed: Tensor | None,
+    groups: int,
     lse: Tensor,
     out: Three | None = None,
 ) -> Three:
@@ -85,7 +90,8 @@ def backward(
     tokens, heads, width = q.shape
     dq, dk, dv = out or (torch.empty((tokens, heads, width), dtype=q.dtype) for _ in range(3))
     cu_seqlens = cu_seqlens.contiguous()
-    shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout_argument(p, seed))
+    dropout = dropout_argument(p, seed)
+    shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout, groups)
     inputs = (_heads(x) for x in (q, k, v, dout))
     _C.packed_attention_backward(shape, *inputs, lse.data_ptr(), _heads(dq), _heads(dk), _heads(dv))
     return dq, dk, dv

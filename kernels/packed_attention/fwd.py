@@ -27,7 +27,7 @@ from odmt_fast.kernels.packed_attention.tile import (
 )
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["limit", "group_tokens"])
 def packed_attention_fwd_kernel(
     q_ptr,
     k_ptr,
@@ -46,6 +46,7 @@ def packed_attention_fwd_kernel(
     scale,
     limit,
     inv_keep,
+    group_tokens,
     H: tl.constexpr,
     D: tl.constexpr,
     MASK: tl.constexpr,
@@ -95,7 +96,9 @@ def packed_attention_fwd_kernel(
     b_p = b_p * (1.0 / b_sum)[:, None]
     if DROPOUT:
         seed = tl.load(seed_ptr)
-        m_keep = keep_pairs(seed, t_0, o_q, o_k, b_kstart, i_head, 0, limit, H, SEGMENTS, BLOCK_N)
+        m_keep = keep_pairs(
+            seed, t_0, o_q, o_k, b_kstart, i_head, 0, limit, group_tokens, H, SEGMENTS, BLOCK_N
+        )
         b_p = tl.where(m_keep, b_p * inv_keep, 0.0)
     b_p = b_p.to(q_ptr.dtype.element_ty)
     p_v = v_ptr + i_token * stride_vp + i_head * stride_vh

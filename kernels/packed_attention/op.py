@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.launch.backends import TRITON_DTYPES, choose_backend
-from odmt_fast.kernels.launch.checks import check_dropout, check_floating
+from odmt_fast.kernels.launch.checks import check_dropout, check_floating, check_groups
 from odmt_fast.kernels.launch.device import device_of
 from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.packed_attention import configs
@@ -34,6 +34,7 @@ def packed_attention(
     scale: float,
     dropout: float = 0.0,
     seed: Tensor | None = None,
+    groups: int = 1,
 ) -> Tensor:
     """softmax(scale q k^T + mask) v within each segment of packed tokens.
 
@@ -47,7 +48,9 @@ def packed_attention(
         scale: factor of the scores, usually D**-0.5.
         dropout: probability of dropping a probability.
         seed: int64 [1] on q's device, needed where dropout > 0; element index
-            (query token * H + head) * 512 + position of the key in the segment.
+            (query token of the group * H + head) * 512 + position of the key in the segment.
+        groups: equal consecutive parts of the tokens whose noise is independent of each other's
+            size.
 
     Returns:
         [P, H, D], contiguous, in q's dtype.
@@ -59,13 +62,14 @@ def packed_attention(
     Source: official model/modules.py, class MultiHeadedAttention; mask of
     model/model.py, `version="v1"`.
     """
-    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
+    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
     backend = _backend(q, max_seqlen)
     if backend == "reference":
         return packed_attention_reference(
-            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
+            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups
         )
-    return _operator(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, dropout, backend)[0]
+    settings = (max_seqlen, mask, scale, dropout, groups, backend)
+    return _operator(q, k, v, cu_seqlens, seed, *settings)[0]
 
 
 def packed_self_attention(
@@ -77,6 +81,7 @@ def packed_self_attention(
     scale: float,
     dropout: float = 0.0,
     seed: Tensor | None = None,
+    groups: int = 1,
 ) -> Tensor:
     """`packed_attention` of the three slices of qkv [P, 3, H, D]; arguments and errors as there.
 
@@ -87,13 +92,14 @@ def packed_self_attention(
     if qkv.dim() != 4 or qkv.shape[1] != 3:
         raise ValueError(f"packed_self_attention: qkv must be [P, 3, H, D], got {list(qkv.shape)}")
     q, k, v = qkv.unbind(1)
-    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed)
+    _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
     backend = _backend(q, max_seqlen)
     if backend == "reference":
         return packed_attention_reference(
-            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed
+            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups
         )
-    return _self_operator(qkv, cu_seqlens, seed, max_seqlen, mask, scale, dropout, backend)[0]
+    settings = (max_seqlen, mask, scale, dropout, groups, backend)
+    return _self_operator(qkv, cu_seqlens, seed, *settings)[0]
 
 
 def _check(
@@ -105,6 +111,7 @@ def _check(
     mask: str,
     p: float,
     seed: Tensor | None,
+    groups: int,
 ) -> None:
     check_floating(OP, "q", q)
     check_dropout(OP, p, seed, q.device)
@@ -125,6 +132,7 @@ def _check(
                 f"call {name}.contiguous()"
             )
     check_segments(OP, cu_seqlens, max_seqlen, q.shape[0], q)
+    check_groups(OP, groups, q.shape[0], "tokens")
 
 
 def _backend(q: Tensor, max_seqlen: int) -> str:
@@ -146,16 +154,18 @@ def _forward(
     mask: str,
     scale: float,
     p: float,
+    groups: int,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """(out, lse [P, H] fp32) of the triton and cpu backends."""
     if backend == "cpu":
         from odmt_fast.kernels.packed_attention import cpu
 
-        return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed)
+        return cpu.forward(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, groups)
     from odmt_fast.kernels.packed_attention.fwd import packed_attention_fwd
 
-    return packed_attention_fwd(Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p))
+    problem = Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p, groups)
+    return packed_attention_fwd(problem)
 
 
 def _backward(
@@ -170,6 +180,7 @@ def _backward(
     mask: str,
     scale: float,
     p: float,
+    groups: int,
     backend: str,
     *,
     into: Three | None = None,
@@ -179,10 +190,11 @@ def _backward(
     if backend == "cpu":
         from odmt_fast.kernels.packed_attention import cpu
 
-        return cpu.backward(dout, q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, lse, into)
+        settings = (max_seqlen, mask, scale, p, seed, groups)
+        return cpu.backward(dout, q, k, v, cu_seqlens, *settings, lse, into)
     from odmt_fast.kernels.packed_attention.bwd import packed_attention_bwd
 
-    problem = Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p)
+    problem = Problem(q, k, v, cu_seqlens, seed, max_seqlen, mask, scale, p, groups)
     return packed_attention_bwd(problem, dout, lse, into)
 
 
@@ -190,7 +202,7 @@ def _like(q: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
 
 
-SETTINGS = "SymInt max_seqlen, str mask, float scale, float p, str backend"
+SETTINGS = "SymInt max_seqlen, str mask, float scale, float p, int groups, str backend"
 
 _operator = Operator(
     name="packed_attention",

@@ -25,6 +25,7 @@ class Problem:
     mask: str
     scale: float
     p: float
+    groups: int
 
     @property
     def segments(self) -> int:
@@ -49,7 +50,8 @@ class Problem:
     @property
     def scalars(self) -> tuple[int | float, ...]:
         """The last arguments of every kernel that are no constants."""
-        return self.segments, self.scale, threshold(self.p), kept_scale(self.p)
+        group_tokens = self.q.shape[0] // self.groups
+        return self.segments, self.scale, threshold(self.p), kept_scale(self.p), group_tokens
 
     def constants(self, tile: Tile, segments: int) -> dict[str, Any]:
         """What the kernels are compiled for, with `segments` of them in a tile."""

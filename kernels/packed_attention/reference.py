@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.reference import keep_mask, kept_scale
+from odmt_fast.kernels.dropout.reference import GROUP, keep_mask, kept_scale
 from odmt_fast.kernels.packed_attention.segments import (
     LONGEST_SEGMENT,
     packed_index,
@@ -36,6 +36,7 @@ def packed_attention_reference(
     scale: float,
     dropout: float = 0.0,
     seed: Tensor | None = None,
+    groups: int = 1,
 ) -> Tensor:
     """softmax(scale q k^T) v within each segment; arguments as in `op.packed_attention`."""
     tokens = len(q)
@@ -48,7 +49,9 @@ def packed_attention_reference(
     probabilities = scores.softmax(-1).masked_fill(~allowed, 0)
     if dropout > 0.0 and seed is not None:
         heads = torch.arange(q.shape[2], device=q.device).view(1, -1, 1)
-        first = (token.unsqueeze(1) * q.shape[2] + heads) * LONGEST_SEGMENT
+        size = max(1, tokens // groups)
+        row, group = (token % size).unsqueeze(1), (token // size).unsqueeze(1)
+        first = group * GROUP + (row * q.shape[2] + heads) * LONGEST_SEGMENT
         keep = keep_mask(first, max_seqlen, dropout, seed)
         probabilities = probabilities * keep * kept_scale(dropout)
     out = torch.einsum("nhij,njhd->nihd", probabilities, v)

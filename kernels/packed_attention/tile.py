@@ -9,7 +9,7 @@ scalar bases are 64 bits wide, the offsets of a tile 32, which spares registers.
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.philox import keep_of_elements, keep_of_quads
+from odmt_fast.kernels.dropout.philox import GROUP, keep_of_elements, keep_of_quads
 
 # Finite: a difference of two of them is 0, not NaN.
 MASKED = tl.constexpr(-1e30)
@@ -55,12 +55,17 @@ def keep_pairs(
     i_head,
     j_0,  # position of the tile's first key, a multiple of 4; used where SEGMENTS == 1
     limit,
+    group_tokens,  # tokens of a group
     H: tl.constexpr,
     SEGMENTS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """bool [BM, BN]. Element index = (query token * H + head) * 512 + position of the key."""
-    b_row = ((t_0 + o_q).to(tl.int64) * H + i_head) * (KEYS // 4)  # counters of a row, [BM]
+    """bool [BM, BN]. Element = group, then (query token * H + head) * 512 + position of the key."""
+    o_token = t_0 + o_q
+    b_group = o_token // group_tokens
+    o_token -= b_group * group_tokens
+    b_row = (o_token.to(tl.int64) * H + i_head) * (KEYS // 4)  # counters of a row, [BM]
+    b_row += b_group.to(tl.int64) * (GROUP // 4)
     if SEGMENTS == 1:
         # A row's counters start at a multiple of 128 and j < 512: the low halves never carry.
         o_quad = (j_0 // 4 + tl.arange(0, BLOCK_N // 4)).to(tl.uint32)

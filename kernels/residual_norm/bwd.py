@@ -70,7 +70,7 @@ def residual_norm_bwd_kernel(
         b_dtotal = b_dtotal * b_rstd[:, None]
         tl.store(dresidual_ptr + o_x, b_dtotal.to(dresidual_ptr.dtype.element_ty), mask=m_x)
         if DROPOUT:
-            m_keep = keep_rows(tl.load(seed_ptr), o_row, limit, D, BLOCK_R, BLOCK_D)
+            m_keep = keep_rows(tl.load(seed_ptr), i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
             b_dx = tl.where(m_keep, b_dtotal * inv_keep, 0.0)
             tl.store(dx_ptr + o_x, b_dx.to(dx_ptr.dtype.element_ty), mask=m_x)
         b_dweight += tl.sum(b_dout * b_normal, axis=0)

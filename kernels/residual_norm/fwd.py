@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.philox import keep_of_elements, keep_of_quads
+from odmt_fast.kernels.dropout.philox import GROUP, keep_of_elements, keep_of_quads
 from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
@@ -20,15 +20,17 @@ from odmt_fast.kernels.residual_norm.configs import RowConfig, candidates, revie
 
 @triton.jit
 def keep_rows(
-    seed, o_row, limit, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr
+    seed, i_group, o_n, limit, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # -> bool [BLOCK_R, BLOCK_D]
-    """The mask of whole rows; o_row int64 [BLOCK_R]. Element index = row * D + column."""
+    """The mask of rows o_n int64 [BLOCK_R] of a group. Element = group, then row * D + column."""
     if D % 4 == 0:
-        o_quad = o_row[:, None] * (D // 4) + tl.arange(0, BLOCK_D // 4)[None, :]
+        b_first = i_group * (GROUP // 4) + o_n * (D // 4)
+        o_quad = b_first[:, None] + tl.arange(0, BLOCK_D // 4)[None, :]
         c_lo = (o_quad & 0xFFFFFFFF).to(tl.uint32)
         m_keep = keep_of_quads(seed, c_lo, (o_quad >> 32).to(tl.uint32), limit)
     else:
-        m_keep = keep_of_elements(seed, o_row[:, None] * D + tl.arange(0, BLOCK_D)[None, :], limit)
+        b_first = i_group * GROUP + o_n * D
+        m_keep = keep_of_elements(seed, b_first[:, None] + tl.arange(0, BLOCK_D)[None, :], limit)
     return m_keep
 
 
@@ -62,7 +64,7 @@ def residual_norm_fwd_kernel(
     o_x = o_row[:, None] * D + o_d[None, :]
     b_x = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(tl.float32)
     if DROPOUT:
-        m_keep = keep_rows(tl.load(seed_ptr), o_row, limit, D, BLOCK_R, BLOCK_D)
+        m_keep = keep_rows(tl.load(seed_ptr), i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
         b_x = tl.where(m_keep, b_x * inv_keep, 0.0).to(x_ptr.dtype.element_ty).to(tl.float32)
     b_residual = tl.load(residual_ptr + o_x, mask=m_x, other=0.0).to(tl.float32)
     b_rounded = (b_residual + b_x).to(total_ptr.dtype.element_ty)

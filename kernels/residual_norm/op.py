@@ -36,7 +36,8 @@ def residual_norm(
         bias: like weight.
         eps: added to the variance.
         dropout: probability of dropping an element of x.
-        seed: int64 [1] on x's device, needed where dropout > 0; element index row * d + column.
+        seed: int64 [1] on x's device, needed where dropout > 0; element index
+            row of the group * d + column, each group with noise of its own.
 
     Returns:
         [R, d] in x's dtype. Statistics are in float32 (float64 for float64).

@@ -23,10 +23,11 @@ def residual_norm_reference(
     Statistics and affine map are in float32 (float64 for float64), the sum in x's dtype.
     """
     statistics = torch.promote_types(x.dtype, torch.float32)
+    count = 1 if weight.dim() == 1 else len(weight)
     if dropout > 0.0 and seed is not None:
-        x = dropout_reference(x, dropout, seed)
+        x = dropout_reference(x, dropout, seed, count)
     total = (residual + x).to(statistics)
     normal = F.layer_norm(total, total.shape[-1:], eps=eps)
-    groups = normal.view(1 if weight.dim() == 1 else len(weight), -1, normal.shape[-1])
-    weight, bias = (w.view(len(groups), 1, -1).to(statistics) for w in (weight, bias))
+    groups = normal.view(count, -1, normal.shape[-1])
+    weight, bias = (w.view(count, 1, -1).to(statistics) for w in (weight, bias))
     return (groups * weight + bias).view(x.shape).to(x.dtype)

@@ -73,7 +73,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, groups: int | None = None) -> None:
         super().__init__()
         g = () if groups is None else (groups,)
-        self.heads = heads
+        self.heads, self.groups = heads, groups or 1
         self.qkv = nn.Parameter(torch.empty(*g, 3 * width, width))
         self.out = nn.Parameter(torch.empty(*g, width, width))
         self.attention_norm = Affine((*g, width), (*g, width))
@@ -110,6 +110,7 @@ class Block(nn.Module):
             max_seqlen=max_seqlen,
             mask=mask,
             scale=1 / math.sqrt(width // self.heads),
+            groups=self.groups,
             **sites[0],
         )
         return self._rest(attended.reshape(rows, width), x, sites)

@@ -84,7 +84,7 @@ class GRU4Rec(UserEncoder):
         total, users = rows.inputs.shape[0], rows.cu_seqlens.shape[0] - 1
         slots = steps(rows) * users + rows.row_user
         (first,) = noise.sites(1)
-        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"])
+        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
         for layer in self.layers:
             x = layer(x, slots, rows.max_seqlen, users)
         return linear(x, self.out.weight, self.out.bias).view(branches, total, width)

@@ -83,7 +83,7 @@ class HSTULayer(nn.Module):
         uvqk = F.silu(linear(normal, self.uvqk))
         u, vqk = uvqk[:, :width], uvqk[:, width:]
         attended = F.layer_norm(self._attend(vqk, slots), (width,), eps=LAYER_NORM_EPS)
-        gated = dropout(u * attended, site["dropout"], site["seed"])
+        gated = dropout(u * attended, site["dropout"], site["seed"], len(self.uvqk))
         return x + linear(gated, self.out.weight, self.out.bias)
 
     def _attend(self, vqk: Tensor, slots: Slots) -> Tensor:
@@ -134,7 +134,7 @@ class HSTU(UserEncoder):
         first, *sites = noise.sites(1 + len(self.layers))
         x = gather_rows(items, rows.inputs) * math.sqrt(width)
         x = x + gather_rows(self.positions.to(items.dtype), rows.positions)
-        x = dropout(x, first["dropout"], first["seed"])
+        x = dropout(x, first["dropout"], first["seed"], branches)
         for layer, site in zip(self.layers, sites, strict=True):
             x = layer(x, slots, site)
         return x.view(branches, -1, width)

@@ -73,19 +73,22 @@ class LiGRBlock(nn.Module):
             max_seqlen=max_seqlen,
             mask="causal",
             scale=1 / math.sqrt(width // self.heads),
+            groups=len(self.down),
             **sites[0],
         )
         attended = linear(attended.reshape(rows, width), self.out.weight, self.out.bias)
         x = _gated(x, attended, self.attention_gate, sites[1])
         gate, value = linear(layer_norm(x, self.norm), self.up).chunk(2, dim=1)
-        hidden = dropout(F.silu(gate) * value, sites[2]["dropout"], sites[2]["seed"])
+        hidden = dropout(
+            F.silu(gate) * value, sites[2]["dropout"], sites[2]["seed"], len(self.down)
+        )
         return _gated(x, linear(hidden, self.down), self.gate, sites[3])
 
 
 def _gated(x: Tensor, y: Tensor, gate: Affine, site: Site) -> Tensor:
     """x + sigmoid(G x + g) * dropout(y)."""
     opened = torch.sigmoid(linear(x, gate.weight, gate.bias))
-    return x + opened * dropout(y, site["dropout"], site["seed"])
+    return x + opened * dropout(y, site["dropout"], site["seed"], len(gate.weight))
 
 
 class LiGR(UserEncoder):
@@ -116,7 +119,8 @@ class LiGR(UserEncoder):
         branches, _, width = items.shape
         (first,) = noise.sites(1)
         positions = gather_rows(self.positions.to(items.dtype), rows.positions)
-        x = dropout(gather_rows(items, rows.inputs) + positions, first["dropout"], first["seed"])
+        x = gather_rows(items, rows.inputs) + positions
+        x = dropout(x, first["dropout"], first["seed"], branches)
         cu_seqlens = branch_segments(rows, branches)
         for block in self.blocks:
             x = block(x, cu_seqlens, rows.max_seqlen, noise.sites(LiGRBlock.SITES))

@@ -105,7 +105,7 @@ class NextItNet(UserEncoder):
         """Item embeddings [K, U, d] -> states [K, M, d] after every step."""
         branches, _, width = items.shape
         (first,) = noise.sites(1)
-        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"])
+        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
         x = x.view(branches, -1, width)
         step = steps(rows)
         for block in self.blocks:

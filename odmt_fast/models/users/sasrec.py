@@ -51,7 +51,7 @@ class SASRec(UserEncoder):
             eps=LAYER_NORM_EPS,
         )
         (first,) = noise.sites(1)
-        x = dropout(x, first["dropout"], first["seed"])
+        x = dropout(x, first["dropout"], first["seed"], branches)
         cu_seqlens = branch_segments(rows, branches)
         for block in self.blocks:
             x = block(

@@ -27,10 +27,11 @@ def make(lengths: list[int], heads: int, width: int, dtype: torch.dtype) -> tupl
 
 
 def run(
-    qkv: Tensor, dout: Tensor, lengths: list[int], mask: str, p: float, seed: Tensor | None
-) -> list[Tensor]:
+    qkv: Tensor, dout: Tensor, lengths: list[int], mask: str, p: float, seed: Tensor | None,
+    groups: int = 1,
+) -> list[Tensor]:  # fmt: skip
     """[out, dq, dk, dv] of the C++ code."""
-    settings = (cumulate(lengths), max(lengths), mask, qkv.shape[-1] ** -0.5, p, seed)
+    settings = (cumulate(lengths), max(lengths), mask, qkv.shape[-1] ** -0.5, p, seed, groups)
     q, k, v = qkv.unbind(1)
     out, saved = cpu.forward(q, k, v, *settings)
     return [out, *cpu.backward(dout, q, k, v, *settings, saved)]
@@ -38,11 +39,11 @@ def run(
 
 def law(
     qkv: Tensor, dout: Tensor, lengths: list[int], mask: str, p: float, seed: Tensor | None,
-    dtype: torch.dtype,
+    dtype: torch.dtype, groups: int = 1,
 ) -> list[Tensor]:  # fmt: skip
     leaves = [t.to(dtype).detach().requires_grad_() for t in qkv.unbind(1)]
     out = packed_attention_reference(
-        *leaves, cumulate(lengths), max(lengths), mask, qkv.shape[-1] ** -0.5, p, seed
+        *leaves, cumulate(lengths), max(lengths), mask, qkv.shape[-1] ** -0.5, p, seed, groups
     )
     return [out.detach(), *torch.autograd.grad(out, leaves, dout.to(dtype))]
 
@@ -83,6 +84,17 @@ def test_the_official_shape(isa: str, dtype: torch.dtype, seed: Tensor, no_worse
 
 
 @DTYPES
+def test_groups(isa: str, dtype: torch.dtype, seed: Tensor, no_worse: NoWorse) -> None:
+    lengths = [5, 1, 8, 0] * 3
+    qkv, dout = make(lengths, 2, 24, dtype)
+    got = run(qkv, dout, lengths, "causal", 0.3, seed, 3)
+    gold = law(qkv, dout, lengths, "causal", 0.3, seed, torch.float64, 3)
+    naive = law(qkv, dout, lengths, "causal", 0.3, seed, dtype, 3)
+    for name, a, b, c in zip(("out", "dq", "dk", "dv"), got, gold, naive, strict=True):
+        no_worse(name, a, b, c)
+
+
+@DTYPES
 def test_the_longest_segment(dtype: torch.dtype, seed: Tensor, no_worse: NoWorse) -> None:
     qkv, dout = make([512, 3], 1, 16, dtype)
     got = run(qkv, dout, [512, 3], "symmetric", 0.1, seed)
@@ -97,7 +109,7 @@ def test_the_dropped_probabilities_are_those_of_the_law(isa: str, seed: Tensor) 
     n, heads = 40, 2
     q = torch.randn(n, heads, n)
     v = torch.eye(n).unsqueeze(1).expand(n, heads, n).contiguous()
-    settings = (cumulate([n]), n, "symmetric", 0.1, 0.4, seed)
+    settings = (cumulate([n]), n, "symmetric", 0.1, 0.4, seed, 1)
     out, _ = cpu.forward(q, q, v, *settings)
     expected = packed_attention_reference(q.double(), q.double(), v.double(), *settings)
     assert torch.equal(out == 0, expected == 0)
@@ -108,7 +120,7 @@ def test_masked_keys_do_not_count() -> None:
     qkv, dout = make([9], 1, 16, torch.float32)
     q, k, v = qkv.unbind(1)
     for mask, changed, unmoved in (("asymmetric", 8, slice(0, 8)), ("causal", 5, slice(0, 5))):
-        settings = (cumulate([9]), 9, mask, 0.25, 0.0, None)
+        settings = (cumulate([9]), 9, mask, 0.25, 0.0, None, 1)
         out, _ = cpu.forward(q, k, v, *settings)
         other_k, other_v = k.clone(), v.clone()
         other_k[changed] += 5
@@ -131,7 +143,7 @@ def test_gradients_into_one_buffer(isa: str, dtype: torch.dtype, seed: Tensor) -
     lengths = [5, 30, 1]
     qkv, dout = make(lengths, 2, 40, dtype)
     q, k, v = qkv.unbind(1)
-    settings = (cumulate(lengths), 30, "asymmetric", 0.2, 0.1, seed)
+    settings = (cumulate(lengths), 30, "asymmetric", 0.2, 0.1, seed, 1)
     _, saved = cpu.forward(q, k, v, *settings)
     apart = cpu.backward(dout, q, k, v, *settings, saved)
     fused = torch.full((36, 4, 2, 40), 7.0, dtype=dtype)
@@ -156,7 +168,7 @@ def test_threads_do_not_matter(
 def test_no_segments() -> None:
     qkv = torch.empty(0, 3, 2, 8)
     out, _ = cpu.forward(
-        *qkv.unbind(1), torch.zeros(1, dtype=torch.int32), 0, "symmetric", 1.0, 0.0, None
+        *qkv.unbind(1), torch.zeros(1, dtype=torch.int32), 0, "symmetric", 1.0, 0.0, None, 1
     )
     assert out.shape == (0, 2, 8)
 
@@ -164,8 +176,8 @@ def test_no_segments() -> None:
 def test_errors_name_the_segment_and_the_mask() -> None:
     q = torch.randn(600, 1, 8)
     with pytest.raises(ValueError, match="segment 0 has length 600"):
-        cpu.forward(q, q, q, cumulate([600]), 600, "symmetric", 1.0, 0.0, None)
+        cpu.forward(q, q, q, cumulate([600]), 600, "symmetric", 1.0, 0.0, None, 1)
     with pytest.raises(
         ValueError, match="mask must be asymmetric, symmetric or causal, got diagonal"
     ):
-        cpu.forward(q, q, q, cumulate([300, 300]), 300, "diagonal", 1.0, 0.0, None)
+        cpu.forward(q, q, q, cumulate([300, 300]), 300, "diagonal", 1.0, 0.0, None, 1)

@@ -55,6 +55,15 @@ def test_rate_scale_and_gradient(dtype: torch.dtype, seed: Tensor) -> None:
     assert torch.equal(dx, dropout_reference(torch.full_like(x, 2.0), 0.25, seed))
 
 
+def test_more_rows_move_no_other_groups_noise(seed: Tensor) -> None:
+    x = torch.ones(3, 5, 7)
+    longer = dropout(torch.cat((x, x), 1), 0.3, seed, 3)
+    assert torch.equal(longer[:, :5], dropout(x, 0.3, seed, 3))
+    assert torch.equal(longer[0], dropout(torch.ones(10, 7), 0.3, seed))
+    assert not torch.equal(longer[0], longer[1])
+    assert not torch.equal(longer[1], longer[2])
+
+
 def test_zero_probability_is_the_identity() -> None:
     x = torch.randn(3)
     assert dropout(x, 0.0, None) is x
@@ -68,7 +77,7 @@ def test_gradcheck(seed: Tensor) -> None:
 @needs_extension
 def test_custom_op(seed: Tensor) -> None:
     for x in (torch.randn(3, 7), torch.randn(7, 3, requires_grad=True).T):
-        torch.library.opcheck(torch.ops.odmt_fast.dropout.default, (x, seed, 0.3, "cpu"))
+        torch.library.opcheck(torch.ops.odmt_fast.dropout.default, (x, seed, 0.3, 7, "cpu"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -95,6 +104,12 @@ def test_compiled_equals_eager(dtype: torch.dtype, seed: Tensor) -> None:
 def test_wrong_arguments(p: float, wrong_seed: Tensor | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dropout(torch.ones(4), p, wrong_seed)
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_unequal_groups_are_refused(groups: int, seed: Tensor) -> None:
+    with pytest.raises(ValueError, match=f"groups={groups} cannot be equal parts of 4 elements"):
+        dropout(torch.ones(4), 0.1, seed, groups)
 
 
 def test_integers_are_refused(seed: Tensor) -> None:

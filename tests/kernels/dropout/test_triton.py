@@ -26,6 +26,12 @@ def test_equals_reference(
     assert torch.equal(dx, dropout_reference(dy, p, seed))
 
 
+@pytest.mark.parametrize("n", [1, 7, 24, 2051])
+def test_groups(n: int, seed: Tensor) -> None:
+    x = torch.randn(3, n)
+    assert torch.equal(dropout(x, 0.3, seed, 3), dropout_reference(x, 0.3, seed, 3))
+
+
 def test_strided_input(seed: Tensor) -> None:
     x = torch.randn(40, 24)[::2, 3:].T
     assert torch.equal(dropout(x, 0.3, seed), dropout_reference(x.contiguous(), 0.3, seed))

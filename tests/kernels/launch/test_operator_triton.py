@@ -60,9 +60,10 @@ def test_compiled_equals_eager(name: str, seed: Tensor) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_opcheck(name: str, seed: Tensor) -> None:
     tensors = leaves(*CASES[name][1])
-    tail = (5, "asymmetric", 0.2, 0.3, "triton")
+    packed = (*tensors, CU, seed, 5, "asymmetric", 0.2, 0.3)
     arguments = {
-        "dropout": (*tensors, seed, 0.3, "triton"),
+        "dropout": (*tensors, seed, 0.3, 2, "triton"),
         "residual_norm": (*tensors, seed, 1e-6, 0.3, "triton"),
-    }.get(name, (*tensors, CU, seed, *tail))
+        "readout_attention": (*packed, "triton"),
+    }.get(name, (*packed, 1, "triton"))
     torch.library.opcheck(getattr(torch.ops.odmt_fast, name).default, arguments)

@@ -40,7 +40,7 @@ def test_equals_the_three_tensors(dtype: torch.dtype, mask: str) -> None:
 def test_custom_op(seed: torch.Tensor) -> None:
     qkv = torch.randn(7, 3, 2, 8, requires_grad=True)
     cu_seqlens = torch.tensor([0, 4, 4, 7], dtype=torch.int32)
-    arguments = (qkv, cu_seqlens, seed, 4, "asymmetric", 0.3, 0.2, "cpu")
+    arguments = (qkv, cu_seqlens, seed, 4, "asymmetric", 0.3, 0.2, 1, "cpu")
     torch.library.opcheck(torch.ops.odmt_fast.packed_self_attention.default, arguments)
 
 

@@ -65,6 +65,23 @@ def test_gradcheck(mask: str, seed: Tensor) -> None:
     assert torch.autograd.gradcheck(function, qkv)
 
 
+@pytest.mark.parametrize("mask", MASKS)
+def test_more_segments_move_no_other_groups_noise(mask: str, seed: Tensor) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, 2, 8).expand(3, 5, 2, 8)  # three equal groups
+    settings = {"max_seqlen": 3, "mask": mask, "scale": 0.3, "dropout": 0.4, "seed": seed}
+    results = []
+    for lengths, rows in (([3, 2], x), ([3, 2, 3, 2], torch.cat((x, x), 1))):
+        flat = rows.flatten(0, 1)
+        out = packed_attention(flat, flat, flat, segments(lengths * 3), groups=3, **settings)
+        results.append(out.view(3, -1, 2, 8)[:, :5])
+    own, longer = results
+    assert torch.equal(longer, own)
+    assert torch.equal(own[0], packed_attention(*(x[0],) * 3, segments([3, 2]), **settings))
+    assert not torch.equal(own[0], own[1])
+    assert not torch.equal(own[1], own[2])
+
+
 def test_segments_do_not_leak() -> None:
     q, k, v = (x.detach().clone() for x in inputs(torch.float64))
     out = packed_attention(q, k, v, segments(LENGTHS), max_seqlen=4, mask="symmetric", scale=1.0)
@@ -86,7 +103,8 @@ def test_no_tokens() -> None:
 @pytest.mark.skipif(extension_missing("cpu") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_custom_op(p: float, seed: Tensor) -> None:
-    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, 4, "asymmetric", 0.3, p, "cpu")
+    settings = (4, "asymmetric", 0.3, p, 1, "cpu")
+    arguments = (*inputs(torch.float32), segments(LENGTHS), seed, *settings)
     torch.library.opcheck(torch.ops.odmt_fast.packed_attention.default, arguments)
 
 
@@ -143,6 +161,7 @@ def test_forced_triton_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cu_seqlens": segments([3, 5])}, "0 to max_seqlen=4 tokens, got 3 to 5"),
         ({"max_seqlen": 513}, r"max_seqlen must be in \[0, 512\], got 513"),
         ({"dropout": 0.1}, "needs a seed"),
+        ({"groups": 3}, "groups=3 cannot be equal parts of 8 tokens"),
     ],
 )
 def test_wrong_arguments(change: dict[str, object], message: str) -> None:

@@ -26,10 +26,11 @@ class Case:
     dtype: torch.dtype
     longest: int | None = None  # a bound above the longest segment
     heads: int = 2
+    groups: int = 1
 
     def __str__(self) -> str:
         lengths = "-".join(map(str, self.lengths))
-        return f"L{lengths}-D{self.d}-{self.mask}-p{self.p}-{str(self.dtype)[6:]}"
+        return f"L{lengths}-D{self.d}-{self.mask}-p{self.p}-{str(self.dtype)[6:]}-G{self.groups}"
 
 
 ITEMS, USERS = (5, 1, 30, 0, 64), (5, 1, 3, 0, 12, 9, 1)  # a segment a tile, several a tile
@@ -46,6 +47,9 @@ CASES = [
     Case((9, 2), 16, "symmetric", 0.1, torch.float16, longest=11),
     Case((7,), 768, "causal", 0.0, torch.bfloat16, heads=1),
     Case((70, 3), 384, "asymmetric", 0.1, torch.bfloat16, longest=81),  # the official head
+    Case((5, 1, 8, 2, 9, 3), 24, "causal", 0.3, torch.float32, groups=2),  # several a tile
+    Case((40, 3, 9, 34), 24, "symmetric", 0.3, torch.float32, groups=2),
+    Case((130, 5, 70, 65), 24, "causal", 0.3, torch.float32, heads=1, groups=2),
     Case((70, 128), 48, "symmetric", 0.3, torch.float32),
     Case((130, 1), 24, "causal", 0.3, torch.bfloat16, heads=1),
     Case((200,), 24, "asymmetric", 0.3, torch.float32, heads=1),
@@ -82,10 +86,12 @@ def test_no_worse_than_eager(case: Case, seed: Tensor, no_worse: Callable[..., N
             scale=scale,
             dropout=case.p,
             seed=seed,
+            groups=case.groups,
         )
 
     def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return packed_attention_reference(q, k, v, cu, longest, case.mask, scale, case.p, seed)
+        settings = (longest, case.mask, scale, case.p, seed, case.groups)
+        return packed_attention_reference(q, k, v, cu, *settings)
 
     got = run(kernel, fused, dout)
     naive = run(reference, fused, dout)

@@ -39,6 +39,23 @@ def test_groups_are_consecutive_rows() -> None:
         torch.testing.assert_close(out[rows], alone)
 
 
+def test_more_rows_move_no_other_groups_noise(seed: Tensor) -> None:
+    torch.manual_seed(0)
+    x, residual = (torch.randn(1, 4, 5).expand(3, 4, 5) for _ in range(2))
+    weight, bias = torch.ones(3, 5), torch.zeros(3, 5)
+
+    def run(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = x.reshape(-1, 5), residual.reshape(-1, 5)
+        return residual_norm(*rows, weight, bias, eps=EPS, dropout=0.3, seed=seed).view(x.shape)
+
+    own = run(x, residual, weight, bias)
+    longer = run(torch.cat((x, x), 1), torch.cat((residual, residual), 1), weight, bias)
+    assert torch.equal(longer[:, :4], own)
+    assert torch.equal(own[:1], run(x[:1], residual[:1], weight[0], bias[0]))
+    assert not torch.equal(own[0], own[1])
+    assert not torch.equal(own[1], own[2])
+
+
 @pytest.mark.parametrize("groups", [None, 2])
 def test_gradcheck(groups: int | None, seed: Tensor) -> None:
     def function(*tensors: Tensor) -> Tensor:
