@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from odmt_fast.studies.compare import ranks_of
@@ -37,6 +38,15 @@ def words(shop: Path, tmp_path: Path, command: Command) -> tuple[object, ...]:
     (tmp_path / "grid.yaml").write_text(GRID)
     where = ("--data", tmp_path / "dataset", "-o", tmp_path / "study")
     return ("study", tmp_path / "grid.yaml", *where)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As runs beside each other have; the library that multiplies is chosen by their number."""
+    allowed = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(allowed)
 
 
 def weights(tmp_path: Path) -> dict[str, bytes]:
@@ -78,6 +88,7 @@ def test_a_study_adds_its_runs_up(
     assert "--jobs 0" in command(*words, "--jobs", 0).err
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif(not hasattr(os, "setpgrp"), reason="runs beside each other need POSIX here")
 def test_runs_beside_each_other_are_the_same_and_a_failed_one_is_named(
     words: tuple[object, ...], tmp_path: Path, command: Command
