@@ -43,10 +43,13 @@ def cache_file() -> Path:
 
 
 def machine_key() -> str:
-    """What an answer holds for: processor, instructions, limits, threads, version of torch."""
+    """What an answer holds for: processor, instructions, limits, version of torch.
+
+    Not the number of threads: a seed's bits must not hang on it by two measurements.
+    """
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
     parts = *_processor(), torch.backends.cpu.get_cpu_capability(), f"torch {torch.__version__}"
-    return ", ".join([*parts, f"{torch.get_num_threads()} threads", *limits])
+    return ", ".join([*parts, *limits])
 
 
 def _processor() -> tuple[str, str]:

@@ -68,6 +68,19 @@ def test_processors_of_one_name_are_told_apart_by_their_instructions(
     assert len(keys) == 2 and all(key.startswith("Virtual CPU, avx2 ") for key in keys)
 
 
+def test_one_answer_for_any_number_of_threads(own_cache: list[int]) -> None:
+    """Two measurements may differ, and a seed's bits with them."""
+    allowed = torch.get_num_threads()
+    answers = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            answers.append(libraries.choose())
+    finally:
+        torch.set_num_threads(allowed)
+    assert answers[0] == answers[1] and len(own_cache) == 1
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
 def test_a_damaged_cache_is_measured_over(own_cache: list[int], content: str) -> None:
     libraries.cache_file().parent.mkdir(parents=True)
