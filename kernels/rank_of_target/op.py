@@ -1,4 +1,4 @@
-"""Rank of the target: checks, backend, custom op."""
+"""Rank of the target: checks and backend."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from odmt_fast.kernels.launch.catalogue import (
     excluded,
 )
 from odmt_fast.kernels.launch.checks import check_alike, check_floating
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.rank_of_target import reference, tiled
 from odmt_fast.kernels.rank_of_target.reference import Repeats, rankings
 
@@ -57,11 +58,8 @@ def rank_of_target(
         DESIGN identity 6; official utils/metrics.py::metrics_topK.
     """
     _check(queries, items, targets, history_offsets, history, allowed, repeats)
-    arguments = (queries, items, targets, history_offsets, history, allowed, repeats)
-    if torch.compiler.is_compiling():
-        ranks, ties = _rank_op(*arguments)
-        return ranks, ties
-    return _run(*arguments)
+    ranks, ties = _operator(queries, items, targets, history_offsets, history, allowed, repeats)
+    return ranks, ties
 
 
 def _run(
@@ -99,22 +97,7 @@ def _run(
     return rank_of_target_fwd(queries, items, targets, out, repeats)
 
 
-@torch.library.custom_op("odmt_fast::rank_of_target", mutates_args=())
-def _rank_op(
-    queries: Tensor,
-    items: Tensor,
-    targets: Tensor,
-    history_offsets: Tensor,
-    history: Tensor,
-    allowed: Tensor | None,
-    repeats: str,
-) -> tuple[Tensor, Tensor]:
-    rule: Repeats = "miss" if repeats == "miss" else "rank"
-    return _run(queries, items, targets, history_offsets, history, allowed, rule)
-
-
-@_rank_op.register_fake
-def _(
+def _like(
     queries: Tensor,
     items: Tensor,
     targets: Tensor,
@@ -126,6 +109,16 @@ def _(
     shape = (rankings(queries.shape[0]), queries.shape[1])
     ranks = queries.new_empty(shape, dtype=torch.int64)
     return ranks, torch.empty_like(ranks)
+
+
+_operator = Operator(
+    name=OP,
+    signature="Tensor queries, Tensor items, Tensor targets, Tensor history_offsets, "
+    "Tensor history, Tensor? allowed, str repeats",
+    forward=_run,
+    like=_like,
+    results=2,
+)
 
 
 def _check(

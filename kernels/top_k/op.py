@@ -1,4 +1,4 @@
-"""Top-k: checks, backend, custom op."""
+"""Top-k: checks and backend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from odmt_fast.kernels.launch.backends import choose_backend
 from odmt_fast.kernels.launch.catalogue import check_excluded, check_values, excluded
 from odmt_fast.kernels.launch.checks import check_alike, check_floating
+from odmt_fast.kernels.launch.operator import Operator
 from odmt_fast.kernels.top_k import reference, tiled
 from odmt_fast.kernels.top_k.configs import limit
 
@@ -49,20 +50,17 @@ def top_k(
         DESIGN identity 7.
     """
     _check(queries, items, k, history_offsets, history, allowed)
-    arguments = (queries, items, k, history_offsets, history, allowed)
-    if torch.compiler.is_compiling():
-        ids, scores = _top_k_op(*arguments)
-        return ids, scores
-    return _run(*arguments)
+    ids, scores = _operator(queries, items, history_offsets, history, allowed, k)
+    return ids, scores
 
 
 def _run(
     queries: Tensor,
     items: Tensor,
-    k: int,
     history_offsets: Tensor,
     history: Tensor,
     allowed: Tensor | None,
+    k: int,
 ) -> tuple[Tensor, Tensor]:
     queries, items = queries.detach(), items.detach()
     backend = choose_backend(OP, queries.device.type, queries.dtype, limit(k), fallback="tiled")
@@ -83,30 +81,27 @@ def _run(
     return top_k_fwd(queries, items, k, out)
 
 
-@torch.library.custom_op("odmt_fast::top_k", mutates_args=())
-def _top_k_op(
+def _like(
     queries: Tensor,
     items: Tensor,
-    k: int,
     history_offsets: Tensor,
     history: Tensor,
     allowed: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    return _run(queries, items, k, history_offsets, history, allowed)
-
-
-@_top_k_op.register_fake
-def _(
-    queries: Tensor,
-    items: Tensor,
     k: int,
-    history_offsets: Tensor,
-    history: Tensor,
-    allowed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     shape = (queries.shape[0], k)
     dtype = torch.promote_types(queries.dtype, torch.float32)
     return queries.new_empty(shape, dtype=torch.int64), queries.new_empty(shape, dtype=dtype)
+
+
+_operator = Operator(
+    name=OP,
+    signature="Tensor queries, Tensor items, Tensor history_offsets, Tensor history, "
+    "Tensor? allowed, int k",
+    forward=_run,
+    like=_like,
+    results=2,
+)
 
 
 def _check(

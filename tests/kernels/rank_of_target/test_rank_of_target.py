@@ -12,7 +12,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.kernels.launch.catalogue import excluded
-from odmt_fast.kernels.rank_of_target import op, rank_of_score, rank_of_target, reference, tiled
+from odmt_fast.kernels.rank_of_target import rank_of_score, rank_of_target, reference, tiled
 
 
 def make_case(
@@ -118,7 +118,7 @@ def test_rank_of_score_takes_any_scores() -> None:
 
 def test_custom_op_passes_opcheck_and_compiles() -> None:
     case = make_case(dtype=torch.float32, seed=2)
-    torch.library.opcheck(op._rank_op, (*case, None, "rank"))
+    torch.library.opcheck(torch.ops.odmt_fast.rank_of_target.default, (*case, None, "rank"))
     compiled = torch.compile(rank_of_target, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*case), rank_of_target(*case), rtol=0, atol=0)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.kernels.launch.catalogue import excluded
-from odmt_fast.kernels.top_k import op, reference, tiled, top_k
+from odmt_fast.kernels.top_k import reference, tiled, top_k
 
 Case = tuple[Tensor, Tensor, int, Tensor, Tensor]
 
@@ -139,7 +139,9 @@ def test_what_the_extension_does_not_take(
 
 def test_custom_op_passes_opcheck_and_compiles() -> None:
     case = make_case(dtype=torch.float32)
-    torch.library.opcheck(op._top_k_op, (*case, None))
+    queries, items, k, *history = case
+    arguments = (queries, items, *history, None, k)
+    torch.library.opcheck(torch.ops.odmt_fast.top_k.default, arguments)
     compiled = torch.compile(top_k, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*case), top_k(*case), rtol=0, atol=0)
 
