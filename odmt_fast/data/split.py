@@ -1,8 +1,8 @@
 """What is trained on, validated and tested: leave-one-out, or a split that was made already.
 
 Leave-one-out: the last item of a user is the test, the one before it the validation. Source:
-official utils/load_data.py::read_behaviors. Made already: the parts are those of the source, and
-every held-out interaction is a target, ranked after all that its user did before it.
+official utils/load_data.py::read_behaviors. Made already: the parts are those of the source or of
+`HoldOut`, and every held-out interaction is a target, ranked after all that its user did before it.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ class Split:
                 f"popularity[{item}] is {shares[item]}; the share of an item in the training "
                 "interactions is finite, and above 0 where the item occurs in them"
             )
+
+    @property
+    def offered(self) -> NDArray[np.bool_]:
+        """bool [n_items + 1], items that training may put beside a target.
+
+        Leave-one-out that is all of them. Otherwise those it trains on: the rest may be of a later
+        time than all training, or was held out of it (`HoldOut`).
+        """
+        return (self.popularity > 0.0) | (self.kind == "leave-one-out")
 
 
 def leave_one_out(
@@ -142,9 +151,8 @@ def ready_made(
     for part, name in ((VALID, "validation"), (TEST, "test")):
         if not len(rows[part]):
             raise ValueError(
-                f"the ready-made split has no {name} interaction with others of its user before "
-                "it; lower the filters of odmt-fast prepare, or prepare the dataset from one file, "
-                "which is split leave-one-out"
+                f"the split has no {name} interaction with others of its user before it; lower the "
+                "filters of odmt-fast prepare, or let it split leave-one-out"
             )
     most = None if full_history else max_seq_len
     counts = np.bincount(owners[parts == TRAIN], minlength=len(sequences))
