@@ -7,7 +7,7 @@ official utils/load_data.py::read_behaviors. Made already: the parts are those o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -61,6 +61,30 @@ class Split:
                 f"popularity[{item}] is {shares[item]}; the share of an item in the training "
                 "interactions is finite, and above 0 where the item occurs in them"
             )
+
+    def part(self, name: str) -> tuple[Sequences, Sequences]:
+        """The sequences of "valid" or "test", and what is excluded where their last is ranked.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        parts = {
+            "valid": (self.valid, self.valid_history),
+            "test": (self.test, self.test_history),
+        }
+        if name not in parts:
+            raise ValueError(f"--part {name} does not exist; use valid or test")
+        return parts[name]
+
+    def with_targets(self, valid: NDArray[np.bool_], test: NDArray[np.bool_]) -> Split:
+        """The same with some of the targets alone (bool, one for each)."""
+        return replace(
+            self,
+            valid=self.valid.select(valid),
+            valid_history=self.valid_history.select(valid),
+            test=self.test.select(test),
+            test_history=self.test_history.select(test),
+        )
 
     @property
     def offered(self) -> NDArray[np.bool_]:
