@@ -1,8 +1,8 @@
 """Amazon Beauty, IDs alone, against published figures: kinds of candidates, and backbones.
 
 ``python -m bench.anchor`` prepares the shared data and trains examples/amazon-beauty.yaml once for
-every kind of candidates and correction, and once on every other backbone. A finished run is written to
-``bench/results/studies/anchor.json`` at once; begun anew, the study goes on where it stopped,
+every kind of candidates and correction, and once on every other backbone. A finished run is written
+to ``bench/results/studies/anchor.json`` at once; begun anew, the study goes on where it stopped,
 inside a training too. ``--only NAME`` runs some of them. ``make report`` writes the table of
 docs/results.md.
 """
