@@ -203,7 +203,7 @@ class EvaluationConfig(Section):
     ensemble: Ensemble = Field(
         "mean",
         description="of all branches, officially; known: of those that know the item (an ID row "
-        "that was trained, a text, a picture)",
+        "that was trained, a text, a picture), see models/ensemble.py",
     )
 
     @model_validator(mode="after")

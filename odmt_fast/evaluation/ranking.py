@@ -16,7 +16,7 @@ from odmt_fast.evaluation.result import EvaluationResult
 from odmt_fast.evaluation.users import UserBatch, user_batches
 from odmt_fast.kernels.rank_of_target import Repeats, rank_of_score, rank_of_target
 from odmt_fast.models.base import SequentialModel
-from odmt_fast.models.ensemble import item_vectors, known_branches, user_vectors
+from odmt_fast.models.ensemble import KnownBranches, item_vectors, user_vectors
 
 
 class Ranker(Protocol):
@@ -184,7 +184,7 @@ def known_ensemble(model: Ranker, catalogue: Tensor, settings: EvaluationConfig)
             "evaluation.ensemble='known' needs a SequentialModel, which says what its branches "
             f"know; {type(model).__name__} does not: use 'mean'"
         )
-    return item_vectors(catalogue, known_branches(model)).unsqueeze(0)
+    return item_vectors(catalogue, KnownBranches.of(model, catalogue)).unsqueeze(0)
 
 
 def places_of(popularity: np.ndarray) -> Tensor:

@@ -2,7 +2,8 @@
 
 ``manifest.json`` names the other files, which carry its fingerprint in their names and in
 themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d], and of an ensemble of the
-known branches "known", uint8 [K, n_items]), ``items-*.json`` (ids and titles),
+known branches "known", uint8 [K, n_items], and "centre", float32 [K, d]), ``items-*.json`` (ids and
+titles),
 ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and ``users-*.json``; with
 what encodes further items ``item_encoder-*.safetensors``. New files get new names, and the rename
 of the manifest is the one moment at which the bundle changes: a reader sees the old one or the new
@@ -29,6 +30,7 @@ from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
+from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
 from odmt_fast.retrieval.item_side import ItemSide
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
@@ -113,7 +115,8 @@ def _contents(
         "user_encoder": parts.users.state_dict(),
     }
     if parts.known_branches is not None:
-        tensors["items"]["known"] = parts.known_branches[:, 1:].to(torch.uint8)
+        tensors["items"]["known"] = parts.known_branches.known[:, 1:].to(torch.uint8)
+        tensors["items"]["centre"] = parts.known_branches.centre.float()
     names = {"items": {"ids": parts.items.ids, "titles": parts.items.texts}}
     if parts.known.names:
         sequences = parts.known.sequences
@@ -143,7 +146,8 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
     items = _tensors(folder, "items", fingerprint)
     vectors, known_branches = items["vectors"].to(device), None
     if "known" in items:
-        known_branches = pad(items["known"].bool().to(device), (1, 0), value=True)
+        every = pad(items["known"].bool().to(device), (1, 0), value=True)
+        known_branches = KnownBranches(every, items["centre"].to(device))
     names = _names(folder, "items", manifest)
     branches = tuple(manifest["branches"])
     users = user_encoder(settings, len(branches))

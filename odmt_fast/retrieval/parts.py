@@ -12,7 +12,7 @@ from odmt_fast.config import Ensemble, ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.models.base import SequentialModel
-from odmt_fast.models.ensemble import known_branches, stacked
+from odmt_fast.models.ensemble import KnownBranches, stacked
 from odmt_fast.models.users.base import UserEncoder
 from odmt_fast.retrieval.item_side import ItemSide
 
@@ -52,8 +52,8 @@ class Parts:
         items: ids and titles; row i is dense item i + 1.
         known: users with their histories.
         item_side: encodes further items; None where nothing is there that could.
-        known_branches: bool [K, n_items + 1], branches that count in an item's score, on the device
-            of the catalogue; None = all.
+        known_branches: what the branches know of the items, on the device of the catalogue, where
+            those that do not know an item do not count in its score; None = all count.
 
     Raises:
         ValueError: `items` or `branches` do not fit the catalogue.
@@ -66,7 +66,7 @@ class Parts:
     items: ItemTable
     known: KnownUsers = NOBODY
     item_side: ItemSide | None = None
-    known_branches: Tensor | None = None
+    known_branches: KnownBranches | None = None
 
     def __post_init__(self) -> None:
         branches, rows, _ = self.catalogue.shape
@@ -102,7 +102,7 @@ class Parts:
         with torch.no_grad():
             catalogue = model.encode_catalogue()
         side = ItemSide.of(model, seed)
-        counted = known_branches(model) if ensemble == "known" else None
+        counted = KnownBranches.of(model, catalogue) if ensemble == "known" else None
         return cls(settings, model.branches, catalogue, model.users, items, known, side, counted)
 
     def with_items(self, items: ItemTable) -> Parts:
@@ -136,7 +136,7 @@ class Parts:
             known_branches=self._known_with(items),
         )
 
-    def _known_with(self, items: ItemTable) -> Tensor | None:
+    def _known_with(self, items: ItemTable) -> KnownBranches | None:
         """`known_branches` with those of items that nobody has bought."""
         if self.known_branches is None:
             return None
@@ -145,5 +145,4 @@ class Parts:
             "text": torch.tensor([bool(text and text.strip()) for text in items.texts]),
             "image": torch.tensor([image is not None for image in items.images]),
         }
-        new = stacked(self.branches, known, len(items)).to(self.known_branches)
-        return torch.cat([self.known_branches, new], dim=1)
+        return self.known_branches.with_items(stacked(self.branches, known, len(items)))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,10 @@ class Workspace:
             config.model.max_seq_len, full_history=config.evaluation.compat != "official"
         )
         return cls(config, data, split)
+
+    def with_settings(self, changed: Mapping[str, Any]) -> Workspace:
+        """The same dataset under other settings (dotted names), such as those of the ranking."""
+        return replace(self, config=self.config.updated(dict(changed)))
 
     @property
     def modalities(self) -> tuple[str, ...]:
