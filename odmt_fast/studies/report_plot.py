@@ -59,4 +59,5 @@ def _draw_credit(axes: Axes, credit: Credit) -> None:
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     axes.set_xlabel("targets")
+    axes.set_xlim(0, 1.05 * max([*(ensemble + np.array(missed)), 1]))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
