@@ -57,7 +57,6 @@ OPTIONAL = {
     "yaml": {"cli"},
     "matplotlib": {"studies"},
     "tensorboard": {"training"},
-    "fastapi": {"service"},
     "starlette": {"service"},
     "uvicorn": {"service"},
     "prometheus_client": {"service"},

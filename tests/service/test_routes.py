@@ -90,6 +90,14 @@ def test_bodies_that_are_no_json(client: TestClient) -> None:
         assert "\n" not in answer.json()["error"]
 
 
+def test_what_a_page_elsewhere_could_send_is_refused(client: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = client.post("/items", content=b"{}", headers={"content-type": kind})
+        assert answer.status_code == 415 and "send application/json" in answer.json()["error"]
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post("/similar", content=b'{"items":["i1"]}', headers=headers).status_code == 200
+
+
 def test_a_large_body_is_refused_announced_or_not(live: Live) -> None:
     with TestClient(create_app(live, max_body_bytes=1000)) as client:
 
