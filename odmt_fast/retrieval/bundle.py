@@ -3,7 +3,9 @@
 ``manifest.json`` names the other files, which carry its fingerprint in their names and in
 themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
 titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
-``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. New files get new
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. Items that came
+later are files of their own, ``added-*.safetensors`` ("vectors", with ids and titles in the
+header), whose fingerprints continue that of the bundle, each the one before. New files get new
 names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
 the old one or the new one. Nothing is pickled, and reading one needs no optional library.
 """
@@ -43,8 +45,10 @@ from odmt_fast.storage import (
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
 VERSION = 1
+MOST_ADDED = 64
+"""Files of later items; with one more the bundle is written anew, without any."""
 _WEIGHTS, _STATE = "weights/", "state/"
-_OWN = re.compile(r"(items|users|user_encoder|item_encoder)-[0-9a-f]{12}\.(safetensors|json)")
+_OWN = re.compile(r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)")
 
 
 def is_bundle(folder: Path) -> bool:
@@ -72,23 +76,58 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
     """Writes `parts`; see `Recommender.save`."""
     check_free(folder, overwrite=overwrite)
+    with FolderLock(folder, "odmt-fast export"):
+        _write(folder, parts)
+    return folder
+
+
+def append_items(folder: Path, parts: Parts, start: int) -> None:
+    """Puts the items of `parts` from row `start` on into the bundle that holds the others.
+
+    What is there is not written again, but for the manifest. When `MOST_ADDED` files of later items
+    are there, all of `parts` is.
+
+    Raises:
+        ValueError: the bundle does not hold `start` items, or it is damaged.
+        StorageError: it cannot be written; it has not changed.
+    """
+    with FolderLock(folder, "odmt-fast add-items"):
+        values = _manifest(folder)
+        added = values["added"]
+        held = values["items"] + sum(entry["items"] for entry in added)
+        if held != start:
+            raise ValueError(f"{folder} holds {held:,} items, not {start:,}; load it again")
+        if len(added) >= MOST_ADDED:
+            return _write(folder, parts)
+        before = added[-1]["fingerprint"] if added else values["fingerprint"]
+        vectors = parts.catalogue[:, start + 1 :].float()
+        names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
+        digest = Digest().add(before).add(json.dumps(names))
+        fingerprint = digest.add_array(vectors.cpu().contiguous().numpy()).hex
+        file = _file(folder, "added", fingerprint, "safetensors")
+        save_tensors(file, {"vectors": vectors}, {"fingerprint": fingerprint, **names})
+        added.append({"fingerprint": fingerprint, "items": len(names["ids"])})
+        values["digest"] = _digest(values)
+        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+
+
+def _write(folder: Path, parts: Parts) -> None:
+    """Of `write_bundle`, once nobody else writes there."""
     values, tensors, names = _contents(parts)
     texts = {stem: json.dumps(named) for stem, named in names.items()}
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
     values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
     values["digest"] = _digest(values)
-    with FolderLock(folder, "odmt-fast export"):
-        before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
-        for stem, part in tensors.items():
-            file = _file(folder, stem, fingerprint, "safetensors")
-            save_tensors(file, part, {"fingerprint": fingerprint})
-        for stem, text in texts.items():
-            _write_text(_file(folder, stem, fingerprint, "json"), text)
-        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
-        for path in before:
-            if fingerprint[:12] not in path.name:
-                path.unlink(missing_ok=True)
-    return folder
+    before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+    for stem, part in tensors.items():
+        file = _file(folder, stem, fingerprint, "safetensors")
+        save_tensors(file, part, {"fingerprint": fingerprint})
+    for stem, text in texts.items():
+        _write_text(_file(folder, stem, fingerprint, "json"), text)
+    _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+    for path in before:
+        if fingerprint[:12] not in path.name:
+            path.unlink(missing_ok=True)
 
 
 def _contents(
@@ -103,6 +142,7 @@ def _contents(
         "branches": parts.branches,
         "libraries": libraries.current().to_json(),
         "items": len(parts.items),
+        "added": [],
         "users": len(parts.known.names),
         "item_side": None,
     }
@@ -136,8 +176,13 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         ) from error
     with contextlib.suppress(TypeError):  # a record of another version says nothing
         libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
-    vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
     names = _names(folder, "items", manifest)
+    vectors = [_tensors(folder, "items", fingerprint)["vectors"]]
+    for entry in manifest["added"]:
+        more, later = _load(folder, "added", entry["fingerprint"])
+        vectors.append(more["vectors"])
+        names["ids"] += later["ids"]
+        names["titles"] += later["titles"]
     branches = tuple(manifest["branches"])
     users = user_encoder(settings, len(branches))
     users.load_state_dict(_tensors(folder, "user_encoder", fingerprint))
@@ -155,7 +200,7 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
     return Parts(
         settings,
         branches,
-        pad(vectors, (0, 0, 1, 0)),
+        pad(torch.cat(vectors, dim=1).to(device), (0, 0, 1, 0)),
         users.to(device).eval(),
         ItemTable(ids, titles, (None,) * len(ids)),
         known,
@@ -217,6 +262,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
+    return _load(folder, stem, fingerprint)[0]
+
+
+def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header."""
     path = _file(folder, stem, fingerprint, "safetensors")
     try:
         tensors, header = load_tensors(path)
@@ -227,10 +277,10 @@ def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
     if header.get("fingerprint") != fingerprint:
         raise DamagedFileError(
             f"{path} belongs to another bundle: its fingerprint is "
-            f"{str(header.get('fingerprint'))[:12]}, that of {MANIFEST} is {fingerprint[:12]}; "
+            f"{str(header.get('fingerprint'))[:12]}, {MANIFEST} names {fingerprint[:12]}; "
             "export again"
         )
-    return tensors
+    return tensors, header
 
 
 def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from odmt_fast.data.dataset import items_of_frame
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
-from odmt_fast.retrieval.bundle import read_bundle, write_bundle
+from odmt_fast.retrieval.bundle import append_items, read_bundle, write_bundle
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
 from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors
 
@@ -104,6 +104,22 @@ class Recommender:
             item_side=self.parts.item_side if item_encoder else None,
         )
         return write_bundle(Path(bundle), parts, overwrite=overwrite)
+
+    def append(self, bundle: str | PathLike[str], start: int) -> None:
+        """Puts the items from row `start` on, which `add_items` brought, into a bundle on the disk.
+
+        It is durable on return, and takes what those items take, however large the catalogue is.
+
+        Args:
+            bundle: holds the first `start` items, such as the folder this one was loaded from.
+            start: ``len(items)`` before `add_items`.
+
+        Raises:
+            ValueError: it holds another number of items, or is damaged.
+            FolderInUseError: another process writes it.
+            StorageError: it cannot be written. In all cases it has not changed.
+        """
+        append_items(Path(bundle), self.parts, start)
 
     def add_items(
         self,

@@ -72,6 +72,6 @@ class Live:
             # A bundle keeps no pictures, and those of the new items lie in a request's folder.
             table = replace(parts.items, images=(None,) * len(parts.items))
             grown = Recommender(replace(parts, items=table))
-            grown.save(self.bundle, users=bool(grown.known.names), overwrite=True)
+            grown.append(self.bundle, len(self.recommender.items))
             self._manifest = self._digest()
             self.recommender = grown
