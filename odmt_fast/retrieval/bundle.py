@@ -48,7 +48,10 @@ VERSION = 1
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
 _WEIGHTS, _STATE = "weights/", "state/"
-_OWN = re.compile(r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)")
+_OWN = re.compile(
+    r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
+    r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)"
+)
 
 
 def is_bundle(folder: Path) -> bool:
@@ -118,6 +121,7 @@ def _write(folder: Path, parts: Parts) -> None:
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
     values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
     values["digest"] = _digest(values)
+    encoder = _encoder(parts)
     before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
     for stem, part in tensors.items():
         file = _file(folder, stem, fingerprint, "safetensors")
@@ -126,7 +130,7 @@ def _write(folder: Path, parts: Parts) -> None:
         _write_text(_file(folder, stem, fingerprint, "json"), text)
     _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
     for path in before:
-        if fingerprint[:12] not in path.name:
+        if fingerprint[:12] not in path.name and encoder[:12] not in path.name:
             path.unlink(missing_ok=True)
 
 
@@ -281,6 +285,17 @@ def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor],
             "export again"
         )
     return tensors, header
+
+
+def graph_file(folder: Path, parts: Parts, suffix: str) -> Path:
+    """Where a graph of the user encoder belongs; a bundle with another encoder removes it."""
+    return _file(folder, "user_graph", _encoder(parts), suffix)
+
+
+def _encoder(parts: Parts) -> str:
+    """Digest of the user encoder."""
+    settings = {"model": parts.settings.model_dump(mode="json")}
+    return _fingerprint(settings, {"user_encoder": parts.users.state_dict()})
 
 
 def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

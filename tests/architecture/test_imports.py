@@ -60,6 +60,7 @@ OPTIONAL = {
     "starlette": {"service"},
     "uvicorn": {"service"},
     "prometheus_client": {"service"},
+    "huggingface_hub": {"retrieval"},
 }
 
 
