@@ -31,6 +31,14 @@ def export(
             help="Put what add-items needs in, where the model reads texts or pictures.",
         ),
     ] = True,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Put small pictures of the items in, for the page of serve.",
+            show_default=False,
+        ),
+    ] = False,
     torch_export: Annotated[
         bool,
         typer.Option(
@@ -57,6 +65,7 @@ def export(
     """
     from odmt_fast.retrieval.bundle import check_free, is_bundle
     from odmt_fast.retrieval.portable import exported, require_onnx, save_onnx, save_torch
+    from odmt_fast.retrieval.thumbnails import Thumbnails
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     output = Output(json_output)
@@ -77,6 +86,8 @@ def export(
         item_encoder=item_encoder,
         overwrite=overwrite,
     )
+    if pictures:
+        Thumbnails.of(recommender.items).save(bundle, recommender.parts)
     if torch_export or onnx:
         graph = exported(recommender.parts)
         if torch_export:

@@ -44,13 +44,13 @@ from odmt_fast.storage import (
 
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
-VERSION = 1
+VERSION = 2
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
 _WEIGHTS, _STATE = "weights/", "state/"
 _OWN = re.compile(
     r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
-    r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)"
+    r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)|pictures-[0-9a-f]{12}\.safetensors"
 )
 
 
@@ -287,9 +287,12 @@ def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor],
     return tensors, header
 
 
-def graph_file(folder: Path, parts: Parts, suffix: str) -> Path:
-    """Where a graph of the user encoder belongs; a bundle with another encoder removes it."""
-    return _file(folder, "user_graph", _encoder(parts), suffix)
+def companion(folder: Path, parts: Parts, stem: str, suffix: str) -> Path:
+    """Where what accompanies a bundle belongs ("user_graph", "pictures").
+
+    It stays while the user encoder does; a bundle with another one removes it.
+    """
+    return _file(folder, stem, _encoder(parts), suffix)
 
 
 def _encoder(parts: Parts) -> str:

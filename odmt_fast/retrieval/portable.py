@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from odmt_fast.kernels.packed_attention import packed_self_attention  # noqa: F401  (its custom op)
 from odmt_fast.kernels.residual_norm.reference import residual_norm_reference
 from odmt_fast.models.noise import Noise
 from odmt_fast.models.users.base import Histories, UserEncoder
-from odmt_fast.retrieval.bundle import graph_file
+from odmt_fast.retrieval.bundle import companion
 from odmt_fast.retrieval.parts import Parts
 from odmt_fast.retrieval.search import user_vectors
 from odmt_fast.storage import write_atomically
@@ -91,7 +90,7 @@ def save_torch(program: ExportedProgram, parts: Parts, bundle: Path) -> Path:
     """Writes `exported` of `parts` as ``user_graph-*.pt2``, which ``torch.export.load`` reads."""
     graph = io.BytesIO()
     torch.export.save(program, graph)
-    path = graph_file(bundle, parts, "pt2")
+    path = companion(bundle, parts, "user_graph", "pt2")
     write_atomically(path, lambda part: part.write_bytes(graph.getvalue()))
     return path
 
@@ -111,7 +110,7 @@ def save_onnx(program: ExportedProgram, parts: Parts, bundle: Path) -> Path:
         verbose=False,
     )
     assert made is not None
-    path = graph_file(bundle, parts, "onnx")
+    path = companion(bundle, parts, "user_graph", "onnx")
     write_atomically(path, lambda part: made.save(part))
     return path
 

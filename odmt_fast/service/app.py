@@ -33,8 +33,11 @@ from odmt_fast.service.requests import (
 
 WAIT_S = 0.002
 _LOG = logging.getLogger("uvicorn.error")
-# No script, no picture, nothing from elsewhere.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
+# No script, nothing from elsewhere.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'"
+)
 
 
 def create_app(
@@ -107,9 +110,15 @@ def create_app(
         except ValueError as wrong:
             error = str(wrong)
         shown = await asyncio.to_thread(page.found, now, asked.q)
-        text = page.render(now, asked.q, asked.item, shown, lists, error)
+        text = page.render(now, live.thumbnails, asked.q, asked.item, shown, lists, error)
         content = text.encode("utf-8", "replace")
         return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
+
+    async def picture(request: Request) -> Response:
+        jpeg = live.thumbnails.jpeg(request.query_params.get("item", ""))
+        if jpeg is None:
+            return refusals.refusal(404, "no picture of this item is here")
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
     routes = [
         Route("/recommend", recommend, methods=["POST"]),
@@ -118,6 +127,7 @@ def create_app(
         Route("/reload", reload, methods=["POST"]),
         Route("/health", health),
         Route("/metrics", measured),
+        Route("/picture", picture),
         Route("/", pick),
     ]
     paths = [route.path for route in routes]

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from html import escape
 from itertools import islice
+from urllib.parse import quote
 
 from odmt_fast.retrieval import Recommendation, Recommender
+from odmt_fast.retrieval.thumbnails import Thumbnails
 
 SHOWN = 40
 _STYLE = """
@@ -24,7 +26,8 @@ main{display:grid;grid-template-columns:1fr 1fr;gap:2rem;align-items:start}
 @media(max-width:40rem){main{grid-template-columns:1fr}}
 ul,ol{list-style:none;padding:0;margin:0}
 li{border:1px solid var(--line);border-radius:.5rem;margin-bottom:.4rem;background:var(--soft)}
-li>*{display:flex;gap:.6rem;align-items:baseline;padding:.45rem .7rem}
+li>*{display:flex;gap:.6rem;align-items:center;padding:.45rem .7rem}
+img{width:3rem;height:3rem;object-fit:cover;border-radius:.35rem}
 label{cursor:pointer}label:has(:checked){box-shadow:inset 3px 0 var(--mark);border-radius:.5rem}
 cite{font-style:normal;flex:1;overflow-wrap:anywhere}
 small{color:var(--dim);white-space:nowrap}
@@ -44,6 +47,7 @@ def found(recommender: Recommender, words: str) -> list[tuple[str, str | None]]:
 
 def render(
     recommender: Recommender,
+    thumbnails: Thumbnails,
     words: str,
     picked: Sequence[str],
     shown: Iterable[tuple[str, str | None]],
@@ -54,16 +58,30 @@ def render(
 
     Args:
         recommender: gives the titles of `picked`.
+        thumbnails: which items have a picture to show.
         words: what was searched for.
         picked: items of the history, oldest first.
         shown: ids and titles to pick from.
         lists: what is recommended.
         error: why nothing is; "" where something is.
     """
-    mine = "".join(_box(item, _title(recommender, item), picked=True) for item in picked)
-    others = "".join(_box(item, title) for item, title in shown if item not in picked)
+
+    def box(item: str, title: str | None, mark: str = "") -> str:
+        name = f'type="checkbox" name="item" value="{escape(item)}"'
+        return f"<li><label><input {name}{mark}>{label(item, title)}</label></li>"
+
+    def label(item: str, title: str | None) -> str:
+        picture = ""
+        if item in thumbnails:
+            address = f"/picture?item={quote(item, safe='', errors='replace')}"
+            picture = f'<img src="{address}" alt="" loading="lazy">'
+        small = f"<small>{escape(item)}</small>" if title else ""
+        return f"{picture}<cite>{escape(title or item)}</cite>{small}"
+
+    mine = "".join(box(item, _title(recommender, item), " checked") for item in picked)
+    others = "".join(box(item, title) for item, title in shown if item not in picked)
     rows = "".join(
-        f"<li><span>{_label(item.id, item.title)}<small>{item.score:.3f}</small></span></li>"
+        f"<li><span>{label(item.id, item.title)}<small>{item.score:.3f}</small></span></li>"
         for item in lists
     )
     told = f'<p class="error">{escape(error)}</p>' if error else ""
@@ -86,14 +104,3 @@ def _title(recommender: Recommender, item: str) -> str | None:
     with suppress(ValueError):  # of an item that is not there the list tells
         return recommender.items.texts[recommender.dense_ids([item])[0] - 1]
     return None
-
-
-def _box(item: str, title: str | None, *, picked: bool = False) -> str:
-    mark = " checked" if picked else ""
-    box = f'<input type="checkbox" name="item" value="{escape(item)}"{mark}>'
-    return f"<li><label>{box}{_label(item, title)}</label></li>"
-
-
-def _label(item: str, title: str | None) -> str:
-    small = f"<small>{escape(item)}</small>" if title else ""
-    return f"<cite>{escape(title or item)}</cite>{small}"

@@ -7,11 +7,16 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvicorn
+from PIL import Image
 
+from odmt_fast.data.items import ImageSource
+from odmt_fast.retrieval import Recommender
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.service import Live, create_app
 
 from .browser import Browser
@@ -20,6 +25,20 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium; apt-get install chromium")
 LISTED = "[...document.querySelectorAll('ol cite')].map(e => e.textContent)"
 CHECKED = "[...document.querySelectorAll(':checked')].map(e => e.value)"
+
+
+@pytest.fixture
+def live(bundle: Path, tmp_path: Path) -> Live:
+    """With a picture of every other item."""
+    asked = Recommender.load(bundle)
+    sources: list[ImageSource | None] = [None] * len(asked.items)
+    for row in range(0, len(sources), 2):
+        file = tmp_path / f"{row}.png"
+        Image.new("RGB", (300, 200), (4 * row, 250 - 4 * row, 120)).save(file)
+        sources[row] = ImageSource(file)
+    items = replace(asked.items, images=tuple(sources))
+    Thumbnails.of(items).save(bundle, asked.parts)
+    return Live(bundle)
 
 
 @pytest.fixture
@@ -56,6 +75,10 @@ def test_pick_and_see(address: str, live: Live, tmp_path: Path) -> None:
         assert browser.value(LISTED) == [
             (item.title or item.id).replace("\ud800", "?") for item in expected
         ]
+        # The pictures have arrived, those that are there.
+        images = "[...document.querySelectorAll('img')]"
+        browser.value(f"{images}.forEach(e => e.loading = 'eager')")
+        browser.until(f"{images}.length > 5 && {images}.every(e => e.naturalWidth == 128)")
         # Everything fits the window, and the style is applied in spite of the policy.
         assert browser.value("document.documentElement.scrollWidth <= innerWidth")
         assert browser.value("getComputedStyle(document.querySelector('main')).display") == "grid"

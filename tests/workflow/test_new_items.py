@@ -23,6 +23,7 @@ from odmt_fast.features.tokens import first_tokens
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval.item_side import ItemSide
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.storage import DamagedFileError
 from odmt_fast.training.checkpoint import load_weights
 
@@ -192,9 +193,11 @@ def test_the_command(
 def test_a_graph_reads_items_that_came_later(after_readme: Path, tmp_path: Path) -> None:
     made, new = tmp_path / "made", tmp_path / "new.csv"
     new.write_text("item,text\nn1,Red thing\n")
-    assert main(["export", str(after_readme / "runs" / "mine"), str(made), "--torch-export"]) == 0
+    run = after_readme / "runs" / "mine"
+    assert main(["export", str(run), str(made), "--torch-export", "--pictures"]) == 0
     assert main(["add-items", str(made), str(new)]) == 0
     asked = Recommender.load(made)
+    assert len(Thumbnails.load(made, asked.parts)) == 24
     (file,) = made.glob("user_graph-*.pt2")
     history = torch.zeros(1, asked.parts.settings.max_seq_len, dtype=torch.int64)
     history[0, :2] = torch.tensor([3, 25])
