@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
+from odmt_fast.kernels.linear.copies import cast
 from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
 
 
@@ -41,7 +42,7 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     weights = up, up_bias, down, down_bias
     if linear_backend("feed_forward", x, up) == "cpu":
         return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
-    return feed_forward_reference(x, *(weight.to(x.dtype) for weight in weights))
+    return feed_forward_reference(x, *(cast(weight, x.dtype) for weight in weights))
 
 
 class _FeedForward(torch.autograd.Function):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
 from odmt_fast.kernels.launch.checks import check_floating
+from odmt_fast.kernels.linear.copies import cast
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -34,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         check_master("linear", "bias", bias, weight.shape[:-1], x)
     if linear_backend("linear", x, weight) == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    return linear_reference(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    return linear_reference(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 OPERATORS = (
+    "adamw",
     "dropout",
     "residual_norm",
     "packed_attention",
