@@ -40,21 +40,23 @@ _kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # weight -> Kept
 
 def keep(weights: Iterable[Tensor]) -> list[Kept]:
     """From now on `cast` keeps the copies it makes of these weights, as long as they live."""
-    return [_kept.setdefault(weight, Kept()) for weight in weights]
+    return [_kept.setdefault(weight, Kept()) for weight in weights]  # type: ignore[no-untyped-call]
 
 
 def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """`weight` in `dtype`, with its gradient; a kept copy where there is one."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return weight.to(dtype)  # of no use to a training step later
-    kept = _kept.get(weight) if _kept and weight.dtype != dtype else None
+    if weight.dtype == dtype or not _kept:
+        return weight.to(dtype)
+    kept: Kept | None = _kept.get(weight)  # type: ignore[no-untyped-call]
     if kept is None:
         return weight.to(dtype)
     copy = kept.current(weight)
     if copy is None or copy.dtype != dtype:
         copy = weight.detach().to(dtype)
         kept.rewritten(weight, copy)
-    return _Cast.apply(weight, copy)  # type: ignore[no-untyped-call,no-any-return]
+    return _Cast.apply(weight, copy)  # type: ignore[no-untyped-call]
 
 
 class _Cast(torch.autograd.Function):

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 OPERATORS = (
     "adamw",
     "dropout",
+    "feed_forward",
     "residual_norm",
     "packed_attention",
     "readout_attention",
