@@ -24,7 +24,7 @@ from odmt_fast.kernels.residual_norm.configs import (
 from odmt_fast.kernels.residual_norm.fwd import keep_rows
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["N", "limit"], do_not_specialize_on_alignment=["seed_ptr"])
 def residual_norm_bwd_kernel(
     dout_ptr,
     total_ptr,
