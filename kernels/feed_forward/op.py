@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
 
 
@@ -39,9 +40,13 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     for name, (value, shape) in expected.items():
         check_master("feed_forward", name, value, shape, x)
     weights = up, up_bias, down, down_bias
-    if linear_backend("feed_forward", x, up) == "cpu":
+    backend = linear_backend("feed_forward", x, up)
+    if backend == "cpu":
         return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
-    return feed_forward_reference(x, *(weight.to(x.dtype) for weight in weights))
+    up, up_bias, down, down_bias = (weight.to(x.dtype) for weight in weights)
+    if backend == "grouped":
+        return grouped_linear(grouped_linear(x, up, up_bias).relu(), down, down_bias)
+    return feed_forward_reference(x, up, up_bias, down, down_bias)
 
 
 class _FeedForward(torch.autograd.Function):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
 from odmt_fast.kernels.launch.checks import check_floating
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -32,9 +33,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_rows("linear", x, weight)
     if bias is not None:
         check_master("linear", "bias", bias, weight.shape[:-1], x)
-    if linear_backend("linear", x, weight) == "cpu":
+    backend = linear_backend("linear", x, weight)
+    if backend == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    return linear_reference(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    product = grouped_linear if backend == "grouped" else linear_reference
+    return product(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:
@@ -63,7 +66,7 @@ def check_master(op: str, name: str, master: Tensor, shape: Sequence[int], x: Te
 
 
 def linear_backend(op: str, x: Tensor, weight: Tensor) -> str:
-    """ "cpu" or "reference" for an operator made of linear maps of x, `weight` the first."""
+    """ "cpu", "grouped" or "reference" for linear maps of x in a row, `weight` the first."""
 
     def cpu(device_type: str) -> str | None:
         if x.dtype not in (torch.float32, torch.bfloat16):
@@ -72,8 +75,14 @@ def linear_backend(op: str, x: Tensor, weight: Tensor) -> str:
             return "under torch.compile the compiler fuses the reference"
         return extension_missing(device_type)
 
+    def grouped(device_type: str) -> str | None:
+        if torch.compiler.is_compiling():
+            return "under torch.compile the compiler fuses the reference"
+        return None if weight.dim() == 3 else f"it takes weights [G, b, a], got {weight.dim()}-d"
+
     # On a GPU cuBLAS and pointwise kernels are the reference.
-    backend = choose(op, x.device.type, {"cpu": cpu, "reference": runs_anywhere})
+    candidates = {"cpu": cpu, "grouped": grouped, "reference": runs_anywhere}
+    backend = choose(op, x.device.type, candidates)
     return backend if x.numel() and weight.numel() else "reference"  # no library multiplies nothing
 
 
