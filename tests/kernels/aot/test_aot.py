@@ -23,6 +23,7 @@ OPERATORS = (
     "distilled_softmax",
     "rank_of_target",
     "top_k",
+    "table_rows",
 )
 
 pytest.importorskip("triton", reason="triton is not installed")
