@@ -31,7 +31,7 @@ class Machine(NamedTuple):
     Attributes:
         device: type of the training device.
         free_device: bytes free on it.
-        free_host: bytes of memory that this machine can still hand out.
+        free_host: bytes of memory that this machine can still hand out; 0 where that is not known.
         cores: of the machine.
         processes: of the run, which share host and cores.
     """
@@ -92,7 +92,7 @@ def _place(residency: Residency, size: int, machine: Machine) -> Place:
         )
     host = machine.free_host // machine.processes
     room = {"device": machine.free_device if on_gpu else host, "pinned": host}
-    if residency in room and size > room[residency]:
+    if 0 < room.get(residency, 0) < size:
         raise ValueError(
             f"features.residency={residency!r} needs {size / 1e9:.1f} GB, "
             f"{room[residency] / 1e9:.1f} GB are free; use 'auto' or 'mmap'"
@@ -150,7 +150,7 @@ def reading(model: nn.Module, sources: Sequence[BatchSource]) -> Iterator[None]:
 
 
 def free_host_bytes() -> int:
-    """Memory that can still be taken without swapping, within the limit of the control group."""
+    """Memory that can be taken without swapping, within the control group's limit; 0: unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:"))

@@ -50,6 +50,11 @@ def test_what_is_asked_for_is_done(residency: Residency, machine: Machine) -> No
     assert placed(residency, 3, GB, machine) == Placement(residency, 3)
 
 
+def test_memory_that_is_not_known_is_tried() -> None:
+    unknown = CPU._replace(free_host=0)
+    assert placed("device", None, GB, unknown) == Placement("device", 0)
+
+
 @pytest.mark.parametrize(
     ("residency", "machine", "message"),
     [
