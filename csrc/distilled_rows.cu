@@ -119,8 +119,9 @@ __device__ void reduce_tops(const float (&values)[N], const int (&at)[N],
   __syncthreads();
 }
 
+// One block a processor is asked for: else nvcc aims at more of them and spills a few registers.
 template <class T, int K, bool Distil>
-__global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
+__global__ void __launch_bounds__(kThreads, 1) forward_kernel(RowArgs a) {
   constexpr int n_sums = sizeof(RowSums<Thread, K>) / sizeof(float);
   __shared__ float partial[kThreads / 32][n_sums];
   __shared__ float totals[n_sums];
