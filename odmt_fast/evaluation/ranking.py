@@ -16,6 +16,10 @@ from odmt_fast.evaluation.users import UserBatch, user_batches
 from odmt_fast.kernels.rank_of_target import Repeats, rank_of_score, rank_of_target
 
 
+class NonFiniteVectorsError(ValueError):
+    """A model whose vectors hold NaN or infinity cannot rank."""
+
+
 class Ranker(Protocol):
     """What evaluation and retrieval need of a model."""
 
@@ -48,7 +52,8 @@ def evaluate(
         popularity: float [n_items + 1]; adds the "popularity" ranking as a yardstick.
 
     Raises:
-        ValueError: the sequences do not fit together, or the model yields NaN or inf.
+        ValueError: the sequences do not fit together.
+        NonFiniteVectorsError: the model yields NaN or inf.
     """
     settings = settings or EvaluationConfig()
     module = model if isinstance(model, torch.nn.Module) else None
@@ -172,7 +177,7 @@ def _check_finite(what: str, values: Tensor, branches: tuple[str, ...]) -> None:
     finite = values.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = ", ".join(name for name, fine in zip(branches, finite, strict=True) if not fine)
-        raise ValueError(
+        raise NonFiniteVectorsError(
             f"{what} of {bad} hold NaN or inf; the training diverged: lower the learning rate, or "
             "resume from an earlier checkpoint"
         )

@@ -13,8 +13,8 @@ from odmt_fast.config import Config
 from odmt_fast.training.checkpoint import BEST, peek
 from odmt_fast.training.progress import EpochRecord
 
-AFTER = 5
-"""Epochs before a ranking is expected to have left popularity behind."""
+AFTER, AFTER_STEPS = 5, 200
+"""Epochs, and steps, before a ranking is expected to have left popularity behind."""
 IN_A_ROW = 3
 """Epochs that must agree."""
 DOMINANT = 0.95
@@ -67,9 +67,9 @@ class Yardsticks:
 
 
 def stuck_at_popularity(history: History, by: Yardsticks) -> str | None:
-    """The ranking that is used is no better than popularity after `AFTER` epochs."""
+    """The ranking that is used is no better than popularity, `AFTER` epochs and `AFTER_STEPS`."""
     popularity = _latest(history, _POPULARITY, by.hit_rate)
-    if len(history) < AFTER or popularity is None:
+    if not _begun(history) or popularity is None:
         return None
     name = _leader(history[-1], by)
     scores = _scores(history, name, by.hit_rate) if name else []
@@ -98,7 +98,7 @@ def weak_branch(history: History, by: Yardsticks) -> str | None:
                     f"(baselines/{_ALONE[name]}); try a weaker distillation "
                     "(--set model.alpha=0.02) or a wider model"
                 )
-        elif popularity is not None and len(history) >= AFTER:
+        elif popularity is not None and _begun(history):
             hits = _scores(history[-IN_A_ROW:], name, by.hit_rate)
             if hits and max(hits) < popularity - by.noise(popularity):
                 return (
@@ -181,6 +181,11 @@ def news(history: History, by: Yardsticks) -> tuple[str, ...]:
         for check in CHECKS
         if (line := check(history, by)) and not (len(history) > 1 and check(history[:-1], by))
     )
+
+
+def _begun(history: History) -> bool:
+    """Whether the run has had the time to leave popularity behind."""
+    return len(history) >= AFTER and history[-1].step >= AFTER_STEPS
 
 
 def _score(record: EpochRecord, name: str, metric: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def history(
     return [
         EpochRecord(
             epoch=epoch + 1,
-            step=epoch + 1,
+            step=100 * (epoch + 1),
             losses={name: values[epoch] for name, values in (losses or {}).items()},
             score=0.0,
             metrics={name: values[epoch] for name, values in columns.items()},
@@ -53,6 +54,7 @@ def test_a_plateau_at_popularity() -> None:
     line = stuck_at_popularity(stuck, BY)
     assert line is not None and "HR@10 is 0.0300" in line and "model.alpha=0.02" in line
     assert stuck_at_popularity(stuck[:4], BY) is None  # too early
+    assert stuck_at_popularity([replace(record, step=9) for record in stuck], BY) is None
     left = ranked(0.03, id=[0.03] * 5, ensemble=[0.03, 0.03, 0.03, 0.03, 0.05])
     assert stuck_at_popularity(left, BY) is None
     # 0.05 tells nothing of 100 targets; one branch is judged by itself; no yardstick, no word.
@@ -139,17 +141,17 @@ def test_what_is_wrong_is_told_once_and_again_when_it_comes_back() -> None:
 
 
 def test_a_run_tells_and_logs_its_diagnoses(tmp_path: Path) -> None:
-    scores = iter([0.03] * 7)
+    scores = iter([0.03] * 52)
 
     def evaluate(model: object) -> dict[str, float]:
         return {"id/ndcg@10": 0.0, "id/hr@10": next(scores), "popularity/hr@10": 0.03}
 
     reporter = Silent()
-    toy_train(tmp_path, epochs=7, evaluate=evaluate, reporter=reporter)
+    toy_train(tmp_path, epochs=52, patience=60, evaluate=evaluate, reporter=reporter)
     found = [line for line in reporter.messages if line.startswith("stuck at popularity")]
-    assert len(found) == 1 and "after 5 epochs" in found[0]
+    assert len(found) == 1 and "after 50 epochs" in found[0]
     log = (tmp_path / "logs" / "diagnoses.csv").read_text().splitlines()
-    assert log[0] == "epoch,diagnosis" and log[1].startswith("5,") and len(log) == 2
+    assert log[0] == "epoch,diagnosis" and log[1].startswith("50,") and len(log) == 2
     assert found[0] in log[1]
 
 
