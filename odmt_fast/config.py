@@ -68,6 +68,9 @@ class ModelConfig(Section):
     user_layers: PositiveInt = Field(2, description="official transformer_block")
     user_heads: PositiveInt = Field(2, description="official num_attention_heads")
     dropout: float = Field(0.1, ge=0.0, lt=1.0, description="official drop_rate")
+    item_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="of an item's embedding, as input and as candidate alike"
+    )
     mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
     id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")
     tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.features.tokens import PackedTokens, TokenSource, device_of
+from odmt_fast.kernels.dropout import dropout
 from odmt_fast.models.gathered import gathered
 from odmt_fast.models.items.base import ItemEncoder
 from odmt_fast.models.losses.base import Loss
@@ -34,6 +35,8 @@ class SequentialModel(nn.Module):
         sources: tokens of all items, one source per modality the item encoder reads; the catalogue
             is encoded from them. In training the loader gathers the tokens into the batch.
         dropout: probability, of every site in training mode.
+        item_dropout: probability, of an item's embedding in training mode; the item is the same
+            wherever a step reads it, as an input and as a candidate.
 
     Raises:
         ValueError: popularity or sources of another catalogue, or a popularity that is no share.
@@ -52,10 +55,11 @@ class SequentialModel(nn.Module):
         sources: Sequence[TokenSource] = (),
         *,
         dropout: float = 0.0,
+        item_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.items, self.users, self.loss = items, users, loss
-        self.sources, self.dropout = tuple(sources), dropout
+        self.sources, self.dropout, self.item_dropout = tuple(sources), dropout, item_dropout
         self.register_buffer(
             "log_p", _log_shares(popularity, self.popularity_argument), persistent=False
         )
@@ -98,6 +102,9 @@ class SequentialModel(nn.Module):
         noise = Noise(self.dropout if self.training else 0.0, batch.noise, self.log_p.device)
         with torch.autocast(self.log_p.device.type, enabled=False):
             items = self.items(batch.own_items, batch.features, dtype, noise)
+            if self.training and self.item_dropout:
+                (site,) = noise.sites(1, self.item_dropout)
+                items = dropout(items, site["dropout"], site["seed"], len(items))
             if batch.encoders is not None:
                 items = gathered(items, len(batch.items), batch.encoders)
             states = self.users(items, batch, noise)

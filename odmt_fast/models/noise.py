@@ -26,16 +26,16 @@ class Noise:
     """
 
     def __init__(self, p: float, base: Tensor | None, device: torch.device) -> None:
-        self._p = p
+        self._p, self._base, self._device = p, base, device
         self._taken = 0
-        if p > 0 and base is None:
-            base = torch.randint(2**62, (1,), dtype=torch.int64, device=device)
-        self._base = base
 
-    def sites(self, count: int) -> tuple[Site, ...]:
-        """The arguments of the next `count` sites."""
-        if self._p == 0 or self._base is None:
+    def sites(self, count: int, p: float | None = None) -> tuple[Site, ...]:
+        """The arguments of the next `count` sites, of probability `p` where that is their own."""
+        p = self._p if p is None else p
+        if p == 0:
             return tuple({"dropout": 0.0, "seed": None} for _ in range(count))
+        if self._base is None:
+            self._base = torch.randint(2**62, (1,), dtype=torch.int64, device=self._device)
         first, self._taken = self._taken, self._taken + count
         seeds = self._base + torch.arange(first, self._taken, device=self._base.device)
-        return tuple({"dropout": self._p, "seed": seed} for seed in torch.split(seeds, 1))
+        return tuple({"dropout": p, "seed": seed} for seed in torch.split(seeds, 1))

@@ -167,6 +167,7 @@ def build(
         popularity,
         [sources[name] for name in items.modalities],
         dropout=config.dropout,
+        item_dropout=config.item_dropout,
     )
     model.initialise(generator)
     if config.id_init != "xavier":

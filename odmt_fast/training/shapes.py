@@ -20,9 +20,10 @@ from odmt_fast.models.work import needed_work
 SAMPLED = 512
 """Batches that capacities are chosen by, the first of a run; later ones may not fit."""
 
-# oneDNN makes its bf16 products for every shape anew, about 45 a step. In a step of more FLOP the
-# dummies cost as much as that or more (docs/performance_notes.md).
-_MOST_WORK = 1e11
+# oneDNN makes its bf16 products for every shape anew, about 45 a step. Up to 1.4e11 FLOP a step
+# padding was measured to be faster; the dummies of about twice that cost what it saves
+# (docs/performance_notes.md).
+_MOST_WORK = 2e11
 
 
 def chosen_capacities(

@@ -46,7 +46,13 @@ TOLERANCES = {torch.float32: 3e-6, torch.bfloat16: 2e-2}
 
 def make(name: str, backbone: str, dropout: float) -> SequentialModel:
     config = ModelConfig(
-        name=name, backbone=backbone, width=WIDTH, max_seq_len=S, dropout=dropout, alpha=0.5
+        name=name,
+        backbone=backbone,
+        width=WIDTH,
+        max_seq_len=S,
+        dropout=dropout,
+        item_dropout=dropout,
+        alpha=0.5,
     )
     generator = torch.Generator().manual_seed(5)
     sources = {}

@@ -14,6 +14,7 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels.batch_index import batch_index
+from odmt_fast.kernels.dropout.reference import dropout_reference
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.noise import Noise
 from odmt_fast.models.users.gru4rec import GRU4Rec
@@ -24,9 +25,17 @@ N_ITEMS, S = 9, 4
 USERS = [[1, 2, 3], [2, 4, 2, 5, 7], [6, 1], [8, 9, 8, 9, 8]]
 
 
-def make(name: str, backbone: str = "sasrec", dropout: float = 0.0) -> SequentialModel:
+def make(
+    name: str, backbone: str = "sasrec", dropout: float = 0.0, item_dropout: float = 0.0
+) -> SequentialModel:
     config = ModelConfig(
-        name=name, backbone=backbone, width=8, max_seq_len=S, dropout=dropout, user_layers=2
+        name=name,
+        backbone=backbone,
+        width=8,
+        max_seq_len=S,
+        dropout=dropout,
+        item_dropout=item_dropout,
+        user_layers=2,
     )
     generator = torch.Generator().manual_seed(5)
     sources = {
@@ -167,6 +176,18 @@ def test_one_generator_decides_weights_and_steps(name: str) -> None:
         for model, seed in ((first, 7), (second, 7), (second, 8))
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_item_loses_the_same_elements_as_an_input_and_as_a_candidate() -> None:
+    model, plain = make("id", item_dropout=0.5).train(), make("id").train()
+    batch = replace(batch_of(model), noise=torch.tensor([3]))
+    (site,) = Noise(0.0, batch.noise, torch.device("cpu")).sites(1, 0.5)
+    with torch.no_grad():
+        table = plain.get_parameter("items.id_embedding.weight")
+        table[batch.items] = dropout_reference(table[batch.items], 0.5, site["seed"])
+        assert (table[batch.items] == 0).any()
+    assert torch.equal(model(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
+    assert not torch.equal(model.eval()(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
 
 
 def test_initial_values_have_the_official_spread() -> None:
