@@ -18,6 +18,7 @@ DEFAULT: Space = {
     "training.weight_decay": [0.0, 0.01, 0.1],
     "model.width": [32, 64, 128],
     "model.dropout": {"low": 0.0, "high": 0.5, "step": 0.1},
+    "model.item_dropout": {"low": 0.0, "high": 0.4, "step": 0.1},
     "model.alpha": [0.02, 20.0, 100.0],
     "model.tau": {"low": 0.1, "high": 1.0, "step": 0.1},
 }
