@@ -19,11 +19,16 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameter that requires a gradient; nothing can be trained")
+    devices = {p.device.type for p in parameters}
+    on_gpu = devices == {"cuda"}
+    rate = config.learning_rate
     return torch.optim.AdamW(
         parameters,
-        lr=config.learning_rate,
+        # On a GPU nothing of an update is a number on the host: a captured step repeats it.
+        lr=torch.tensor(rate, device=parameters[0].device) if on_gpu else rate,
         weight_decay=config.weight_decay,
-        fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
+        fused=devices <= {"cpu", "cuda"},
+        capturable=on_gpu,
     )
 
 
@@ -51,7 +56,7 @@ class TrainingStep:
         self._clip_norm = clip_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def __call__(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+    def __call__(self, batch: Batch, epoch: float) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms and the gradient norm before clipping; waits for no device."""
         self._optimizer.zero_grad(set_to_none=True)
         with record_function("forward"), self._precision.autocast():

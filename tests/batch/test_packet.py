@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.collate import Collator
-from odmt_fast.batch.packet import send
+from odmt_fast.batch.packet import block_of, moved, send
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
 
@@ -49,6 +50,19 @@ def test_other_devices_get_it_too() -> None:
     sent, block = send(batch_of(3), torch.device("meta"))
     assert block.is_meta and all(x.is_meta for x in sent.tensors())
     assert sent.features[0].values.shape == (10, 3)
+
+
+def test_a_batch_is_carried_to_another_block_in_one_copy() -> None:
+    (one, first), (other, second) = send(batch_of(3), CPU), send(batch_of(2), CPU)
+    assert block_of(one).data_ptr() == first.data_ptr() and torch.equal(block_of(one), first)
+    room = torch.empty(first.nbytes + 512, dtype=torch.uint8)
+    there = moved(one, room[: first.nbytes])
+    for sent, block in ((one, first), (other, second)):
+        room[: block.nbytes].copy_(block)
+        assert all(torch.equal(x, y) for x, y in zip(there.tensors(), sent.tensors(), strict=True))
+    for scattered in (batch_of(3), replace(one, noise=torch.tensor([1])), there):
+        with pytest.raises(ValueError, match=r"not lie in one block; pass it through packet.send"):
+            block_of(scattered)
 
 
 def place(array: Tensor, block: Tensor) -> int:
