@@ -10,6 +10,7 @@ from typing import Any
 from bench import (
     allocators,
     anchor_table,
+    launches,
     movielens_table,
     operator_table,
     paired,
@@ -177,6 +178,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "allocators": allocators.section,
     "retrieval": retrieval_table.section,
     "retrieval_avx2": retrieval_table.section,
+    "launches": launches.section,
     OPERATORS: operator_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
