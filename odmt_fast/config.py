@@ -23,6 +23,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
+Ensemble = Literal["mean", "known"]
+Targets = Literal["all", "first"]
 
 # The official `init` argument, in its order (official model/model.py::Model.__init__).
 _OFFICIAL_INIT: tuple[IdInit, ...] = ("xavier", "mean", "image", "text")
@@ -201,6 +203,14 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 512
     repeat_targets: RepeatTargets = "rank"
     compat: Compat = "fixed"
+    targets: Targets = Field(
+        "all", description="of a user with several held-out items: rank all, or the first alone"
+    )
+    ensemble: Ensemble = Field(
+        "mean",
+        description="of all branches, officially; known: of those that know the item (an ID row "
+        "that was trained, a text, a picture), see models/ensemble.py",
+    )
 
     @model_validator(mode="after")
     def _metric_is_computed(self) -> EvaluationConfig:

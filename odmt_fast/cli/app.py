@@ -29,6 +29,7 @@ from odmt_fast.cli.profile import profile
 from odmt_fast.cli.recommend import recommend
 from odmt_fast.cli.serve import serve
 from odmt_fast.cli.settings import listing
+from odmt_fast.cli.studies import app as studies
 from odmt_fast.cli.study import study
 from odmt_fast.cli.train import train
 from odmt_fast.processes import launched
@@ -84,6 +85,8 @@ _COMMANDS = (
 )
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)
+
+app.add_typer(studies, name="studies")
 
 
 @contextmanager

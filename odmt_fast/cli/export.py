@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
+from odmt_fast.cli.options import (
+    Checkpoint,
+    Data,
+    Device,
+    Ensemble,
+    Json,
+    OtherFeatures,
+    Run,
+    Store,
+)
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.overwrite import Overwrite, agreed
 from odmt_fast.cli.settings import of_run
@@ -32,6 +41,7 @@ def export(
         ),
     ] = True,
     overwrite: Overwrite = False,
+    ensemble: Ensemble = None,
     checkpoint: Checkpoint = "best",
     data: Data = None,
     store: Store = None,
@@ -51,7 +61,8 @@ def export(
         overwrite = agreed(f"{bundle} holds a bundle")
     if not overwrite:  # now, not once the catalogue is encoded
         check_free(bundle)
-    workspace = Workspace.open(of_run(run, {"training.device": device}, data, store))
+    given = {"training.device": device, "evaluation.ensemble": ensemble}
+    workspace = Workspace.open(of_run(run, given, data, store))
     model = trained_model(
         workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
     )

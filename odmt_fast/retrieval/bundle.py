@@ -1,11 +1,13 @@
 """Bundles: a folder with all that recommending needs, and a fingerprint that holds it together.
 
 ``manifest.json`` names the other files, which carry its fingerprint in their names and in
-themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
-titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
-``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. New files get new
-names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
-the old one or the new one. Nothing is pickled, and reading one needs no optional library.
+themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d], and of an ensemble of the
+known branches "known", uint8 [K, n_items], and "centre", float32 [K, d]), ``items-*.json`` (ids and
+titles),
+``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and ``users-*.json``; with
+what encodes further items ``item_encoder-*.safetensors``. New files get new names, and the rename
+of the manifest is the one moment at which the bundle changes: a reader sees the old one or the new
+one. Nothing is pickled, and reading one needs no optional library.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
+from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
 from odmt_fast.retrieval.item_side import ItemSide
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
@@ -43,6 +46,7 @@ from odmt_fast.storage import (
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
 VERSION = 1
+VERSION_WITH_KNOWN = 2  # so that a program that would score otherwise refuses it
 _WEIGHTS, _STATE = "weights/", "state/"
 _OWN = re.compile(r"(items|users|user_encoder|item_encoder)-[0-9a-f]{12}\.(safetensors|json)")
 
@@ -97,7 +101,7 @@ def _contents(
     """What the manifest says of `parts`, and by file their tensors and their names."""
     values: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if parts.known_branches is None else VERSION_WITH_KNOWN,
         "made_by": f"odmt_fast {__version__}",
         "model": parts.settings.model_dump(mode="json"),
         "branches": parts.branches,
@@ -110,6 +114,9 @@ def _contents(
         "items": {"vectors": parts.catalogue[:, 1:].float()},
         "user_encoder": parts.users.state_dict(),
     }
+    if parts.known_branches is not None:
+        tensors["items"]["known"] = parts.known_branches.known[:, 1:].to(torch.uint8)
+        tensors["items"]["centre"] = parts.known_branches.centre.float()
     names = {"items": {"ids": parts.items.ids, "titles": parts.items.texts}}
     if parts.known.names:
         sequences = parts.known.sequences
@@ -136,7 +143,11 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         ) from error
     with contextlib.suppress(TypeError):  # a record of another version says nothing
         libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
-    vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
+    items = _tensors(folder, "items", fingerprint)
+    vectors, known_branches = items["vectors"].to(device), None
+    if "known" in items:
+        every = pad(items["known"].bool().to(device), (1, 0), value=True)
+        known_branches = KnownBranches(every, items["centre"].to(device))
     names = _names(folder, "items", manifest)
     branches = tuple(manifest["branches"])
     users = user_encoder(settings, len(branches))
@@ -160,6 +171,7 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         ItemTable(ids, titles, (None,) * len(ids)),
         known,
         side,
+        known_branches,
     )
 
 
@@ -206,10 +218,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
         version, digest = values["version"], values.pop("digest")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path} is damaged: {error!r}; export again") from error
-    if version != VERSION:
+    if version not in (VERSION, VERSION_WITH_KNOWN):
         raise ValueError(
-            f"{path} has version {version}, this program reads version {VERSION}; update "
-            "odmt_fast, or export the run again"
+            f"{path} has version {version}, this program reads version {VERSION} and "
+            f"{VERSION_WITH_KNOWN}; update odmt_fast, or export the run again"
         )
     if digest != _digest(values):
         raise DamagedFileError(f"{path} is damaged or was edited; export again")

@@ -56,7 +56,7 @@ class Recommender:
 
     def _take(self, parts: Parts) -> None:
         self.parts = parts
-        self.item_vectors = item_vectors(parts.catalogue)
+        self.item_vectors = item_vectors(parts.catalogue, parts.known_branches)
         self._rows = {name: row for row, name in enumerate(parts.items.ids, 1)}
 
     @classmethod
@@ -230,7 +230,8 @@ class Recommender:
         (row,) = self.dense_ids([item])
         asked = Sequences.from_lists([self.dense_ids(history)])
         ((states, _, _),) = self._states(asked)
-        shares = (states[:, 0] * self.parts.catalogue[:, row]).sum(1) / len(self.parts.branches)
+        vectors = self.item_vectors[row].view(len(self.parts.branches), -1)
+        shares = (states[:, 0] * vectors).sum(1)
         return dict(zip(self.parts.branches, shares.tolist(), strict=True))
 
     def user_vectors(self, histories: Sequences) -> Tensor:

@@ -81,7 +81,7 @@ def profile(
         model, adamw(model, settings), MixedPrecision(precision, device), settings.clip_norm
     )
     sources = [cast(TokenSource, _Named(source)) for source in model.sources]
-    candidates = Candidates(config.model, split.popularity, settings.seed)
+    candidates = Candidates(config.model, split.popularity, settings.seed, split.offered)
     collate = Collator(split.train, config.model.max_seq_len, sources, candidates)
     batches: list[Batch] = []
     model.train()

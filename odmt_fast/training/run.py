@@ -126,7 +126,7 @@ def train(
         found = before.get("identity", {}).get("training.precision", found)
     config = config.updated({"training.precision": found})
     settings = config.training
-    candidates = Candidates(config.model, split.popularity, settings.seed)
+    candidates = Candidates(config.model, split.popularity, settings.seed, split.offered)
     collate = Collator(split.train, config.model.max_seq_len, features, candidates)
     if not len(collate.users):
         raise ValueError(

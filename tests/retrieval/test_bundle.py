@@ -158,7 +158,7 @@ def test_what_is_no_bundle_or_of_another_version(tmp_path: Path) -> None:
         recommender().save(tmp_path, overwrite=True)
     values = {"format": "odmt_fast.bundle", "version": 99, "digest": ""}
     (tmp_path / MANIFEST).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="version 99, this program reads version 1; update"):
+    with pytest.raises(ValueError, match="version 99, this program reads version 1 and 2; update"):
         Recommender.load(tmp_path)
 
 
