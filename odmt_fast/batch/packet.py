@@ -5,6 +5,7 @@ The offsets follow from the shapes, so that batches of one capacity lie alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -28,43 +29,58 @@ def send(batch: Batch, device: torch.device, *, pinned: bool = False) -> tuple[B
         (the batch as views of the block on the device, that block: uint8 [bytes]).
     """
     arrays = [array.contiguous() for array in batch.tensors()]
-    starts = _starts(arrays)
+    sizes = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays]
+    starts = list(accumulate(sizes, initial=0))
     host = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=pinned)
     for array, view in zip(arrays, _views(host, arrays, starts), strict=True):
         view.copy_(array)
     block = host.to(device, non_blocking=pinned)
-    return _in_block(batch, block, arrays, starts), block
-
-
-def block_of(batch: Batch) -> Tensor:
-    """The block, uint8 [bytes], of a batch that `send` returned.
-
-    Raises:
-        ValueError: the batch does not lie in one block.
-    """
-    arrays = batch.tensors()
-    starts, storage = _starts(arrays), arrays[0].untyped_storage()
-    places = [array.data_ptr() - storage.data_ptr() for array in arrays]
-    if places != starts[:-1] or storage.nbytes() != starts[-1]:
-        raise ValueError("the batch does not lie in one block; pass it through packet.send")
-    return torch.empty(0, dtype=torch.uint8, device=arrays[0].device).set_(storage)
-
-
-def moved(batch: Batch, block: Tensor) -> Batch:
-    """A batch that `send` returned as it lies in another block, at least as large as its own."""
-    arrays = batch.tensors()
-    return _in_block(batch, block, arrays, _starts(arrays))
-
-
-def _starts(arrays: list[Tensor]) -> list[int]:
-    """Where every array begins, and the size of all."""
-    sizes = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays]
-    return list(accumulate(sizes, initial=0))
-
-
-def _in_block(batch: Batch, block: Tensor, arrays: list[Tensor], starts: list[int]) -> Batch:
     views = iter(_views(block, arrays, starts))
-    return batch.map(lambda _: next(views))
+    return batch.map(lambda _: next(views)), block
+
+
+def blocks_of(batch: Batch) -> list[Tensor]:
+    """The memory that the arrays of a batch lie in, uint8 [bytes]; of one that was sent, its block.
+
+    A batch with arrays elsewhere has further blocks, in the order of `Batch.tensors`.
+    """
+    found: dict[int, Tensor] = {}
+    for place, x in zip(_places(batch), batch.tensors(), strict=True):
+        found.setdefault(place, x)
+    return [
+        torch.empty(0, dtype=torch.uint8, device=x.device).set_(x.untyped_storage())
+        for x in found.values()
+    ]
+
+
+def layout_of(batch: Batch) -> tuple[object, ...]:
+    """How the arrays of a batch lie in its blocks; alike where one copy a block carries it over."""
+    places = _places(batch)
+    return (
+        *(len(block) for block in blocks_of(batch)),
+        *(
+            (place, x.dtype, x.storage_offset(), x.shape, x.stride())
+            for place, x in zip(places, batch.tensors(), strict=True)
+        ),
+    )
+
+
+def moved(batch: Batch, blocks: Sequence[Tensor]) -> Batch:
+    """The batch as it lies in other blocks, each at least as large as its own."""
+    places = iter(_places(batch))
+
+    def there(x: Tensor) -> Tensor:
+        storage = blocks[next(places)].untyped_storage()
+        return x.new_empty(0).set_(storage, x.storage_offset(), x.shape, x.stride())
+
+    return batch.map(there)
+
+
+def _places(batch: Batch) -> list[int]:
+    """The block of every array."""
+    order: dict[int, int] = {}
+    addresses = [x.untyped_storage().data_ptr() for x in batch.tensors()]
+    return [order.setdefault(address, len(order)) for address in addresses]
 
 
 def _views(block: Tensor, arrays: list[Tensor], starts: list[int]) -> list[Tensor]:

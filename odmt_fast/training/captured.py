@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.batch.packet import block_of, moved
+from odmt_fast.batch.packet import blocks_of, layout_of, moved
 from odmt_fast.config import TrainingConfig
 
 Outcome = tuple[dict[str, Tensor], Tensor]
@@ -99,7 +99,7 @@ class CudaGraphs:
 class _Record:
     """A recorded step: where it reads its batch and leaves its outcome, and how it is repeated."""
 
-    block: Tensor
+    blocks: list[Tensor]
     outcome: Outcome
     repeat: Callable[[], None]
 
@@ -117,13 +117,13 @@ class CapturedStep:
         self._step, self._recorder = step, recorder
         self._records: dict[tuple[Any, ...], _Record] = {}
         self._met: set[tuple[Any, ...]] = set()
-        self._block: Tensor | None = None
+        self._blocks: list[Tensor] = []
 
     def __call__(self, batch: Batch, epoch: float) -> Outcome:
         """Loss terms, without a gradient, and gradient norm; they hold until the next step.
 
         Args:
-            batch: in one block (`odmt_fast.batch.packet`) if it has dummies.
+            batch: as a loader hands it out.
             epoch: from 1.
         """
         with self._recorder.active():
@@ -134,24 +134,32 @@ class CapturedStep:
             return _detached(self._step(batch, epoch))
 
     def _repeated(self, batch: Batch, shape: tuple[Any, ...]) -> Outcome:
-        block = block_of(batch)
+        blocks = blocks_of(batch)
         if (record := self._records.get(shape)) is not None:
-            record.block.copy_(block)
+            _overwrite(record.blocks, blocks)
             record.repeat()
             return record.outcome
-        static = self._room(block)
-        static.copy_(block)
+        static = self._room(blocks)
+        _overwrite(static, blocks)
         read = moved(batch, static)
         # Whatever reads the epoch instead of the batch shows at once, as a loss that is NaN.
         outcome, repeat = self._recorder.record(lambda: _detached(self._step(read, float("nan"))))
         self._records[shape] = _Record(static, outcome, repeat)
         return outcome
 
-    def _room(self, block: Tensor) -> Tensor:
-        """Where a recorded step reads such a block: one place for all that fit into it."""
-        if self._block is None or self._block.nbytes < block.nbytes:
-            self._block = torch.empty_like(block)
-        return self._block[: block.nbytes]
+    def _room(self, blocks: list[Tensor]) -> list[Tensor]:
+        """Where a recorded step reads such blocks: one place for all that fit into it."""
+        fit = len(blocks) <= len(self._blocks) and all(
+            own.nbytes >= block.nbytes for own, block in zip(self._blocks, blocks, strict=False)
+        )
+        if not fit:
+            self._blocks = [torch.empty_like(block) for block in blocks]
+        return [own[: block.nbytes] for own, block in zip(self._blocks, blocks, strict=False)]
+
+
+def _overwrite(blocks: list[Tensor], by: list[Tensor]) -> None:
+    for block, new in zip(blocks, by, strict=True):
+        block.copy_(new)
 
 
 def _detached(outcome: Outcome) -> Outcome:
@@ -168,4 +176,4 @@ def _shape(batch: Batch) -> tuple[Any, ...]:
         if not isinstance(value := getattr(batch, field.name), (Tensor, tuple))
     ]
     longest = [tokens.max_length for tokens in batch.features]
-    return (*plain, *longest, *((array.dtype, array.shape) for array in batch.tensors()))
+    return (*plain, *longest, *layout_of(batch))
