@@ -127,10 +127,11 @@ class CapturedStep:
             epoch: from 1.
         """
         with self._recorder.active():
-            shape = _shape(batch)
-            if batch.dummy_users and shape in self._met:
-                return self._repeated(batch, shape)
-            self._met.add(shape)
+            if batch.dummy_users:
+                shape = _shape(batch)
+                if shape in self._met:
+                    return self._repeated(batch, shape)
+                self._met.add(shape)
             return _detached(self._step(batch, epoch))
 
     def _repeated(self, batch: Batch, shape: tuple[Any, ...]) -> Outcome:
