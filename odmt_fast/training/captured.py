@@ -1,11 +1,11 @@
 """Steps that are recorded once per shape and repeated: on a GPU one launch instead of hundreds.
 
 A step on a padded batch is a function of tensors at fixed places: the batch, with its noise and the
-weight of its epoch, in one block; weights; the optimiser's state with its step count and learning
-rate. The first batch of a shape trains as any batch does, which makes what is made once (kernels,
-workspaces, the optimiser's state). The second is recorded while it trains. For every later one its
-block is copied to where the recorded step reads, and the record repeated. Batches without dummies,
-which fitted nowhere, train as they are.
+weight of its epoch, in one block; weights; the optimiser's state with its step count. The first
+batch of a shape trains as any batch does, which makes what is made once (kernels, workspaces, the
+optimiser's state). The second is recorded while it trains. For every later one its block is copied
+to where the recorded step reads, and the record repeated. Batches without dummies, which fitted
+nowhere, train as they are.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ class CudaGraphs:
             RuntimeError: something in it cannot be captured, such as a wait for the device.
         """
         graph = torch.cuda.CUDAGraph()
-        # The loader's threads may meanwhile call what a capture forbids its own thread.
+        # Relaxed: the loader's threads, and page-locked memory that the optimiser asks for, are no
+        # part of the graph; a wait for the captured stream is an error all the same.
         captured = torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="relaxed"
         )
         try:
             with captured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,12 +92,12 @@ class MixedPrecision:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(optimizer)
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Updates the weights; in fp16 only if no gradient overflowed."""
+    def step(self, optimizer: Optimizer, **arguments: Any) -> None:
+        """Updates the weights, `arguments` to the optimiser; in fp16 if no gradient overflowed."""
         if self._scaler is None:
-            optimizer.step()
+            optimizer.step(**arguments)
             return
-        self._scaler.step(optimizer)
+        self._scaler.step(optimizer, **arguments)
         self._scaler.update()
 
     def state(self) -> dict[str, float]:

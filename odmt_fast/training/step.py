@@ -8,27 +8,31 @@ from torch.profiler import record_function
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
+from odmt_fast.kernels.adamw import runs_fast
+from odmt_fast.training.optimizer import ClippingAdamW
 from odmt_fast.training.precision import MixedPrecision
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """The official optimiser: AdamW, one group, weight decay on every parameter.
 
+    On a GPU it clips the gradients itself, in one pass with the update.
+
     Source: official ``main.py::train``.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameter that requires a gradient; nothing can be trained")
+    lr, weight_decay = config.learning_rate, config.weight_decay
+    if runs_fast(parameters):
+        return ClippingAdamW(parameters, lr=lr, weight_decay=weight_decay)
     devices = {p.device.type for p in parameters}
-    on_gpu = devices == {"cuda"}
-    rate = config.learning_rate
     return torch.optim.AdamW(
         parameters,
-        # On a GPU nothing of an update is a number on the host: a captured step repeats it.
-        lr=torch.tensor(rate, device=parameters[0].device) if on_gpu else rate,
-        weight_decay=config.weight_decay,
+        lr=lr,
+        weight_decay=weight_decay,
         fused=devices <= {"cpu", "cuda"},
-        capturable=on_gpu,
+        capturable=devices == {"cuda"},
     )
 
 
@@ -66,6 +70,14 @@ class TrainingStep:
         with record_function("backward"):
             self._precision.backward(terms["loss"], self._optimizer)
         with record_function("optimizer"):
-            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-            self._precision.step(self._optimizer)
+            norm = self._update()
         return terms, norm
+
+    def _update(self) -> Tensor:
+        """Clips, updates, and returns the norm before clipping."""
+        if isinstance(self._optimizer, ClippingAdamW):
+            self._precision.step(self._optimizer, clip_norm=self._clip_norm)
+            return self._optimizer.gradient_norm
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._precision.step(self._optimizer)
+        return norm

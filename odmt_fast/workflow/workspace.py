@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +33,7 @@ from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
-from odmt_fast.retrieval import KnownUsers, Parts, Recommender
+from odmt_fast.retrieval import KnownUsers, Origin, Parts, Recommender
 from odmt_fast.storage import Digest
 from odmt_fast.training.checkpoint import BEST, load_model
 from odmt_fast.training.identity import data_identity, differences
@@ -239,6 +240,22 @@ class Workspace:
         return Recommender(
             Parts.of(model, self.config.model, items, known, seed=seed, ensemble=ensemble)
         )
+
+    def origin(self, weights: Path) -> Origin:
+        """What a model card tells of the run.
+
+        Args:
+            weights: of the model; the metrics are told where the run's kept ranks are theirs.
+        """
+        metrics: dict[str, float] = {}
+        file = weights if weights.is_file() else weights / BEST.name
+        with suppress(ValueError):  # none are kept, or of another checkpoint
+            kept = Ranks.load(self.config.training.output, "test", file)
+            names = [f"{kind}@{k}" for k in kept.k for kind in ("hr", "ndcg")]
+            metrics = {name: float(kept.gains(name).mean()) for name in names}
+        sequences = self.data.sequences
+        training = self.config.training.model_dump(mode="json", exclude={"output"})
+        return Origin(len(sequences), len(sequences.items), training, metrics)
 
 
 def default_store(dataset: Path, modality: str) -> Path:

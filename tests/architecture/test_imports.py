@@ -57,10 +57,10 @@ OPTIONAL = {
     "yaml": {"cli"},
     "matplotlib": {"studies"},
     "tensorboard": {"training"},
-    "fastapi": {"service"},
     "starlette": {"service"},
     "uvicorn": {"service"},
     "prometheus_client": {"service"},
+    "huggingface_hub": {"retrieval"},
 }
 
 

@@ -17,6 +17,7 @@ from training.tape import Tape
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.packet import send
 from odmt_fast.config import TrainingConfig
+from odmt_fast.kernels.adamw import Resident
 from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.packed_attention import segments
 from odmt_fast.models.zoo import BACKBONES, MODELS
@@ -178,11 +179,14 @@ def test_graphs_share_a_pool_and_train_the_step_they_record(
         graphs.record(lambda: ({}, norm))
 
 
-def test_on_a_gpu_an_update_has_no_number_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: dict[str, object] = {}
-    parameter = SimpleNamespace(requires_grad=True, device=torch.device("cuda", 0))
-    monkeypatch.setattr(torch.optim, "AdamW", lambda parameters, **options: made.update(options))
-    real = torch.tensor
-    monkeypatch.setattr(torch, "tensor", lambda value, device: real(value, device="meta"))
-    adamw(SimpleNamespace(parameters=lambda: [parameter]), TrainingConfig())  # type: ignore[arg-type]
-    assert isinstance(made["lr"], Tensor) and made["capturable"] and made["fused"]
+def test_a_graph_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, capturing = SimpleNamespace(type="cuda"), [False]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing[0])
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(Tensor, "to", lambda self, device, non_blocking: self.clone())
+    resident, values = Resident(torch.float64), ((1.0, 2.0),)
+    eager = resident.of(values, gpu)  # type: ignore[arg-type]
+    capturing[0] = True
+    one, other = (resident.of(values, gpu) for _ in range(2))  # type: ignore[arg-type]
+    assert len({x.data_ptr() for x in (eager, one, other)}) == 3
+    assert all(torch.equal(x, torch.tensor(values, dtype=torch.float64)) for x in (one, other))

@@ -16,7 +16,9 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 OPERATORS = (
+    "adamw",
     "dropout",
+    "feed_forward",
     "residual_norm",
     "packed_attention",
     "readout_attention",
