@@ -27,6 +27,7 @@ from odmt_fast import ModelConfig
 from odmt_fast.batch.batch import Batch
 from odmt_fast.features.tokens import PackedTokens, TokenTable
 from odmt_fast.kernels.launch.device import KNOWN, assume
+from odmt_fast.kernels.linear.copies import keep
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
 
@@ -102,7 +103,7 @@ def _word(x: object) -> str:
 
 def _flop(name: str, args: tuple[Any, ...]) -> float:
     shapes = [tuple(x.shape) for x in args if isinstance(x, Tensor)]
-    if name in ("addmm", "baddbmm"):
+    if name in ("addmm", "baddbmm", "_addmm_activation"):
         shapes = shapes[1:]
     elif name not in ("mm", "bmm"):
         return 0.0
@@ -130,6 +131,8 @@ def _as_a_gpu(trace: _Trace) -> Iterator[None]:
         f"{kernels}.distilled_softmax.op.triton_missing": lambda _: None,
         f"{kernels}.distilled_softmax.op.cuda_extension_missing": lambda _: None,
         f"{kernels}.distilled_softmax.rows.stream": lambda _: 0,
+        f"{kernels}.linear.op.triton_missing": lambda _: None,
+        f"{kernels}.feed_forward.gpu._one_product_runs": lambda *_: True,
     }
     with ExitStack() as stack:
         stack.enter_context(assume(KNOWN[90]))
@@ -167,6 +170,10 @@ def trace_step(model: SequentialModel, batch: Batch, dtype: torch.dtype) -> list
             stack.callback(part.register_forward_pre_hook(enter).remove)
             stack.callback(part.register_forward_hook(leave).remove)
         stack.enter_context(trace)
+        trace.stage = "items forward"
+        keep(model.parameters())
+        model(batch, 1)  # casts the weights, whose copies the optimiser renews on the way
+        trace.launches.clear()
         trace.stage = "items forward"
         loss = model(batch, 1)["loss"]
         trace.stage = "loss backward"
