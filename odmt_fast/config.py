@@ -19,7 +19,8 @@ IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
 Capture = Literal["auto", "off"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Residency = Literal["auto", "device", "pinned", "mmap"]
 Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
@@ -50,6 +51,12 @@ class FeatureConfig(Section):
     )
     modalities: tuple[str, ...] | None = Field(
         None, description="beside the IDs; None = all that the dataset has and all named stores"
+    )
+    residency: Residency = Field(
+        "auto",
+        description="tokens in training: all in the memory of the device, all in page-locked host "
+        "memory that the GPU reads (pinned), or each batch's from the mapped store; auto = the "
+        "first with room on a GPU, the store on a CPU",
     )
 
 
@@ -170,12 +177,18 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.1, ge=0.0)
     clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
     precision: Precision = Field(
-        "auto", description="fp32, bf16 or fp16; auto = bf16 where products of it are fast"
+        "auto",
+        description="fp32, tf32 (GPU: fp32 with TF32 products), bf16 or fp16; auto = bf16 where "
+        "products of it are fast",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")
-    workers: int = Field(0, ge=0, description="loader threads beside the training thread")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="loader threads beside the training thread; None = by the cores for a GPU",
+    )
     checkpoint_minutes: float = Field(10.0, gt=0.0, description="longest time between two")
     checkpoint_steps: PositiveInt | None = Field(None, description="also one every so many steps")
     log_steps: PositiveInt = Field(
