@@ -18,6 +18,7 @@ Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
+Capture = Literal["auto", "off"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Residency = Literal["auto", "device", "pinned", "mmap"]
 Negatives = Literal["rank", "global"]
@@ -195,6 +196,11 @@ class TrainingConfig(Section):
         description="steps per row of logs/steps.csv; on a GPU also between two looks at the loss",
     )
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
+    capture: Capture = Field(
+        "auto",
+        description="on a GPU, record the steps of every shape once and repeat them as one launch "
+        "(CUDA graphs); off launches every kernel of every step",
+    )
     recompute: bool = Field(
         False,
         description="recompute item activations in the backward: less memory, more time; a large "

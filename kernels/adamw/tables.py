@@ -69,15 +69,19 @@ class Resident:
         self._captured: list[Tensor] = []
 
     def of(self, values: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
-        """`values` as a tensor of their shape; the last one, if they and the device are those."""
+        """`values` as a tensor of their shape; the last one, if they and the device are those.
+
+        A graph makes the copy at every replay and keeps what it copies to for itself: graphs that
+        share a pool may write there between two of its replays.
+        """
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            self._captured.append(torch.tensor(values, dtype=self._dtype).pin_memory())
+            return self._captured[-1].to(device, non_blocking=True)
         if self._there is None or values != self._values or self._there.device != device:
             host = torch.tensor(values, dtype=self._dtype)
             if device.type == "cuda":
-                # The allocator of page-locked memory keeps it until the copy was made; a graph
-                # makes the copy at every replay.
+                # The allocator of page-locked memory keeps it until the copy was made.
                 host = host.pin_memory()
-                if torch.cuda.is_current_stream_capturing():
-                    self._captured.append(host)
             self._values, self._there = values, host.to(device, non_blocking=True)
         return self._there
 

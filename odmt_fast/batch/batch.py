@@ -41,6 +41,8 @@ class Batch:
         dummy_users: how many of the users are dummies.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
+        kd_weight: float64 [1], the loss's `kd_weight` at the epoch; a loader sets it. None leaves
+            it to the epoch that the model is called with.
         weight: float64 [1], what the losses of the batch are multiplied with where several
             processes take a step together; None is 1.
         encoders: the processes that share the encoding of `items`; None encodes them here.
@@ -64,6 +66,7 @@ class Batch:
     row_scale: Tensor | None = None
     dummy_users: int = 0
     noise: Tensor | None = None
+    kd_weight: Tensor | None = None
     weight: Tensor | None = None
     encoders: Processes | None = None
     log_q: Tensor | None = None

@@ -18,6 +18,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
+from odmt_fast.models.losses.base import Loss
 from odmt_fast.processes import Processes
 from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
@@ -140,6 +141,7 @@ def train(
     if isinstance(model, _WithPopularity):
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
     _choose_memory(model, recompute=settings.recompute)
+    loss = getattr(model, "loss", None)
     reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
     if unknown:
@@ -162,7 +164,8 @@ def train(
                 # Columns that processes share are as many as they are.
                 capacities=None
                 if processes.count > 1 and settings.negatives == "global"
-                else chosen_capacities(model, collate, features, config, device),
+                else chosen_capacities(model, collate, features, config, device, processes.count),
+                kd_weight=loss.kd_weight if isinstance(loss, Loss) else None,
             ) as loader,
             StopRequest() as stop,
             products_of_fp32(settings.precision),

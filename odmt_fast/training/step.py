@@ -26,11 +26,13 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     lr, weight_decay = config.learning_rate, config.weight_decay
     if runs_fast(parameters):
         return ClippingAdamW(parameters, lr=lr, weight_decay=weight_decay)
+    devices = {p.device.type for p in parameters}
     return torch.optim.AdamW(
         parameters,
         lr=lr,
         weight_decay=weight_decay,
-        fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
+        fused=devices <= {"cpu", "cuda"},
+        capturable=devices == {"cuda"},
     )
 
 
@@ -58,7 +60,7 @@ class TrainingStep:
         self._clip_norm = clip_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def __call__(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+    def __call__(self, batch: Batch, epoch: float) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms and the gradient norm before clipping; waits for no device."""
         self._optimizer.zero_grad(set_to_none=True)
         with record_function("forward"), self._precision.autocast():
