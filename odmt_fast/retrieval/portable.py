@@ -74,7 +74,7 @@ def exported(parts: Parts) -> ExportedProgram:
 
     Its operators are torch's alone.
     """
-    module = PaddedUsers(copy.deepcopy(parts.users).cpu().float().eval())
+    module = PaddedUsers(copy.deepcopy(parts.users).cpu().float().eval().requires_grad_(False))
     branches, _, width = parts.catalogue.shape
     vectors = torch.zeros(branches, 5, width)
     histories = torch.ones(3, parts.settings.max_seq_len, dtype=torch.int64)
