@@ -27,6 +27,7 @@ from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels.distilled_softmax import op as distilled_softmax
 from odmt_fast.kernels.launch import backends, checks
 from odmt_fast.kernels.launch.device import KNOWN, assume
+from odmt_fast.kernels.linear import op as linear
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
 
@@ -90,7 +91,8 @@ def main() -> None:
     recorded(keys)
     # Tensors without storage stand for those of a GPU; neither we nor autocast would take them.
     checks.check_holds_values = lambda *_: None
-    backends.triton_missing = distilled_softmax.triton_missing = lambda _: None
+    for module in (backends, distilled_softmax, linear):
+        module.triton_missing = lambda _: None
     torch.autocast = lambda *_, **__: nullcontext()
     torch.is_autocast_enabled = lambda _: False
     trained, sources = model()
