@@ -2,7 +2,7 @@
 
 A run is a `Config`: five frozen sections, read from YAML, overridden by flags, written beside the
 checkpoints. `ModelConfig.from_official` takes the argument names of the official code
-(``utils/parameters.py``), `PRESETS` its published hyper-parameters (``run_*.py``).
+(``utils/parameters.py``); `odmt_fast.presets` has settings to start from.
 """
 
 from __future__ import annotations
@@ -279,23 +279,3 @@ class Config(Section):
                 "features.stores": {name: function(store) for name, store in stores.items()},
             }
         )
-
-
-def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:
-    return Config(
-        model=ModelConfig(
-            width=768, max_seq_len=12, dropout=0.1, tau=tau, alpha=alpha, id_init=id_init
-        ),
-        training=TrainingConfig(
-            batch_size=128, epochs=epochs, learning_rate=1e-4, weight_decay=0.1
-        ),
-    )
-
-
-# Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list of settings).
-PRESETS: dict[str, Config] = {
-    "stream": _preset(epochs=40, tau=0.5, alpha=50, id_init="text"),
-    "arts": _preset(epochs=31, tau=0.3, alpha=20, id_init="mean"),
-    "office": _preset(epochs=30, tau=0.4, alpha=40, id_init="mean"),
-    "hm": _preset(epochs=30, tau=0.5, alpha=60, id_init="mean"),
-}

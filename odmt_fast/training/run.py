@@ -23,6 +23,7 @@ from odmt_fast.processes import Processes
 from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
 from odmt_fast.training.announcement import announce, in_words, tell_processes, tell_threads
+from odmt_fast.training.diagnostics import Yardsticks
 from odmt_fast.training.errors import CheckpointError, ResumeError
 from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
@@ -83,13 +84,12 @@ def train(
 
     The run lives in ``config.training.output``: ``config.json``, ``checkpoints/last`` and
     ``checkpoints/best`` (see `odmt_fast.training.checkpoint`), ``logs/steps.csv``,
-    ``logs/epochs.csv``, ``logs/tensorboard``. It belongs to one process at a time, or to those of
-    torch.distributed where it was initialised: all call this, the first one writes, reports and
-    evaluates, all return the same. SIGINT and
-    SIGTERM end it after the current step with a checkpoint, and are then delivered as if nobody had
-    waited: Ctrl-C raises KeyboardInterrupt; only where the program's own handler returns, `train`
-    returns "interrupted". On return the model holds the weights of the last step, not of the best
-    epoch.
+    ``logs/epochs.csv``, ``logs/diagnoses.csv``, ``logs/tensorboard``. It belongs to one process at
+    a time, or to those of torch.distributed where it was initialised: all call this, the first one
+    writes, reports and evaluates, all return the same. SIGINT and SIGTERM end it after the current
+    step with a checkpoint, and are then delivered as if nobody had waited: Ctrl-C raises
+    KeyboardInterrupt; only where the program's own handler returns, `train` returns "interrupted".
+    On return the model holds the weights of the last step, not of the best epoch.
 
     Args:
         model: an ``nn.Module`` whose ``forward(batch, epoch)`` returns named scalars, ``"loss"``
@@ -171,6 +171,7 @@ def train(
             products_of_fp32(settings.precision),
             reading(model, sources),
         ):
+            own = identity(config, split, inputs or {}, processes.count)
             loop = TrainingLoop(
                 model.to(device),
                 loader,
@@ -179,7 +180,8 @@ def train(
                 reporter,
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 log_steps=settings.log_steps,
-                identity=(own := identity(config, split, inputs or {}, processes.count)),
+                identity=own,
+                yardsticks=Yardsticks.of(config, own, len(split.valid)),
             )
             if processes.first:
                 _make_room(settings.output, resume=resume)

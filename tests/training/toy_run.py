@@ -184,6 +184,7 @@ def state_of(output: Path) -> dict[str, Any]:
         "best header": best_header,
         "steps.csv": table(output / "logs" / "steps.csv"),
         "epochs.csv": table(output / "logs" / "epochs.csv"),
+        "diagnoses.csv": table(output / "logs" / "diagnoses.csv"),
     }
 
 
