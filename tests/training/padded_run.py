@@ -15,6 +15,7 @@ from odmt_fast.batch.packet import send
 from odmt_fast.batch.padding import sizes_of
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.features.resident import ResidentTable
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.losses.base import Loss
@@ -37,11 +38,15 @@ def make(name: str = "odmt", backbone: str = "sasrec", **settings: object) -> Se
     return build(config, shares, sources, generator=generator)
 
 
-def loader(model: SequentialModel) -> BatchLoader:
+def loader(model: SequentialModel, resident: bool = False) -> BatchLoader:
     """Batches of three users; all but an epoch's last one fit the only capacity."""
     draws = np.random.default_rng(2)
     users = [draws.integers(1, N_ITEMS + 1, n).tolist() for n in (6, 3, 2, 5, 6, 4, 3, 5, 2, 6, 4)]
-    collate = Collator(Sequences.from_lists(users), S, model.sources)
+    sources = [
+        ResidentTable.of(source, torch.device("cpu")) if resident else source
+        for source in model.sources
+    ]
+    collate = Collator(Sequences.from_lists(users), S, sources)
     plain = [sizes_of(b) for b in BatchLoader(collate, batch_size=USERS, seed=1).epoch(1)]
     largest = Sizes(
         users=USERS + 3,
@@ -57,9 +62,11 @@ def loader(model: SequentialModel) -> BatchLoader:
     )
 
 
-def batches(model: SequentialModel, epochs: int = 2) -> Iterator[tuple[Batch, int]]:
-    """Every batch in its block, and the epoch."""
-    with loader(model) as coming:
+def batches(
+    model: SequentialModel, epochs: int = 2, resident: bool = False
+) -> Iterator[tuple[Batch, int]]:
+    """Every batch in its block, its tokens there too or (`resident`) in a table, and the epoch."""
+    with loader(model, resident) as coming:
         for epoch in range(1, epochs + 1):
             for batch in coming.epoch(epoch):
                 yield send(batch, torch.device("cpu"))[0], epoch
