@@ -10,6 +10,8 @@ from typing import Any
 from bench import (
     allocators,
     anchor_table,
+    cold,
+    launches,
     movielens_table,
     operator_table,
     paired,
@@ -177,6 +179,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "allocators": allocators.section,
     "retrieval": retrieval_table.section,
     "retrieval_avx2": retrieval_table.section,
+    "launches": launches.section,
     OPERATORS: operator_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
@@ -208,6 +211,9 @@ def main() -> None:
         write_between(README, MARKS, step_table.headline(steps))
     if (FOLDER / "movielens.json").exists():
         write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
+    for data in cold.NAMES:
+        if (FOLDER / f"cold_{data}.json").exists():
+            write_between(RESULTS, cold.marks(data), cold.section(load(f"cold_{data}")))
     if (FOLDER / f"{anchor_table.NAME}.json").exists():
         write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
 

@@ -18,10 +18,14 @@ Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Capture = Literal["auto", "off"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Residency = Literal["auto", "device", "pinned", "mmap"]
 Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
+Ensemble = Literal["mean", "known"]
+Targets = Literal["all", "first"]
 
 # The official `init` argument, in its order (official model/model.py::Model.__init__).
 _OFFICIAL_INIT: tuple[IdInit, ...] = ("xavier", "mean", "image", "text")
@@ -47,6 +51,12 @@ class FeatureConfig(Section):
     )
     modalities: tuple[str, ...] | None = Field(
         None, description="beside the IDs; None = all that the dataset has and all named stores"
+    )
+    residency: Residency = Field(
+        "auto",
+        description="tokens in training: all in the memory of the device, all in page-locked host "
+        "memory that the GPU reads (pinned), or each batch's from the mapped store; auto = the "
+        "first with room on a GPU, the store on a CPU",
     )
 
 
@@ -167,12 +177,18 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.1, ge=0.0)
     clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
     precision: Precision = Field(
-        "auto", description="fp32, bf16 or fp16; auto = bf16 where products of it are fast"
+        "auto",
+        description="fp32, tf32 (GPU: fp32 with TF32 products), bf16 or fp16; auto = bf16 where "
+        "products of it are fast",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")
-    workers: int = Field(0, ge=0, description="loader threads beside the training thread")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="loader threads beside the training thread; None = by the cores for a GPU",
+    )
     checkpoint_minutes: float = Field(10.0, gt=0.0, description="longest time between two")
     checkpoint_steps: PositiveInt | None = Field(None, description="also one every so many steps")
     log_steps: PositiveInt = Field(
@@ -180,6 +196,11 @@ class TrainingConfig(Section):
         description="steps per row of logs/steps.csv; on a GPU also between two looks at the loss",
     )
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
+    capture: Capture = Field(
+        "auto",
+        description="on a GPU, record the steps of every shape once and repeat them as one launch "
+        "(CUDA graphs); off launches every kernel of every step",
+    )
     recompute: bool = Field(
         False,
         description="recompute item activations in the backward: less memory, more time; a large "
@@ -195,6 +216,14 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 512
     repeat_targets: RepeatTargets = "rank"
     compat: Compat = "fixed"
+    targets: Targets = Field(
+        "all", description="of a user with several held-out items: rank all, or the first alone"
+    )
+    ensemble: Ensemble = Field(
+        "mean",
+        description="of all branches, officially; known: of those that know the item (an ID row "
+        "that was trained, a text, a picture), see models/ensemble.py",
+    )
 
     @model_validator(mode="after")
     def _metric_is_computed(self) -> EvaluationConfig:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.features.tokens import Tokens
 from odmt_fast.processes import Processes
 
 
@@ -35,12 +35,14 @@ class Batch:
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: an upper bound of a user's rows.
-        features: tokens of `own_items`, one entry per modality of the model.
+        features: tokens of `own_items`, one entry per modality of the model, or where they lie.
         row_scale: fp32 [M], what a row's losses are multiplied with: 0 for a dummy's, one over the
             number of the others for these. None is 1 / M for each.
         dummy_users: how many of the users are dummies.
         noise: int64 [1], decides all that a training step draws (dropout); a loader sets it. None
             where nothing does: the model then draws from torch's default generator.
+        kd_weight: float64 [1], the loss's `kd_weight` at the epoch; a loader sets it. None leaves
+            it to the epoch that the model is called with.
         weight: float64 [1], what the losses of the batch are multiplied with where several
             processes take a step together; None is 1.
         encoders: the processes that share the encoding of `items`; None encodes them here.
@@ -60,10 +62,11 @@ class Batch:
     history_offsets: Tensor
     history: Tensor
     max_seqlen: int
-    features: tuple[PackedTokens, ...] = ()
+    features: tuple[Tokens, ...] = ()
     row_scale: Tensor | None = None
     dummy_users: int = 0
     noise: Tensor | None = None
+    kd_weight: Tensor | None = None
     weight: Tensor | None = None
     encoders: Processes | None = None
     log_q: Tensor | None = None
@@ -86,7 +89,7 @@ class Batch:
             return self.items
         return self.items[self.encoders.window(len(self.items))]
 
-    def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
+    def with_features(self, features: tuple[Tokens, ...]) -> Batch:
         """The same batch carrying the tokens of its items."""
         return replace(self, features=features)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -54,6 +54,7 @@ class BatchLoader:
         capacities: what batches are padded to; None leaves them as they are.
         processes: that take the steps together.
         negatives: see `own_batch`.
+        kd_weight: epoch -> ``Batch.kd_weight``; what of a step depends on the epoch is data.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class BatchLoader:
         processes: Processes | None = None,
         negatives: Negatives = "rank",
         capacities: Capacities | None = None,
+        kd_weight: Callable[[int], float | None] | None = None,
     ) -> None:
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -74,7 +76,7 @@ class BatchLoader:
         self.processes = processes or Processes()
         self.negatives: Negatives = negatives
         self.sampler = UserSampler(collate.users, batch_size * self.processes.count, seed)
-        self.capacities = capacities
+        self.capacities, self._kd_weight = capacities, kd_weight
         self.device = torch.device(device)
         self.workers = workers
         self._pool = one_core_pool(workers, "batch") if workers else None
@@ -92,13 +94,15 @@ class BatchLoader:
         order = self.sampler.order(epoch)
         rank = self.processes.rank
         what = f"dropout/{rank}" if rank else "dropout"
+        weight = self._kd_weight and self._kd_weight(epoch)
+        kd_weight = None if weight is None else torch.tensor([weight], dtype=torch.float64)
 
         def collated(step: int) -> Batch:
             noise = torch.tensor([stream(self.sampler.seed, what, epoch, step)])
             batch = self._batch(self.sampler.batch(order, step), epoch, step)
             if self.capacities is not None:
                 batch = padded(batch, self.capacities)
-            return replace(batch, noise=noise)
+            return replace(batch, noise=noise, kd_weight=kd_weight)
 
         if self._pool is None or self._stage is None:
             for step in range(start, self.steps):

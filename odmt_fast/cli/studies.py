@@ -1,4 +1,4 @@
-"""``odmt-fast studies``: ready studies of a run, the ablation and the spaces of its items."""
+"""``odmt-fast studies``: ready studies of a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import typer
 from odmt_fast.cli.options import Data, Device, Json, OtherFeatures, Run, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.settings import load_config, named_stores, of_run, read_config
+from odmt_fast.cli.shuffle import shuffle
 from odmt_fast.cli.study import show
 from odmt_fast.storage import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-app = typer.Typer(help="Ready studies: the ablation of a model, and where its items lie.")
+app = typer.Typer(help="Ready studies: ablation, where items lie, and what order is worth.")
+app.command()(shuffle)
 
 
 @app.command()

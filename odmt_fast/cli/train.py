@@ -26,12 +26,20 @@ def train(
     ] = None,
     width: Annotated[int | None, typer.Option(help="model.width")] = None,
     max_seq_len: Annotated[int | None, typer.Option(help="model.max_seq_len")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
     compat: Annotated[
         str | None, typer.Option(help="fixed, or official to rank as the official code.")
     ] = None,
+    no_capture: Annotated[
+        bool,
+        typer.Option(
+            "--no-capture",
+            help="On a GPU, launch every kernel of every step (training.capture=off).",
+            show_default=False,
+        ),
+    ] = False,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,6 +79,7 @@ def train(
             "training.precision": precision,
             "training.device": device,
             "training.seed": seed,
+            "training.capture": "off" if no_capture else None,
             "model.width": width,
             "model.max_seq_len": max_seq_len,
             "evaluation.compat": compat,

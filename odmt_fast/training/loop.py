@@ -16,6 +16,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
+from odmt_fast.training.captured import CapturedStep, CudaGraphs, Step, capture_missing
 from odmt_fast.training.diagnostics import Yardsticks, news
 from odmt_fast.training.distributed import agree, average, averaging
 from odmt_fast.training.errors import NonFiniteLossError
@@ -74,12 +75,15 @@ class TrainingLoop:
         self._optimizer = adamw(model, config.training)
         self._precision = MixedPrecision(config.training.precision, self._device)
         self._processes = loader.processes
-        self._step = TrainingStep(
+        step = TrainingStep(
             averaging(model, self._processes),
             self._optimizer,
             self._precision,
             config.training.clip_norm,
         )
+        missing = capture_missing(config.training, self._device, self._processes.count)
+        captured = missing is None and loader.capacities is not None
+        self._step: Step = CapturedStep(step, CudaGraphs(self._device)) if captured else step
         mean = partial(average, processes=self._processes)
         self._meter = LossMeter(log_steps, self._device, mean)
         self._interval_seconds = 0.0

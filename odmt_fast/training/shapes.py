@@ -16,6 +16,7 @@ from odmt_fast.config import Config, ModelConfig
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.models.losses.base import Loss
 from odmt_fast.models.work import needed_work
+from odmt_fast.training.captured import capture_missing
 
 SAMPLED = 512
 """Batches that capacities are chosen by, the first of a run; later ones may not fit."""
@@ -32,16 +33,19 @@ def chosen_capacities(
     sources: Sequence[TokenSource],
     config: Config,
     device: torch.device,
+    processes: int = 1,
 ) -> Capacities | None:
     """What the batches are padded to, a function of the configuration and the data.
 
-    None where they run as they are: on other devices than a CPU, in other precisions than bf16, in
-    steps of much work, and with a loss that would count the dummies.
+    Steps that are captured need few shapes, and on a CPU those of bf16 that are no large work gain
+    by them. None where batches run as they are: everywhere else, and with a loss that would count
+    the dummies.
     """
     loss = getattr(model, "loss", None)
     if not (isinstance(loss, Loss) and loss.weighs_rows):
         return None
-    if device.type != "cpu" or config.training.precision != "bf16":
+    captured = capture_missing(config.training, device, processes) is None
+    if not captured and (device.type != "cpu" or config.training.precision != "bf16"):
         return None
     sampler = UserSampler(collate.users, config.training.batch_size, config.training.seed)
     sizes = collate.first_sizes(sampler, SAMPLED)
@@ -53,6 +57,8 @@ def chosen_capacities(
         return step_flop(config.model, dims, rows, items, tokens)
 
     capacities = Capacities.choose(sizes, collate.limits, cost)
+    if captured:
+        return capacities
     largest = capacities.buckets[-1]
     work = cost(*(np.array([n]) for n in (largest.rows, largest.items, largest.tokens)))
     return capacities if float(work[0]) <= _MOST_WORK else None

@@ -61,10 +61,10 @@ OPTIONAL = {
     "sklearn": {"studies"},
     "umap": {"studies"},
     "tensorboard": {"training"},
-    "fastapi": {"service"},
     "starlette": {"service"},
     "uvicorn": {"service"},
     "prometheus_client": {"service"},
+    "huggingface_hub": {"retrieval"},
 }
 
 

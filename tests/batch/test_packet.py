@@ -10,7 +10,7 @@ from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.collate import Collator
-from odmt_fast.batch.packet import send
+from odmt_fast.batch.packet import blocks_of, layout_of, moved, send
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
 
@@ -49,6 +49,24 @@ def test_other_devices_get_it_too() -> None:
     sent, block = send(batch_of(3), torch.device("meta"))
     assert block.is_meta and all(x.is_meta for x in sent.tensors())
     assert sent.features[0].values.shape == (10, 3)
+
+
+def test_a_batch_is_carried_to_other_blocks_by_one_copy_each() -> None:
+    (one, first), (other, _) = send(batch_of(3), CPU), send(batch_of(2), CPU)
+    assert len(blocks_of(one)) == 1 and torch.equal(blocks_of(one)[0], first)
+    # Tokens may come by another way and lie elsewhere.
+    apart = [batch.with_features(batch_of(3).features) for batch in (one, other)]
+    assert len(blocks_of(apart[0])) == 3
+    for was, now in ((one, other), apart):
+        assert layout_of(was) == layout_of(now)
+        rooms = [torch.empty(block.nbytes + 512, dtype=torch.uint8) for block in blocks_of(was)]
+        there = moved(was, rooms)
+        for batch in (was, now):
+            for room, block in zip(rooms, blocks_of(batch), strict=True):
+                room[: block.nbytes].copy_(block)
+            for x, y in zip(there.tensors(), batch.tensors(), strict=True):
+                assert x.dtype == y.dtype and torch.equal(x, y)
+    assert len({layout_of(batch) for batch in (one, apart[0], batch_of(3))}) == 3
 
 
 def place(array: Tensor, block: Tensor) -> int:

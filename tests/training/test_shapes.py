@@ -52,10 +52,13 @@ def test_padded_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None and found == chosen(model) and found.users == 3
     assert found != chosen(model, seed=2)
     assert chosen(model, precision="fp32") is None
-    assert chosen(model, torch.device("cuda", 0)) is None
+    gpu = torch.device("cuda", 0)
+    assert chosen(model, gpu, precision="fp32") == found  # captured
+    assert chosen(model, gpu, capture="off") is None
     assert chosen(model, batch_size=64) is None  # no batch is full
     monkeypatch.setattr(shapes, "_MOST_WORK", 1e5)
     assert chosen(model) is None
+    assert chosen(model, gpu) == found
 
 
 def test_a_loss_that_would_count_the_dummies_is_given_none(
@@ -67,8 +70,9 @@ def test_a_loss_that_would_count_the_dummies_is_given_none(
 
 
 def padded_in_fp32(*arguments: Any) -> Capacities | None:
-    *others, config, device = arguments
-    return chosen_capacities(*others, config.updated({"training.precision": "bf16"}), device)
+    *others, config, device, processes = arguments
+    config = config.updated({"training.precision": "bf16"})
+    return chosen_capacities(*others, config, device, processes)
 
 
 # Several branches draw the noise of their users by rows, which dummies move.

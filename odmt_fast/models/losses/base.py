@@ -17,6 +17,17 @@ class Loss(nn.Module):
 
     weighs_rows = False
 
+    def kd_weight(self, epoch: float) -> float | None:
+        """All that changes from epoch to epoch, as a weight; None where nothing does.
+
+        A loader computes it and the batch carries it, so that a step is a function of tensors: a
+        captured one calls ``forward`` once, at an epoch that is NaN, and repeats what it did.
+
+        Args:
+            epoch: from 1.
+        """
+        return None
+
     def forward(
         self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
     ) -> dict[str, Tensor]:

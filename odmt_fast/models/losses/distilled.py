@@ -33,6 +33,10 @@ class DistilledSoftmax(Loss):
         self.tau, self.alpha, self.detach_teacher = tau, alpha, detach_teacher
         self.edges = edges(len(self.branches))
 
+    def kd_weight(self, epoch: float) -> float:
+        """Of the distillation, see `ramp_up`."""
+        return ramp_up(epoch, self.alpha)
+
     def forward(
         self, states: Tensor, items: Tensor, batch: Batch, log_p: Tensor, epoch: float
     ) -> dict[str, Tensor]:
@@ -47,13 +51,16 @@ class DistilledSoftmax(Loss):
             detach_teacher=self.detach_teacher,
             row_scale=batch.row_scale,
         )
-        weight = ramp_up(epoch, self.alpha)
+        if batch.kd_weight is None:
+            weight = kd.new_full((), self.kd_weight(epoch))  # a fill: nothing is copied to a device
+        else:
+            weight = batch.kd_weight[0].to(kd.dtype)
         students = [self.branches[student] for student, _ in self.edges]
         return {
             "loss": ce.sum() + weight * kd.sum(),
             **{f"{name}/ce": term for name, term in zip(self.branches, ce, strict=True)},
             **{f"{name}/kd": term for name, term in zip(students, kd, strict=True)},
-            "kd_weight": ce.new_full((), weight),  # a fill: nothing is copied from the host
+            "kd_weight": weight,
         }
 
 
