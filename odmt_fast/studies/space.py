@@ -33,6 +33,7 @@ _KEPT = {
     "evaluation.metric": "it is what the trials are compared by; set it in 'base'",
     "evaluation.k": "it is what the trials are compared by; set it in 'base'",
     "evaluation.repeat_targets": "it is what the trials are compared by; set it in 'base'",
+    "evaluation.targets": "it is what the trials are compared by; set it in 'base'",
     "evaluation.compat": "it is what the trials are compared by; set it in 'base'",
 }
 

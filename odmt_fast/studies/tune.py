@@ -138,6 +138,8 @@ class _Search:
     def __init__(self, name: str, config: Config, space: Space, folder: Path, pruner: str) -> None:
         import optuna
 
+        if not space:
+            raise ValueError(f"nothing is left to search for {name}: its row sets all of the space")
         self._optuna = optuna
         self._config, self._space, self._folder = config, space, folder / name
         self._study = optuna.create_study(
@@ -151,7 +153,7 @@ class _Search:
         for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             # Its process is gone. The next trial tries the same, in the same folder.
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            if trial.params:
+            if trial.params and _DIVERGED not in trial.user_attrs:
                 self._study.enqueue_trial(trial.params)
 
     def tried(self) -> tuple[Tried, ...]:

@@ -71,6 +71,9 @@ def test_the_best_of_a_search_is_a_file_for_train(
     assert more.status == 0 and "trial 3/3" in more.err and "trial 2/3" not in more.err
     other = command(*words, "--epochs", 3, "--trials", 3)
     assert other.status == 1 and "searched with other settings, --epochs or space" in other.err
+    fixed = ("--set", "training.learning_rate=0.01", "--set", "model.width=8")
+    refused = command(*words[:-1], tmp_path / "none", *fixed)
+    assert refused.status == 1 and "nothing is left to search for sasrec" in refused.err
     assert "--pruner fast does not exist" in command(*words, "--pruner", "fast").err
     assert "--trials 0 must be" in command(*words, "--trials", 0).err
 
