@@ -182,8 +182,10 @@ class TrainingConfig(Section):
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")
     recompute: bool = Field(
         False,
-        description="recompute item activations in the backward: less memory, more time; a large "
-        "batch passes in parts, each with dropout noise of its own",
+        description="recompute item activations in the backward: less memory, more time",
+    )
+    micro_items: PositiveInt | None = Field(
+        None, description="recompute the items so many at a time; None = 6,144 tokens of them"
     )
 
 
@@ -214,6 +216,15 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _micro_batches_begin_at_a_draw(self) -> Config:
+        if self.training.micro_items and self.model.width % 4:
+            raise ValueError(
+                f"training.micro_items={self.training.micro_items} needs a model.width that is a "
+                f"multiple of 4, got {self.model.width}; choose one, or leave micro_items null"
+            )
+        return self
 
     def updated(self, overrides: dict[str, Any]) -> Config:
         """A copy with dotted names replaced (``{"model.width": 128}``), validated again.
