@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,12 @@ pytestmark = [
 
 def mebibytes(micro_items: int) -> float:
     """What a step of 8,192 users with two items each adds to the memory."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
     command = "-m bench.micro_items --width 32 --input-steps 1 --items 1200 --steps 1 --only"
     done = subprocess.run(
         [sys.executable, *command.split(), str(micro_items)],
         cwd=Path(__file__).parents[2],
+        env=environment,
         capture_output=True,
         text=True,
         timeout=120,
