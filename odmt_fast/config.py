@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
+IdTable = Literal["dense", "sparse"]
 IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
@@ -73,6 +74,11 @@ class ModelConfig(Section):
     )
     mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
     id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")
+    id_table: IdTable = Field(
+        "dense",
+        description="how the ID embeddings learn: by AdamW in every step (dense), or only those of "
+        "the items of the step (sparse), which is faster and smaller for millions of items",
+    )
     tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")
     alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
     detach_teacher: bool = Field(False, description="stop the gradient into the teachers")

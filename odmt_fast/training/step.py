@@ -9,17 +9,29 @@ from torch.profiler import record_function
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
 from odmt_fast.training.precision import MixedPrecision
+from odmt_fast.training.row_adamw import RowAdamW, with_dense_values
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """The official optimiser: AdamW, one group, weight decay on every parameter.
 
+    A sparse embedding is updated row by row (`RowAdamW`).
+
     Source: official ``main.py::train``.
+
+    Raises:
+        ValueError: nothing is to be trained, or a sparse embedding in fp16.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameter that requires a gradient; nothing can be trained")
-    return torch.optim.AdamW(
+    sparse = any(isinstance(m, nn.Embedding) and m.sparse for m in model.modules())
+    if sparse and config.precision == "fp16":
+        # A fused AdamW is told of an overflow and leaves the step out by itself; rows are not.
+        raise ValueError(
+            "training.precision=fp16 does not go with model.id_table=sparse; use bf16 or fp32"
+        )
+    return (RowAdamW if sparse else torch.optim.AdamW)(
         parameters,
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -61,6 +73,6 @@ class TrainingStep:
         with record_function("backward"):
             self._precision.backward(terms["loss"], self._optimizer)
         with record_function("optimizer"):
-            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+            norm = nn.utils.clip_grad_norm_(with_dense_values(self._parameters), self._clip_norm)
             self._precision.step(self._optimizer)
         return terms, norm

@@ -17,7 +17,7 @@ from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.models.block import Affine, Block
 from odmt_fast.models.initial import linear_default, xavier_normal
-from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.base import ItemEncoder, id_table
 from odmt_fast.models.items.layout import TokenLayout, interleave
 from odmt_fast.models.noise import Noise, Site, counted_from
 
@@ -47,7 +47,7 @@ class IMT(ItemEncoder):
         self.modalities = tuple(feature_dims)
         self.recompute = False
         self.micro_items: int | None = None
-        self.id_embedding = nn.Embedding(n_items + 1, config.id_features, padding_idx=0)
+        self.id_embedding = id_table(config, n_items, config.id_features)
         self.id_projection = nn.Linear(config.id_features, width)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
