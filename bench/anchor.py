@@ -1,8 +1,8 @@
-"""Amazon Beauty, IDs alone, against published figures: what a row is scored against, by kind.
+"""Amazon Beauty, IDs alone, against published figures: kinds of candidates, and backbones.
 
-``python -m bench.anchor`` prepares the shared data and trains SASRec (examples/amazon-beauty.yaml)
-once for every kind of candidates and correction. A finished run is written to
-``bench/results/studies/anchor.json`` at once; begun anew, the study goes on where it stopped,
+``python -m bench.anchor`` prepares the shared data and trains examples/amazon-beauty.yaml once for
+every kind of candidates and correction, and once on every other backbone. A finished run is written
+to ``bench/results/studies/anchor.json`` at once; begun anew, the study goes on where it stopped,
 inside a training too. ``--only NAME`` runs some of them. ``make report`` writes the table of
 docs/results.md.
 """
@@ -21,6 +21,7 @@ from bench.anchor_table import NAME
 from bench.movielens import SHARED, prepared_dataset
 from odmt_fast.cli.settings import load_config
 from odmt_fast.config import Config
+from odmt_fast.models.zoo import BACKBONES
 from odmt_fast.training.checkpoint import LAST, peek
 from odmt_fast.workflow.trained import train_and_test
 from odmt_fast.workflow.workspace import Workspace
@@ -44,11 +45,19 @@ class Study:
     config: Config = field(default_factory=lambda: load_config(EXAMPLE, None))
 
     def runs(self) -> Iterator[tuple[str, Config]]:
-        """Name and configuration of every run; `full` leaves nothing to correct."""
+        """Name and configuration of every run; `full` leaves nothing to correct.
+
+        The runs on other backbones, and the one without dropout of items, are scored as the example
+        says.
+        """
         for kind in KINDS:
             for logq in LOGQ if kind != "full" else LOGQ[:1]:
                 name = kind if kind == "full" else f"{kind}, {logq}"
                 yield name, self.config.updated({"model.candidates": kind, "model.logq": logq})
+        for backbone in BACKBONES:
+            if backbone != self.config.model.backbone:
+                yield f"on {backbone}", self.config.updated({"model.backbone": backbone})
+        yield "no item dropout", self.config.updated({"model.item_dropout": 0.0})
 
 
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
@@ -82,7 +91,7 @@ def run_study(
             if (only and name not in only) or record.has(model=name, seed=seed):
                 continue
             print(f"{name}, seed {seed}", flush=True)
-            output = work / f"{name.replace(', ', '-')}-{seed}"
+            output = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
             own = {"data.path": dataset, "training.seed": seed, "training.output": output}
             figures = _train(config.updated(own), resume=not fresh)
             record.add({"model": name, "seed": seed, **figures})

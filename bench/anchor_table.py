@@ -41,13 +41,14 @@ def section(results: Mapping[str, Any]) -> str:
             f"{results['users']:,} users, {results['items']:,} items, "
             f"{results['interactions']:,} interactions. Width {model['width']}, "
             f"{model['user_layers']} block, {model['user_heads']} head, dropout "
-            f"{model['dropout']}, {model['max_seq_len']} steps, {model['draws']:,} draws "
+            f"{model['dropout']}, of items {model['item_dropout']}, {model['max_seq_len']} steps, "
+            f"{model['draws']:,} draws "
             f"by popularity^{model['draw_power']:g}, batch {training['batch_size']}, learning rate "
             f"{training['learning_rate']}, patience {training['patience']}; the best epoch is that "
             f"of the validation's {results['config']['evaluation']['metric'].upper()}.",
             "",
             table(
-                ["candidates, correction", "HR@10", "NDCG@10", "best epoch", "CPU s per epoch"],
+                ["run", "HR@10", "NDCG@10", "best epoch", "CPU s per epoch"],
                 [*published, *ours],
             ),
             "",
