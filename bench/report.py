@@ -10,6 +10,7 @@ from typing import Any
 from bench import (
     allocators,
     anchor_table,
+    cold,
     movielens_table,
     operator_table,
     paired,
@@ -208,6 +209,9 @@ def main() -> None:
         write_between(README, MARKS, step_table.headline(steps))
     if (FOLDER / "movielens.json").exists():
         write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
+    for data in cold.NAMES:
+        if (FOLDER / f"cold_{data}.json").exists():
+            write_between(RESULTS, cold.marks(data), cold.section(load(f"cold_{data}")))
     if (FOLDER / f"{anchor_table.NAME}.json").exists():
         write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
+from odmt_fast.kernels.linear.copies import cast
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
 
 
@@ -39,26 +42,38 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     for name, (value, shape) in expected.items():
         check_master("feed_forward", name, value, shape, x)
     weights = up, up_bias, down, down_bias
-    if linear_backend("feed_forward", x, up) == "cpu":
-        return _FeedForward.apply(x.contiguous(), *weights)  # type: ignore[no-untyped-call]
-    return feed_forward_reference(x, *(weight.to(x.dtype) for weight in weights))
+    backend = linear_backend("feed_forward", x, up, triton=True)
+    if backend in ("triton", "cpu"):
+        made: Tensor = _FeedForward.apply(backend, x.contiguous(), *weights)  # type: ignore[no-untyped-call]
+        return made
+    up, up_bias, down, down_bias = (cast(weight, x.dtype) for weight in weights)
+    if backend == "grouped":
+        return grouped_linear(grouped_linear(x, up, up_bias).relu(), down, down_bias)
+    return feed_forward_reference(x, up, up_bias, down, down_bias)
 
 
 class _FeedForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *masters: Tensor) -> Tensor:
-        from odmt_fast.kernels.feed_forward import cpu
-
-        weights = [master.to(x.dtype) for master in masters]
-        y, hidden = cpu.forward(x, *weights)
+    def forward(ctx: Any, backend: str, x: Tensor, *masters: Tensor) -> Tensor:
+        weights = [cast(master, x.dtype) for master in masters]
+        ctx.backend = _implementation(backend)
+        y, hidden = ctx.backend.forward(x, *weights)
         ctx.save_for_backward(x, hidden, weights[0], weights[2])
         ctx.dtypes = [tensor.dtype for tensor in (x, *masters)]
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.backend.backward(dy.contiguous(), *ctx.saved_tensors)
+        return None, *(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+
+
+def _implementation(backend: str) -> ModuleType:
+    if backend == "cpu":
         from odmt_fast.kernels.feed_forward import cpu
 
-        gradients = cpu.backward(dy.contiguous(), *ctx.saved_tensors)
-        return tuple(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+        return cpu
+    from odmt_fast.kernels.feed_forward import gpu
+
+    return gpu

@@ -1,5 +1,6 @@
 """A linear map of packed rows, one for all or one per group of rows."""
 
+from odmt_fast.kernels.linear.copies import cast
 from odmt_fast.kernels.linear.op import linear
 
-__all__ = ["linear"]
+__all__ = ["cast", "linear"]

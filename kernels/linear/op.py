@@ -8,8 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.kernels.backend import choose, extension_missing, runs_anywhere
+from odmt_fast.kernels.backend import (
+    choose,
+    extension_missing,
+    runs_anywhere,
+    triton_missing,
+)
+from odmt_fast.kernels.launch.backends import CPU_DTYPES, TRITON_DTYPES, dtype_missing
 from odmt_fast.kernels.launch.checks import check_floating
+from odmt_fast.kernels.linear.copies import cast
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -32,9 +40,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_rows("linear", x, weight)
     if bias is not None:
         check_master("linear", "bias", bias, weight.shape[:-1], x)
-    if linear_backend("linear", x, weight) == "cpu":
+    backend = linear_backend("linear", x, weight)
+    if backend == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    return linear_reference(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    product = grouped_linear if backend == "grouped" else linear_reference
+    return product(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:
@@ -62,18 +72,32 @@ def check_master(op: str, name: str, master: Tensor, shape: Sequence[int], x: Te
         raise ValueError(f"{op}: {name} is on {master.device}, x on {x.device}")
 
 
-def linear_backend(op: str, x: Tensor, weight: Tensor) -> str:
-    """ "cpu" or "reference" for an operator made of linear maps of x, `weight` the first."""
+def linear_backend(op: str, x: Tensor, weight: Tensor, *, triton: bool = False) -> str:
+    """ "triton", "cpu", "grouped" or "reference" for an operator made of linear maps of x.
+
+    Args:
+        op: its name.
+        x: rows of the first map.
+        weight: of the first map.
+        triton: whether it has kernels for a GPU; else the reference is cuBLAS there.
+    """
+
+    def gpu(device_type: str) -> str | None:
+        return dtype_missing(x.dtype, TRITON_DTYPES) or triton_missing(device_type)
 
     def cpu(device_type: str) -> str | None:
-        if x.dtype not in (torch.float32, torch.bfloat16):
-            return f"it takes torch.float32 and torch.bfloat16, got {x.dtype}"
         if torch.compiler.is_compiling():
             return "under torch.compile the compiler fuses the reference"
-        return extension_missing(device_type)
+        return dtype_missing(x.dtype, CPU_DTYPES) or extension_missing(device_type)
 
-    # On a GPU cuBLAS and pointwise kernels are the reference.
-    backend = choose(op, x.device.type, {"cpu": cpu, "reference": runs_anywhere})
+    def grouped(device_type: str) -> str | None:
+        if torch.compiler.is_compiling():
+            return "under torch.compile the compiler fuses the reference"
+        return None if weight.dim() == 3 else f"it takes weights [G, b, a], got {weight.dim()}-d"
+
+    kernels = {"triton": gpu} if triton and not torch.compiler.is_compiling() else {}
+    candidates = {**kernels, "cpu": cpu, "grouped": grouped, "reference": runs_anywhere}
+    backend = choose(op, x.device.type, candidates)
     return backend if x.numel() and weight.numel() else "reference"  # no library multiplies nothing
 
 

@@ -55,13 +55,22 @@ class Candidates:
         config: the settings ``candidates``, ``draws``, ``draw_power`` and ``logq``.
         shares: fp64 [n_items + 1], share of each item in the training interactions.
         seed: of the run; with epoch and step it decides the draws.
+        offered: bool [n_items + 1], what may be drawn or stand in the whole catalogue
+            (`Split.offered`); None = every item.
     """
 
-    def __init__(self, config: ModelConfig, shares: NDArray[np.float64], seed: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        shares: NDArray[np.float64],
+        seed: int,
+        offered: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._offered = np.ones(len(shares), bool) if offered is None else offered
         self._config, self._shares, self._seed = config, shares, seed
         self._draws = config.draws if config.candidates in ("mixed", "sampled") else 0
         odds = shares**config.draw_power  # 0 ** 0 is 1: what was never bought is drawn too
-        odds[0] = 0.0
+        odds[~self._offered] = odds[0] = 0.0
         self._odds = odds / odds.sum()
         ladder = self._odds.cumsum()
         self._ladder = ladder / ladder[-1]  # ends in 1, at the last item that can be drawn
@@ -70,7 +79,7 @@ class Candidates:
         """The columns of a batch, which step `step` of epoch `epoch` trains on."""
         kind, logq = self._config.candidates, self._config.logq
         if kind == "full":
-            others = np.ones(len(self._shares), bool)
+            others = self._offered.copy()
             others[index.items.numpy()] = others[0] = False
             items = torch.cat([index.items, torch.from_numpy(np.flatnonzero(others))])
             return CandidateColumns(

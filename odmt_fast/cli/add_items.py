@@ -62,10 +62,14 @@ def add_items(
     recommender = opened(
         source, checkpoint, data, store, allow_other_features=allow_other_features, device=device
     )
+    before = len(recommender.items)
     recommender.add_items(new)
-    # What a bundle holds of its users stays in it; a run's users are not exported unasked.
-    users = is_bundle(source) and bool(recommender.known.names)
-    recommender.save(target, users=users, overwrite=overwrite or itself)
+    if itself:
+        recommender.append(target, before)
+    else:
+        # What a bundle holds of its users stays in it; a run's users are not exported unasked.
+        users = is_bundle(source) and bool(recommender.known.names)
+        recommender.save(target, users=users, overwrite=overwrite)
     output.result(
         {"bundle": target, "added": len(new), "items": len(recommender.items)},
         lambda console: console.print(

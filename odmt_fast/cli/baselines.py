@@ -56,7 +56,7 @@ def baselines(
         if absent := [name for name in BASELINES if name not in wanted]:
             output.note(f"left out, for want of features: {', '.join(absent)}")
     results = run_baselines(
-        workspace.split,
+        workspace.ranked,
         workspace.data.n_items,
         workspace.config,
         wanted,

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
+from odmt_fast.cli.options import (
+    Checkpoint,
+    Data,
+    Device,
+    Ensemble,
+    Json,
+    OtherFeatures,
+    Run,
+    Store,
+    Targets,
+)
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.settings import of_run
 
 if TYPE_CHECKING:
-    from odmt_fast.evaluation import EvaluationResult
+    from odmt_fast.evaluation import EvaluationReport, EvaluationResult
+    from odmt_fast.evaluation.report import Table
 
 
 def evaluate(
@@ -27,10 +39,23 @@ def evaluate(
     compat: Annotated[
         str | None, typer.Option(help="fixed, or official to rank as the official code.")
     ] = None,
+    targets: Targets = None,
+    ensemble: Ensemble = None,
     slices: Annotated[
         bool,
         typer.Option(
-            "--slices", help="Also by popularity of the target and by inputs.", show_default=False
+            "--slices",
+            help="Also by popularity of the target and by inputs, and cold items apart.",
+            show_default=False,
+        ),
+    ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also slices, what the lists show, and which branch found what: tables, "
+            "report-PART.json and a figure in RUN.",
+            show_default=False,
         ),
     ] = False,
     data: Data = None,
@@ -40,7 +65,7 @@ def evaluate(
     json_output: Json = False,
 ) -> None:
     """Rank each user's held-out item among the whole catalogue: HR@K and NDCG@K."""
-    from odmt_fast.evaluation import by_input_length, by_popularity
+    from odmt_fast.evaluation.report import slice_tables
     from odmt_fast.storage import StorageError
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
@@ -52,6 +77,8 @@ def evaluate(
         "evaluation.metric": cut_offs and f"ndcg@{cut_offs[0]}",
         "evaluation.repeat_targets": repeat_targets,
         "evaluation.compat": compat,
+        "evaluation.targets": targets,
+        "evaluation.ensemble": ensemble,
         "training.device": device,
     }
     workspace = Workspace.open(of_run(run, given, data, store))
@@ -64,27 +91,38 @@ def evaluate(
             workspace.keep_ranks(result, "valid" if part == "valid" else "test")
         except StorageError as error:
             output.note(f"the ranks are not kept for odmt-fast compare: {error}")
-    groups = {}
-    if slices:
-        groups = {**by_popularity(result, workspace.split.popularity), **by_input_length(result)}
     values = {"run": run, "part": part, **result.to_dict()}
-    if slices:
+    tables: list[Table] = []
+    written: list[Path] = []
+    ranked = workspace.what_is_ranked
+    if report:
+        told = workspace.report(model, result, part)
+        values |= told.to_dict()
+        tables += told.tables()
+        written += _written(told, run, part)
+    elif slices:
+        groups = workspace.slices(result)
         values["slices"] = {name: group.to_dict() for name, group in groups.items()}
-    # A ready-made split may hold several targets of a user.
-    ranked = "users" if workspace.split.kind == "leave-one-out" else "targets"
+        tables += slice_tables(groups, ranked)
     title = f"{part}: {result.n_users:,} {ranked}, {result.n_items:,} items"
     output.result(
-        values,
+        {**values, **({"files": [str(path) for path in written]} if written else {})},
         lambda console: console.print(
             table(title, *result.table()),
             *_about_repeats(result),
-            *(
-                table(f"{name}: {group.n_users:,} {ranked}", *group.table())
-                for name, group in groups.items()
-            ),
+            *(table(*shown) for shown in tables),
+            *(f"wrote {path}" for path in written),
             sep="\n",
         ),
     )
+
+
+def _written(report: EvaluationReport, run: Path, part: str) -> list[Path]:
+    """The files of a report in the folder of its run."""
+    from odmt_fast.studies.report_plot import plot_report
+
+    figure = plot_report(report, f"hr@{report.k}", run / "plots" / f"report-{part}.png")
+    return [report.save(run, part), figure]
 
 
 def _about_repeats(result: EvaluationResult) -> Iterator[str]:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Run, Store
+from odmt_fast.cli.options import (
+    Checkpoint,
+    Data,
+    Device,
+    Ensemble,
+    Json,
+    OtherFeatures,
+    Run,
+    Store,
+)
 from odmt_fast.cli.output import Output
 from odmt_fast.cli.overwrite import Overwrite, agreed
 from odmt_fast.cli.settings import of_run
@@ -31,7 +40,28 @@ def export(
             help="Put what add-items needs in, where the model reads texts or pictures.",
         ),
     ] = True,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Put small pictures of the items in, for the page of serve.",
+            show_default=False,
+        ),
+    ] = False,
+    torch_export: Annotated[
+        bool,
+        typer.Option(
+            "--torch-export",
+            help="Add the user encoder as a graph that torch.export.load reads.",
+            show_default=False,
+        ),
+    ] = False,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Add the user encoder as ONNX.", show_default=False),
+    ] = False,
     overwrite: Overwrite = False,
+    ensemble: Ensemble = None,
     checkpoint: Checkpoint = "best",
     data: Data = None,
     store: Store = None,
@@ -44,19 +74,37 @@ def export(
     recommend takes the folder like a run; docs/serving.md shows it from Python.
     """
     from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.retrieval.portable import exported, require_onnx, save_onnx, save_torch
+    from odmt_fast.retrieval.thumbnails import Thumbnails
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     output = Output(json_output)
+    if onnx:  # now, not once the bundle is written
+        require_onnx()
     if is_bundle(bundle) and not overwrite:
         overwrite = agreed(f"{bundle} holds a bundle")
     if not overwrite:  # now, not once the catalogue is encoded
         check_free(bundle)
-    workspace = Workspace.open(of_run(run, {"training.device": device}, data, store))
-    model = trained_model(
-        workspace, weights_of(run, checkpoint), allow_other_features=allow_other_features
-    )
+    given = {"training.device": device, "evaluation.ensemble": ensemble}
+    workspace = Workspace.open(of_run(run, given, data, store))
+    weights = weights_of(run, checkpoint)
+    model = trained_model(workspace, weights, allow_other_features=allow_other_features)
     recommender = workspace.recommender(model)
-    recommender.save(bundle, users=users, item_encoder=item_encoder, overwrite=overwrite)
+    recommender.save_pretrained(
+        bundle,
+        origin=workspace.origin(weights),
+        users=users,
+        item_encoder=item_encoder,
+        overwrite=overwrite,
+    )
+    if pictures:
+        Thumbnails.of(recommender.items).save(bundle, recommender.parts)
+    if torch_export or onnx:
+        graph = exported(recommender.parts)
+        if torch_export:
+            save_torch(graph, recommender.parts, bundle)
+        if onnx:
+            save_onnx(graph, recommender.parts, bundle)
     size = sum(path.stat().st_size for path in bundle.iterdir())
     people = len(recommender.known.names) if users else 0
     output.result(

@@ -20,7 +20,9 @@ ConfigFile = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Published settings to start from: stream, arts, office or hm."),
+    typer.Option(
+        help="Settings to start from: small, medium, official; stream, arts, office, hm (paper)."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -50,4 +52,19 @@ OutputDir = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(help="Directory of a training run.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Ensemble = Annotated[
+    str | None,
+    typer.Option(
+        help="mean of all branches, or of those that have known the item in training, or by its "
+        "text or picture.",
+        show_default="that of the run",
+    ),
+]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a user with several held-out items rank all, or the first alone.",
+        show_default="that of the run",
+    ),
+]
 Checkpoint = Annotated[str, typer.Option(help="best, last, or the path of a checkpoint.")]

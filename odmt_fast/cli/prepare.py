@@ -16,12 +16,14 @@ from odmt_fast.cli.settings import pairs
 
 if TYPE_CHECKING:
     from odmt_fast.data.filters import Repeats
+    from odmt_fast.data.holdout import Division
     from odmt_fast.data.readers.image_files import MissingImages
 
 _COLUMNS = "Columns (fields of Amazon's lines)"
 _FILES = "How the files are written"
 _AWKWARD = "What becomes of awkward rows"
 _KEPT = "What is kept"
+_HELD_OUT = "What is kept from training"
 _WORDS = {"yes": True, "no": False}
 
 
@@ -191,13 +193,51 @@ def prepare(
             rich_help_panel=_KEPT,
         ),
     ] = None,
+    keep_unbought: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unbought",
+            help="Keep items that nobody bought, where they have a text or a picture.",
+            show_default=False,
+            rich_help_panel=_KEPT,
+        ),
+    ] = False,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="leave-one-out (or as the source was split), or time: the same times for all.",
+            rich_help_panel=_HELD_OUT,
+        ),
+    ] = "leave-one-out",
+    valid_share: Annotated[
+        float,
+        typer.Option(
+            help="Least share of the interactions that validate, by time.",
+            rich_help_panel=_HELD_OUT,
+        ),
+    ] = 0.1,
+    test_share: Annotated[
+        float,
+        typer.Option(
+            help="Least share of the interactions that test, by time.", rich_help_panel=_HELD_OUT
+        ),
+    ] = 0.1,
+    cold_items: Annotated[
+        float,
+        typer.Option(
+            help="Share of the items that training knows nothing of.", rich_help_panel=_HELD_OUT
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option(help="Decides which items are cold.", rich_help_panel=_HELD_OUT)
+    ] = 1,
     json_output: Json = False,
 ) -> None:
     """Read interactions, texts and pictures into a dataset the other commands use.
 
     docs/data.md shows every layout, column and option with an example.
     """
-    from odmt_fast.data import Filters, detect, read
+    from odmt_fast.data import Filters, HoldOut, detect, read
     from odmt_fast.data.bounds import BOUNDS
     from odmt_fast.data.store import MANIFEST
 
@@ -224,7 +264,9 @@ def prepare(
         k_core=k_core,
         keep_last=keep_last,
         repeats=cast("Repeats", repeats),
+        keep_unbought=keep_unbought,
     )
+    holdout = HoldOut(cast("Division", split), valid_share, test_share, cold_items, seed)
     limits = BOUNDS.updated(line_bytes=max_line_bytes, columns=max_columns, max_pixels=max_pixels)
     if (out / MANIFEST).exists() and not overwrite and not agreed(f"{out} holds a dataset"):
         raise ValueError(
@@ -237,6 +279,7 @@ def prepare(
         chosen,
         options=options,
         filters=filters,
+        holdout=holdout,
         decode_images=check_images,
         missing_images=cast("MissingImages", missing_images),
         limits=limits,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Store
+from odmt_fast.cli.options import Checkpoint, Data, Device, Ensemble, Json, OtherFeatures, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.settings import of_run
 
@@ -64,6 +64,7 @@ def recommend(
         Path | None,
         typer.Option(help="Write the vectors of all items and users for an inner-product index."),
     ] = None,
+    ensemble: Ensemble = None,
     checkpoint: Checkpoint = "best",
     data: Data = None,
     store: Store = None,
@@ -88,7 +89,13 @@ def recommend(
     allowed = None if allow is None else _names(allow, "--allow")
     denied = () if deny is None else _names(deny, "--deny")
     recommender = opened(
-        source, checkpoint, data, store, allow_other_features=allow_other_features, device=device
+        source,
+        checkpoint,
+        data,
+        store,
+        allow_other_features=allow_other_features,
+        device=device,
+        ensemble=ensemble,
     )
 
     for option, listed in (("--allow", allowed), ("--deny", denied)):
@@ -142,6 +149,7 @@ def opened(
     *,
     allow_other_features: bool,
     device: str | None,
+    ensemble: str | None = None,
 ) -> Recommender:
     """The recommender of a run or a bundle.
 
@@ -153,7 +161,8 @@ def opened(
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     if not is_bundle(source):
-        workspace = Workspace.open(of_run(source, {"training.device": device}, data, store))
+        given = {"training.device": device, "evaluation.ensemble": ensemble}
+        workspace = Workspace.open(of_run(source, given, data, store))
         weights = weights_of(source, checkpoint)
         model = trained_model(workspace, weights, allow_other_features=allow_other_features)
         return workspace.recommender(model)
@@ -162,9 +171,10 @@ def opened(
         "--data": data is not None,
         "--store": bool(store),
         "--allow-other-features": allow_other_features,
+        "--ensemble": ensemble is not None,
     }
-    if given := [name for name, used in of_runs.items() if used]:
-        raise ValueError(f"{given[0]} is of a run, and {source} is a bundle; leave it out")
+    if named := [name for name, used in of_runs.items() if used]:
+        raise ValueError(f"{named[0]} is of a run, and {source} is a bundle; leave it out")
     return Recommender.load(source, training_device(device or "auto"))
 
 

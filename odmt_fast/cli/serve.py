@@ -27,7 +27,7 @@ def serve(
     try:
         from odmt_fast import service
     except ImportError as error:
-        if error.name not in ("fastapi", "uvicorn", "prometheus_client", "starlette"):
+        if error.name not in ("starlette", "uvicorn", "prometheus_client"):
             raise
         raise ImportError(f"serve needs {error.name}; pip install 'odmt_fast[serve]'") from None
     from odmt_fast.training.precision import training_device

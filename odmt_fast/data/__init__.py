@@ -5,6 +5,7 @@ from __future__ import annotations
 from odmt_fast.data.dataset import Dataset
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters
+from odmt_fast.data.holdout import HoldOut
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.readers import READERS, detect, read
@@ -23,6 +24,7 @@ __all__ = [
     "Dataset",
     "Filters",
     "HmOptions",
+    "HoldOut",
     "ImageSource",
     "Interactions",
     "ItemTable",

@@ -11,6 +11,7 @@ from typing import Any
 
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters
+from odmt_fast.data.holdout import HoldOut
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.readers import dataset_of
@@ -44,6 +45,7 @@ class Dataset(Interactions):
         unknown_items: Rule = "error",
         missing_ids: Rule = "error",
         filters: Filters | None = None,
+        holdout: HoldOut | None = None,
         decode_images: bool = True,
         missing_images: MissingImages = "refuse",
     ) -> Dataset:
@@ -64,7 +66,7 @@ class Dataset(Interactions):
             time_unit: of times that are numbers: s, ms, us, ns, auto or none.
             unknown_items: "drop" leaves interactions with items that `items` lacks out.
             missing_ids: "drop" leaves rows without user or item out.
-            filters, decode_images, missing_images: see `odmt_fast.data.read`.
+            filters, holdout, decode_images, missing_images: see `odmt_fast.data.read`.
 
         Raises:
             DataError: a column or value is missing or malformed; names frame, row and reason.
@@ -88,6 +90,7 @@ class Dataset(Interactions):
             made = dataset_of(
                 log,
                 filters or Filters(),
+                holdout,
                 decode_images=decode_images,
                 missing_images=missing_images,
             )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.errors import DataError
+from odmt_fast.data.holdout import HoldOut, hold_out
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.report import Report
@@ -32,6 +33,8 @@ class Filters:
             occur nowhere; None keeps whole sequences. ``max_seq_len + 3`` gives the catalogue and
             the item numbers of the official code.
         repeats: "keep", "drop" or "collapse"; see `settle_repeats`. Before everything else.
+        keep_unbought: keep items that no interaction is left of, where they have a text or picture
+            and the k-core did not drop them; they are ranked with the others.
 
     Raises:
         ValueError: a value is out of range.
@@ -41,6 +44,7 @@ class Filters:
     k_core: int = 1
     keep_last: int | None = None
     repeats: Repeats = "keep"
+    keep_unbought: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -68,6 +72,7 @@ class Log:
         repeated: bool [N], of the entries of ``sequences.items``: exact repeats of an earlier row;
             None where the source has no times to tell.
         parts: int8 [N], of the entries of ``sequences.items``: see `Interactions.parts`.
+        times: [N], likewise, numbers that sort by time; None where the source has none.
     """
 
     users: tuple[str, ...]
@@ -76,6 +81,7 @@ class Log:
     report: Report
     repeated: NDArray[np.bool_] | None = None
     parts: NDArray[np.int8] | None = None
+    times: NDArray[Any] | None = None
 
 
 def settle_repeats(log: Log, how: Repeats) -> Log:
@@ -99,11 +105,17 @@ def settle_repeats(log: Log, how: Repeats) -> Log:
     return replace(_only(log, ~left_out), repeated=None, report=report)
 
 
-def assemble(log: Log, filters: Filters) -> Interactions:
+def assemble(log: Log, filters: Filters, holdout: HoldOut | None = None) -> Interactions:
     """Filters `log` and gives the items that remain dense ids, in the order of the item table.
+
+    Args:
+        log: what a reader handed over.
+        filters: what is left out.
+        holdout: what is kept from training; None is the official behaviour.
 
     Raises:
         DataError: nothing is left.
+        ValueError: see `hold_out`.
     """
     report = log.report
     n_items = len(log.items)
@@ -137,11 +149,24 @@ def assemble(log: Log, filters: Filters) -> Interactions:
         kept[kept] = left <= filters.keep_last
         counts["interactions_cut"] = before - sequences.items.size
 
-    parts = None if log.parts is None else log.parts[kept]
+    held = hold_out(
+        sequences,
+        None if log.parts is None else log.parts[kept],
+        None if log.times is None else log.times[kept],
+        log.items.ids,
+        holdout or HoldOut(),
+    )
+    counts |= held.counts
+    sequences, parts = held.sequences, held.parts
     if parts is not None:
         first = sequences.offsets[:-1][sequences.lengths > 0]
         counts["targets_first"] = int((parts[first] > TRAIN).sum())
     used = sequences.counts(n_items) > 0
+    used[held.cold] = True
+    if filters.keep_unbought:
+        unbought = ~used & ~(seen & ~core_items) & _described(log.items)
+        counts["items_unbought"] = int(unbought.sum())
+        used |= unbought
     counts["items_unused"] = n_items - int(used.sum()) - counts["items_below_core"]
     unknown = report.interactions_unknown
     if not log.users or (unknown and not log.sequences.items.size):
@@ -181,6 +206,12 @@ def assemble(log: Log, filters: Filters) -> Interactions:
     )
 
 
+def _described(items: ItemTable) -> NDArray[np.bool_]:
+    """bool [n + 1], which ids have a text or a picture."""
+    pairs = zip(items.texts, items.images, strict=True)
+    return np.array([False, *(text is not None or image is not None for text, image in pairs)])
+
+
 def without_items(log: Log, rows: Sequence[int]) -> Log:
     """`log` without the interactions of the items at `rows` (0-based) of the item table."""
     keep = np.ones(len(log.items) + 1, bool)
@@ -218,4 +249,5 @@ def core(
 def _only(log: Log, keep: NDArray[np.bool_]) -> Log:
     """`log` with the interactions where `keep` (bool [N]) holds; its users stay."""
     parts = None if log.parts is None else log.parts[keep]
-    return replace(log, sequences=log.sequences.keep(keep), parts=parts)
+    times = None if log.times is None else log.times[keep]
+    return replace(log, sequences=log.sequences.keep(keep), parts=parts, times=times)

@@ -21,11 +21,13 @@ class Interactions:
 
     Attributes:
         users: the user names of the source, distinct; user u owns ``sequences[u]``.
-        items: the catalogue; row i is dense item i + 1. Every item occurs in a sequence.
+        items: the catalogue; row i is dense item i + 1. Every item occurs in a sequence,
+            but those that nobody bought (`Filters.keep_unbought`) or was let buy (`HoldOut`).
         sequences: dense ids 1..len(items), oldest first; equal times keep the order of the source.
         report: what was read, and what was dropped and why.
-        parts: int8 [N], of the entries of ``sequences.items``, where the source was split already:
-            0 training, 1 validation, 2 test, in this order within a user. None is to be split.
+        parts: int8 [N], of the entries of ``sequences.items``, where it was split already (by the
+            source or by `HoldOut`): 0 training, 1 validation, 2 test, in this order within a user.
+            None is to be split leave-one-out.
 
     Raises:
         ValueError: users and sequences differ in number, an id is beyond the catalogue, or `parts`

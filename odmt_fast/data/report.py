@@ -14,12 +14,14 @@ def _count(label: str, *, always: bool = False) -> Any:
 class Report:
     """Counts of one reading, from the source to the dataset.
 
-    `kind` and `source` say which reader read what; every other field is a count whose label is
-    the sentence the command line prints. Dropping happens in the order of the fields.
+    `kind` and `source` say which reader read what, `division` how it was split by time; every other
+    field is a count whose label is the sentence the command line prints. Dropping happens in the
+    order of the fields.
     """
 
     kind: str = ""
     source: str = ""
+    division: str = ""
     users_read: int = _count("users read", always=True)
     items_read: int = _count("items read", always=True)
     interactions_read: int = _count("interactions read", always=True)
@@ -45,6 +47,9 @@ class Report:
     items_below_core: int = _count("items dropped by the k-core filter")
     items_unused: int = _count("items dropped: no interaction left")
     interactions_cut: int = _count("interactions dropped: older than the kept end of a sequence")
+    items_cold: int = _count("items held out of training (--cold-items)")
+    interactions_cold: int = _count("interactions dropped: of held-out items, before the test")
+    items_unbought: int = _count("items kept that nobody bought (--keep-unbought)")
     images_unused: int = _count("image files that belong to no item of the table")
     images_composed: int = _count("images matched to an item in Unicode's composed form")
     images_padded: int = _count("images matched to an item but for leading zeros")
@@ -73,4 +78,4 @@ class Report:
             value = getattr(self, entry.name)
             if "label" in entry.metadata and (value or entry.metadata["always"]):
                 shown.append(f"{value:>12,} {entry.metadata['label']}")
-        return tuple(shown)
+        return (*shown, self.division) if self.division else tuple(shown)

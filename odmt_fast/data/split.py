@@ -1,13 +1,13 @@
 """What is trained on, validated and tested: leave-one-out, or a split that was made already.
 
 Leave-one-out: the last item of a user is the test, the one before it the validation. Source:
-official utils/load_data.py::read_behaviors. Made already: the parts are those of the source, and
-every held-out interaction is a target, ranked after all that its user did before it.
+official utils/load_data.py::read_behaviors. Made already: the parts are those of the source or of
+`HoldOut`, and every held-out interaction is a target, ranked after all that its user did before it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -61,6 +61,39 @@ class Split:
                 f"popularity[{item}] is {shares[item]}; the share of an item in the training "
                 "interactions is finite, and above 0 where the item occurs in them"
             )
+
+    def part(self, name: str) -> tuple[Sequences, Sequences]:
+        """The sequences of "valid" or "test", and what is excluded where their last is ranked.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        parts = {
+            "valid": (self.valid, self.valid_history),
+            "test": (self.test, self.test_history),
+        }
+        if name not in parts:
+            raise ValueError(f"--part {name} does not exist; use valid or test")
+        return parts[name]
+
+    def with_targets(self, valid: NDArray[np.bool_], test: NDArray[np.bool_]) -> Split:
+        """The same with some of the targets alone (bool, one for each)."""
+        return replace(
+            self,
+            valid=self.valid.select(valid),
+            valid_history=self.valid_history.select(valid),
+            test=self.test.select(test),
+            test_history=self.test_history.select(test),
+        )
+
+    @property
+    def offered(self) -> NDArray[np.bool_]:
+        """bool [n_items + 1], items that training may put beside a target.
+
+        Leave-one-out that is all of them. Otherwise those it trains on: the rest may be of a later
+        time than all training, or was held out of it (`HoldOut`).
+        """
+        return (self.popularity > 0.0) | (self.kind == "leave-one-out")
 
 
 def leave_one_out(
@@ -142,9 +175,8 @@ def ready_made(
     for part, name in ((VALID, "validation"), (TEST, "test")):
         if not len(rows[part]):
             raise ValueError(
-                f"the ready-made split has no {name} interaction with others of its user before "
-                "it; lower the filters of odmt-fast prepare, or prepare the dataset from one file, "
-                "which is split leave-one-out"
+                f"the split has no {name} interaction with others of its user before it; lower the "
+                "filters of odmt-fast prepare, or let it split leave-one-out"
             )
     most = None if full_history else max_seq_len
     counts = np.bincount(owners[parts == TRAIN], minlength=len(sequences))

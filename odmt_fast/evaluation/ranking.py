@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,12 @@ from odmt_fast.data.sequences import Sequences
 from odmt_fast.evaluation.result import EvaluationResult
 from odmt_fast.evaluation.users import UserBatch, user_batches
 from odmt_fast.kernels.rank_of_target import Repeats, rank_of_score, rank_of_target
+from odmt_fast.models.base import SequentialModel
+from odmt_fast.models.ensemble import KnownBranches, item_vectors, user_vectors
+
+
+class NonFiniteVectorsError(ValueError):
+    """A model whose vectors hold NaN or infinity cannot rank."""
 
 
 class Ranker(Protocol):
@@ -44,13 +51,48 @@ def evaluate(
         model: with its parameters where the ranking shall run; evaluated in eval mode.
         sequences: inputs and, last, the target of each user (``split.valid`` or ``split.test``).
         history: items left out when ranking (``split.valid_history`` or ``split.test_history``).
-        settings: cut-offs, batch size, the rule for repeated targets; None = the defaults.
+        settings: cut-offs, batch size, the rules for repeated targets and for the ensemble; None =
+            the defaults. ``settings.targets`` is for whoever chooses `sequences`.
         popularity: float [n_items + 1]; adds the "popularity" ranking as a yardstick.
 
     Raises:
-        ValueError: the sequences do not fit together, or the model yields NaN or inf.
+        ValueError: the sequences do not fit together, or ``settings.ensemble`` is "known" and the
+            model is no `SequentialModel`.
+        NonFiniteVectorsError: the model yields NaN or inf.
     """
     settings = settings or EvaluationConfig()
+    with evaluating(model) as catalogue:
+        together = known_ensemble(model, catalogue, settings)
+
+        def rank(batch: UserBatch, repeats: Repeats) -> tuple[Tensor, Tensor]:
+            states = model.encode_users(catalogue, batch.items, batch.offsets)
+            _check_finite("user states", states, model.branches)
+            states = states.to(catalogue.dtype)
+            ranks, ties = _ranked(states, catalogue, batch, repeats)
+            if together is not None:
+                last = _ranked(user_vectors(states).unsqueeze(0), together, batch, repeats)
+                ranks, ties = (
+                    torch.cat([whole[:-1], own])
+                    for whole, own in zip((ranks, ties), last, strict=True)
+                )
+            return ranks, ties
+
+        names = model.branches
+        if len(names) > 1:
+            names = (*names, "ensemble")
+        n_items = catalogue.shape[1] - 1
+        return _evaluate(
+            rank, names, sequences, history, n_items, settings, catalogue.device, popularity
+        )
+
+
+@contextmanager
+def evaluating(model: Ranker) -> Iterator[Tensor]:
+    """The catalogue's embeddings; within, `model` is in eval mode and no gradient is kept.
+
+    Raises:
+        ValueError: they hold NaN or inf.
+    """
     module = model if isinstance(model, torch.nn.Module) else None
     training = module is not None and module.training
     if module is not None:
@@ -59,26 +101,7 @@ def evaluate(
         with torch.no_grad():
             catalogue = model.encode_catalogue()
             _check_finite("item embeddings", catalogue, model.branches)
-
-            def rank(batch: UserBatch, repeats: Repeats) -> tuple[Tensor, Tensor]:
-                states = model.encode_users(catalogue, batch.items, batch.offsets)
-                _check_finite("user states", states, model.branches)
-                return rank_of_target(
-                    states.to(catalogue.dtype),
-                    catalogue,
-                    batch.targets,
-                    batch.history_offsets,
-                    batch.history,
-                    repeats=repeats,
-                )
-
-            names = model.branches
-            if len(names) > 1:
-                names = (*names, "ensemble")
-            n_items = catalogue.shape[1] - 1
-            return _evaluate(
-                rank, names, sequences, history, n_items, settings, catalogue.device, popularity
-            )
+            yield catalogue
     finally:
         if module is not None:
             module.train(training)
@@ -114,7 +137,7 @@ def _evaluate(
 ) -> EvaluationResult:
     rule = "miss" if settings.compat == "official" else settings.repeat_targets
     repeats: Repeats = "miss" if rule == "miss" else "rank"
-    places = None if popularity is None else _places(popularity).to(device)
+    places = None if popularity is None else places_of(popularity).to(device)
     ranks, ties, targets, repeated = [], [], [], []
     for batch in user_batches(sequences, history, settings.batch_size, device):
         found = rank(batch, repeats)
@@ -149,7 +172,27 @@ def _evaluate(
     return result.select(~result.repeated)
 
 
-def _places(popularity: np.ndarray) -> Tensor:
+def _ranked(
+    queries: Tensor, items: Tensor, batch: UserBatch, repeats: Repeats
+) -> tuple[Tensor, Tensor]:
+    offsets, history = batch.history_offsets, batch.history
+    return rank_of_target(queries, items, batch.targets, offsets, history, repeats=repeats)
+
+
+def known_ensemble(model: Ranker, catalogue: Tensor, settings: EvaluationConfig) -> Tensor | None:
+    """[1, n_items + 1, K d], vectors whose inner product is the ensemble's score where it differs
+    from the mean of the branches."""
+    if settings.ensemble == "mean" or len(model.branches) == 1:
+        return None
+    if not isinstance(model, SequentialModel):
+        raise ValueError(
+            "evaluation.ensemble='known' needs a SequentialModel, which says what its branches "
+            f"know; {type(model).__name__} does not: use 'mean'"
+        )
+    return item_vectors(catalogue, KnownBranches.of(model, catalogue)).unsqueeze(0)
+
+
+def places_of(popularity: np.ndarray) -> Tensor:
     """float32 [n], ordered and equal where the float64 popularities are: few enough to be exact."""
     return torch.from_numpy(np.unique(popularity, return_inverse=True)[1].astype(np.float32))
 
@@ -158,21 +201,15 @@ def _rank_by_popularity(
     places: Tensor, batch: UserBatch, repeats: Repeats
 ) -> tuple[Tensor, Tensor]:
     """Ranks [1, B] when every user's score of an item is its popularity."""
-    return rank_of_target(
-        places.new_ones(1, batch.targets.shape[0], 1),
-        places.view(1, -1, 1),
-        batch.targets,
-        batch.history_offsets,
-        batch.history,
-        repeats=repeats,
-    )
+    everybody = places.new_ones(1, batch.targets.shape[0], 1)
+    return _ranked(everybody, places.view(1, -1, 1), batch, repeats)
 
 
 def _check_finite(what: str, values: Tensor, branches: tuple[str, ...]) -> None:
     finite = values.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = ", ".join(name for name, fine in zip(branches, finite, strict=True) if not fine)
-        raise ValueError(
+        raise NonFiniteVectorsError(
             f"{what} of {bad} hold NaN or inf; the training diverged: lower the learning rate, or "
             "resume from an earlier checkpoint"
         )

@@ -23,6 +23,17 @@ def by_popularity(
     return _by_quantile(result, values, parts, "popularity")
 
 
+def by_training(result: EvaluationResult, popularity: np.ndarray) -> dict[str, EvaluationResult]:
+    """Targets that occur in the training interactions, and cold ones, which do not.
+
+    Arguments as for `by_popularity`; where there is but one kind the answer is empty.
+    """
+    cold = torch.tensor(popularity, dtype=torch.float64)[result.targets] == 0.0
+    if not bool(cold.any()) or bool(cold.all()):
+        return {}
+    return {"items of the training": result.select(~cold), "cold items": result.select(cold)}
+
+
 def by_input_length(result: EvaluationResult, parts: int = 3) -> dict[str, EvaluationResult]:
     """Users grouped by how many inputs they have, shortest first."""
     return _by_quantile(result, result.input_lengths.double(), parts, "inputs")

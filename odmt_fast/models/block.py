@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
-from odmt_fast.kernels.linear import linear
+from odmt_fast.kernels.linear import cast, linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT, packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
@@ -152,7 +152,7 @@ class Block(nn.Module):
         items, r = readouts.shape
         width = x.shape[1]
         head = width // self.heads
-        w_q, w_k, w_v = self.qkv.to(x.dtype).view(3, width, width).unbind(0)
+        w_q, w_k, w_v = cast(self.qkv, x.dtype).view(3, width, width).unbind(0)
         residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
         q = linear(residual, w_q).view(-1, self.heads, head).transpose(0, 1)
         w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)

@@ -1,9 +1,12 @@
 """Bundles: a folder with all that recommending needs, and a fingerprint that holds it together.
 
 ``manifest.json`` names the other files, which carry its fingerprint in their names and in
-themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d]), ``items-*.json`` (ids and
+themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d], and of an ensemble of the
+known branches "known", uint8 [K, n_items], and "centre", float32 [K, d]), ``items-*.json`` (ids and
 titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
-``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. New files get new
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. Items that came
+later are files of their own, ``added-*.safetensors`` ("vectors" and "known", with ids and titles in
+the header), whose fingerprints continue that of the bundle, each the one before. New files get new
 names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
 the old one or the new one. Nothing is pickled, and reading one needs no optional library.
 """
@@ -28,6 +31,7 @@ from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
+from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
 from odmt_fast.retrieval.item_side import ItemSide
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
@@ -42,9 +46,14 @@ from odmt_fast.storage import (
 
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
-VERSION = 1
+VERSION = 2
+MOST_ADDED = 64
+"""Files of later items; with one more the bundle is written anew, without any."""
 _WEIGHTS, _STATE = "weights/", "state/"
-_OWN = re.compile(r"(items|users|user_encoder|item_encoder)-[0-9a-f]{12}\.(safetensors|json)")
+_OWN = re.compile(
+    r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
+    r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)|pictures-[0-9a-f]{12}\.safetensors"
+)
 
 
 def is_bundle(folder: Path) -> bool:
@@ -72,23 +81,58 @@ def check_free(folder: Path, *, overwrite: bool = False) -> None:
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
     """Writes `parts`; see `Recommender.save`."""
     check_free(folder, overwrite=overwrite)
+    with FolderLock(folder, "odmt-fast export"):
+        _write(folder, parts)
+    return folder
+
+
+def append_items(folder: Path, parts: Parts, start: int) -> None:
+    """Puts the items of `parts` from row `start` on into the bundle that holds the others.
+
+    What is there is not written again, but for the manifest. When `MOST_ADDED` files of later items
+    are there, all of `parts` is.
+
+    Raises:
+        ValueError: the bundle does not hold `start` items, or it is damaged.
+        StorageError: it cannot be written; it has not changed.
+    """
+    with FolderLock(folder, "odmt-fast add-items"):
+        values = _manifest(folder)
+        added = values["added"]
+        held = values["items"] + sum(entry["items"] for entry in added)
+        if held != start:
+            raise ValueError(f"{folder} holds {held:,} items, not {start:,}; load it again")
+        if len(added) >= MOST_ADDED:
+            return _write(folder, parts)
+        before = added[-1]["fingerprint"] if added else values["fingerprint"]
+        tensors = _item_tensors(parts, start)
+        names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
+        fingerprint = _fingerprint({"before": before, **names}, {"added": tensors})
+        file = _file(folder, "added", fingerprint, "safetensors")
+        save_tensors(file, tensors, {"fingerprint": fingerprint, **names})
+        added.append({"fingerprint": fingerprint, "items": len(names["ids"])})
+        values["digest"] = _digest(values)
+        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+
+
+def _write(folder: Path, parts: Parts) -> None:
+    """Of `write_bundle`, once nobody else writes there."""
     values, tensors, names = _contents(parts)
     texts = {stem: json.dumps(named) for stem, named in names.items()}
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
     values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
     values["digest"] = _digest(values)
-    with FolderLock(folder, "odmt-fast export"):
-        before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
-        for stem, part in tensors.items():
-            file = _file(folder, stem, fingerprint, "safetensors")
-            save_tensors(file, part, {"fingerprint": fingerprint})
-        for stem, text in texts.items():
-            _write_text(_file(folder, stem, fingerprint, "json"), text)
-        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
-        for path in before:
-            if fingerprint[:12] not in path.name:
-                path.unlink(missing_ok=True)
-    return folder
+    encoder = _encoder(parts)
+    before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
+    for stem, part in tensors.items():
+        file = _file(folder, stem, fingerprint, "safetensors")
+        save_tensors(file, part, {"fingerprint": fingerprint})
+    for stem, text in texts.items():
+        _write_text(_file(folder, stem, fingerprint, "json"), text)
+    _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+    for path in before:
+        if fingerprint[:12] not in path.name and encoder[:12] not in path.name:
+            path.unlink(missing_ok=True)
 
 
 def _contents(
@@ -103,13 +147,16 @@ def _contents(
         "branches": parts.branches,
         "libraries": libraries.current().to_json(),
         "items": len(parts.items),
+        "added": [],
         "users": len(parts.known.names),
         "item_side": None,
     }
     tensors = {
-        "items": {"vectors": parts.catalogue[:, 1:].float()},
+        "items": _item_tensors(parts),
         "user_encoder": parts.users.state_dict(),
     }
+    if parts.known_branches is not None:
+        tensors["items"]["centre"] = parts.known_branches.centre.float()
     names = {"items": {"ids": parts.items.ids, "titles": parts.items.texts}}
     if parts.known.names:
         sequences = parts.known.sequences
@@ -121,6 +168,14 @@ def _contents(
     if parts.item_side is not None:
         tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
     return values, tensors, names
+
+
+def _item_tensors(parts: Parts, start: int = 0) -> dict[str, Tensor]:
+    """Of the items from row `start` on."""
+    tensors = {"vectors": parts.catalogue[:, start + 1 :].float()}
+    if parts.known_branches is not None:
+        tensors["known"] = parts.known_branches.known[:, start + 1 :].to(torch.uint8)
+    return tensors
 
 
 def read_bundle(folder: Path, device: torch.device) -> Parts:
@@ -136,21 +191,32 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         ) from error
     with contextlib.suppress(TypeError):  # a record of another version says nothing
         libraries.use(libraries.Libraries.from_json(manifest["libraries"]))
-    vectors = _tensors(folder, "items", fingerprint)["vectors"].to(device)
     names = _names(folder, "items", manifest)
+    items = _load(folder, "items", fingerprint)[0]
+    blocks = [items]
+    for entry in manifest["added"]:
+        more, later = _load(folder, "added", entry["fingerprint"])
+        blocks.append(more)
+        names["ids"] += later["ids"]
+        names["titles"] += later["titles"]
+    vectors = torch.cat([block["vectors"] for block in blocks], dim=1).to(device)
+    counted = None
+    if "known" in items:
+        every = torch.cat([block["known"] for block in blocks], dim=1).bool().to(device)
+        counted = KnownBranches(pad(every, (1, 0), value=True), items["centre"].to(device))
     branches = tuple(manifest["branches"])
     users = user_encoder(settings, len(branches))
-    users.load_state_dict(_tensors(folder, "user_encoder", fingerprint))
+    users.load_state_dict(_load(folder, "user_encoder", fingerprint)[0])
     known = NOBODY
     if manifest["users"]:
-        histories = _tensors(folder, "users", fingerprint)
+        histories = _load(folder, "users", fingerprint)[0]
         known = KnownUsers(
             tuple(_names(folder, "users", manifest)["names"]),
             Sequences(histories["items"].numpy(), histories["offsets"].numpy()),
         )
     side = None
     if manifest["item_side"]:
-        side = _unpacked(_tensors(folder, "item_encoder", fingerprint), manifest["item_side"])
+        side = _unpacked(_load(folder, "item_encoder", fingerprint)[0], manifest["item_side"])
     ids, titles = tuple(names["ids"]), tuple(names["titles"])
     return Parts(
         settings,
@@ -160,6 +226,7 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         ItemTable(ids, titles, (None,) * len(ids)),
         known,
         side,
+        counted,
     )
 
 
@@ -216,7 +283,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
+def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header."""
     path = _file(folder, stem, fingerprint, "safetensors")
     try:
         tensors, header = load_tensors(path)
@@ -227,10 +295,24 @@ def _tensors(folder: Path, stem: str, fingerprint: str) -> dict[str, Tensor]:
     if header.get("fingerprint") != fingerprint:
         raise DamagedFileError(
             f"{path} belongs to another bundle: its fingerprint is "
-            f"{str(header.get('fingerprint'))[:12]}, that of {MANIFEST} is {fingerprint[:12]}; "
+            f"{str(header.get('fingerprint'))[:12]}, {MANIFEST} names {fingerprint[:12]}; "
             "export again"
         )
-    return tensors
+    return tensors, header
+
+
+def companion(folder: Path, parts: Parts, stem: str, suffix: str) -> Path:
+    """Where what accompanies a bundle belongs ("user_graph", "pictures").
+
+    It stays while the user encoder does; a bundle with another one removes it.
+    """
+    return _file(folder, stem, _encoder(parts), suffix)
+
+
+def _encoder(parts: Parts) -> str:
+    """Digest of the user encoder."""
+    settings = {"model": parts.settings.model_dump(mode="json")}
+    return _fingerprint(settings, {"user_encoder": parts.users.state_dict()})
 
 
 def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

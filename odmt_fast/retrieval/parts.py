@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from odmt_fast.config import ModelConfig
+from odmt_fast.config import Ensemble, ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.models.base import SequentialModel
+from odmt_fast.models.ensemble import KnownBranches, stacked
 from odmt_fast.models.users.base import UserEncoder
 from odmt_fast.retrieval.item_side import ItemSide
 
@@ -51,6 +52,8 @@ class Parts:
         items: ids and titles; row i is dense item i + 1.
         known: users with their histories.
         item_side: encodes further items; None where nothing is there that could.
+        known_branches: what the branches know of the items, on the device of the catalogue, where
+            those that do not know an item do not count in its score; None = all count.
 
     Raises:
         ValueError: `items` or `branches` do not fit the catalogue.
@@ -63,6 +66,7 @@ class Parts:
     items: ItemTable
     known: KnownUsers = NOBODY
     item_side: ItemSide | None = None
+    known_branches: KnownBranches | None = None
 
     def __post_init__(self) -> None:
         branches, rows, _ = self.catalogue.shape
@@ -83,6 +87,7 @@ class Parts:
         known: KnownUsers = NOBODY,
         *,
         seed: int = 0,
+        ensemble: Ensemble = "mean",
     ) -> Parts:
         """Encodes the catalogue of a trained model, in fp32 on its device.
 
@@ -92,11 +97,13 @@ class Parts:
             items: the catalogue it was trained on.
             known: users with their histories.
             seed: ``training.seed``, see `ItemSide`.
+            ensemble: "known" lets a branch that knows nothing of an item not count in its score.
         """
         with torch.no_grad():
             catalogue = model.encode_catalogue()
         side = ItemSide.of(model, seed)
-        return cls(settings, model.branches, catalogue, model.users, items, known, side)
+        counted = KnownBranches.of(model, catalogue) if ensemble == "known" else None
+        return cls(settings, model.branches, catalogue, model.users, items, known, side, counted)
 
     def with_items(self, items: ItemTable) -> Parts:
         """The same with further items behind the others, which keep their vectors to the bit.
@@ -122,4 +129,20 @@ class Parts:
             self.items.texts + items.texts,
             self.items.images + items.images,
         )
-        return replace(self, catalogue=torch.cat([self.catalogue, new], dim=1), items=whole)
+        return replace(
+            self,
+            catalogue=torch.cat([self.catalogue, new], dim=1),
+            items=whole,
+            known_branches=self._known_with(items),
+        )
+
+    def _known_with(self, items: ItemTable) -> KnownBranches | None:
+        """`known_branches` with those of items that nobody has bought."""
+        if self.known_branches is None:
+            return None
+        known = {
+            "id": torch.zeros(len(items), dtype=torch.bool),
+            "text": torch.tensor([bool(text and text.strip()) for text in items.texts]),
+            "image": torch.tensor([image is not None for image in items.images]),
+        }
+        return self.known_branches.with_items(stacked(self.branches, known, len(items)))

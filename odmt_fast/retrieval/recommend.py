@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,9 @@ from torch.nn.functional import normalize
 from odmt_fast.data.dataset import items_of_frame
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
-from odmt_fast.retrieval.bundle import read_bundle, write_bundle
-from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.retrieval.parts import Parts
 from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors
+from odmt_fast.retrieval.stored import Stored
 
 _BATCH = 512
 
@@ -38,10 +37,10 @@ class Recommendation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {"id": self.id, "title": self.title, "score": self.score}
 
 
-class Recommender:
+class Recommender(Stored):
     """Exact top-k over a catalogue encoded once.
 
     Items and users go by their names in the source. `allow` and `deny` are names of items: all that
@@ -52,58 +51,13 @@ class Recommender:
     """
 
     def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
         self._take(parts)
 
     def _take(self, parts: Parts) -> None:
         self.parts = parts
-        self.item_vectors = item_vectors(parts.catalogue)
+        self.item_vectors = item_vectors(parts.catalogue, parts.known_branches)
         self._rows = {name: row for row, name in enumerate(parts.items.ids, 1)}
-
-    @classmethod
-    def load(cls, bundle: str | PathLike[str], device: torch.device | str = "cpu") -> Recommender:
-        """The recommender that was saved to the folder `bundle`.
-
-        So that the bits are the same, this process multiplies by the library that the saving one
-        did (``odmt-fast doctor`` names it), where that runs here.
-
-        Args:
-            bundle: made by `save` or ``odmt-fast export``.
-            device: where to search.
-
-        Raises:
-            ValueError: `bundle` is none, or of another version; (DamagedFileError) one of its files
-                is missing, damaged, or another bundle's.
-        """
-        return cls(read_bundle(Path(bundle), torch.device(device)))
-
-    def save(
-        self,
-        bundle: str | PathLike[str],
-        *,
-        users: bool = False,
-        item_encoder: bool = True,
-        overwrite: bool = False,
-    ) -> Path:
-        """Writes a bundle: a folder that `load` needs and nothing else.
-
-        Args:
-            bundle: the folder.
-            users: put the histories of the known users in.
-            item_encoder: put in what `add_items` needs, where it is there.
-            overwrite: replace a bundle that lies there, once the new one is written.
-
-        Raises:
-            ValueError: a bundle lies there, or there are no known users.
-            StorageError: the folder cannot be written.
-        """
-        if users:
-            self._require_users()
-        parts = replace(
-            self.parts,
-            known=self.known if users else NOBODY,
-            item_side=self.parts.item_side if item_encoder else None,
-        )
-        return write_bundle(Path(bundle), parts, overwrite=overwrite)
 
     def add_items(
         self,
@@ -135,11 +89,6 @@ class Recommender:
     def items(self) -> ItemTable:
         """The catalogue."""
         return self.parts.items
-
-    @property
-    def known(self) -> KnownUsers:
-        """Users with their histories."""
-        return self.parts.known
 
     def recommend(
         self,
@@ -230,7 +179,8 @@ class Recommender:
         (row,) = self.dense_ids([item])
         asked = Sequences.from_lists([self.dense_ids(history)])
         ((states, _, _),) = self._states(asked)
-        shares = (states[:, 0] * self.parts.catalogue[:, row]).sum(1) / len(self.parts.branches)
+        vectors = self.item_vectors[row].view(len(self.parts.branches), -1)
+        shares = (states[:, 0] * vectors).sum(1)
         return dict(zip(self.parts.branches, shares.tolist(), strict=True))
 
     def user_vectors(self, histories: Sequences) -> Tensor:
@@ -269,12 +219,6 @@ class Recommender:
                 f"item {unknown!r} is not in the catalogue of {len(self._rows)} items{text}"
             )
         return [self._rows[name] for name in names]
-
-    def _require_users(self) -> None:
-        if not len(self.known.names):
-            raise ValueError(
-                "no user is known here; export the run with --users (users=True), or give histories"
-            )
 
     def _allowed(self, allow: Collection[str] | None, deny: Collection[str]) -> Tensor | None:
         """bool [n_items + 1], which may be returned; None = all."""

@@ -1,6 +1,6 @@
 """A bundle over HTTP: lists, similar items, new items, and a page to try them on.
 
-The one room that imports FastAPI, uvicorn and prometheus-client (the extra ``serve``).
+The one room that imports Starlette, uvicorn and prometheus-client (the extra ``serve``).
 """
 
 from __future__ import annotations

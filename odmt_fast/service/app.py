@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query
-from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
 from odmt_fast.retrieval import Recommendation
 from odmt_fast.service import page, refusals
@@ -21,21 +24,25 @@ from odmt_fast.service.refusals import Json
 from odmt_fast.service.requests import (
     MAX_BODY_BYTES,
     ItemsBody,
+    PageQuery,
     Pictures,
     RecommendBody,
     SimilarBody,
+    body_of,
 )
 
 WAIT_S = 0.002
 _LOG = logging.getLogger("uvicorn.error")
-_ROUTES = ("/", "/recommend", "/similar", "/items", "/reload", "/health", "/metrics")
-# No script, no picture, nothing from elsewhere.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
+# No script, nothing from elsewhere.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'"
+)
 
 
 def create_app(
     live: Live, *, wait_s: float = WAIT_S, max_body_bytes: int = MAX_BODY_BYTES
-) -> FastAPI:
+) -> Starlette:
     """An ASGI application over a bundle.
 
     Args:
@@ -48,7 +55,7 @@ def create_app(
     batcher = Batcher(lambda: live.recommender, wait_s, metrics.batch.observe)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         answering = asyncio.create_task(batcher.run())
         yield
         answering.cancel()
@@ -56,37 +63,29 @@ def create_app(
             await answering
         batcher.close()
 
-    app = FastAPI(title="odmt_fast", lifespan=lifespan, docs_url=None, redoc_url=None)
-    refusals.install(app)
-    app.add_middleware(BodyLimit, largest=max_body_bytes)
-    app.add_middleware(Measured, metrics=metrics, routes=_ROUTES)
-    app.state.reload = lambda: _reload(live, metrics)
-
-    @app.post("/recommend", response_class=Json)
-    async def recommend(body: RecommendBody) -> Json:
+    async def recommend(request: Request) -> Json:
+        body = await body_of(request, RecommendBody)
         return Json({"items": _plain(await batcher.ask(body.question()))})
 
-    @app.post("/similar", response_class=Json)
-    async def similar(body: SimilarBody) -> Json:
+    async def similar(request: Request) -> Json:
+        body = await body_of(request, SimilarBody)
         lists = await batcher.compute(
             lambda: live.recommender.similar(body.items, body.k, allow=body.allow, deny=body.deny)
         )
         return Json({"similar": [_plain(items) for items in lists]})
 
-    @app.post("/items", response_class=Json)
-    async def items(body: ItemsBody) -> Json:
+    async def items(request: Request) -> Json:
+        body = await body_of(request, ItemsBody)
         await asyncio.to_thread(_add, live, body)
         return Json({"added": len(body.items), "items": len(live.recommender.items)})
 
-    @app.post("/reload", response_class=Json)
-    async def reload() -> Json:
+    async def reload(request: Request) -> Json:
         error = await app.state.reload()
         if error:
             return refusals.refusal(409, error)
         return Json({"items": len(live.recommender.items)})
 
-    @app.get("/health", response_class=Json)
-    async def health() -> Json:
+    async def health(request: Request) -> Json:
         now = live.recommender
         return Json(
             {
@@ -98,27 +97,50 @@ def create_app(
             }
         )
 
-    @app.get("/metrics")
-    async def measured() -> Response:
+    async def measured(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/", response_class=HTMLResponse)
-    async def pick(
-        q: Annotated[str, Query(max_length=200)] = "",
-        item: Annotated[list[str] | None, Query(max_length=100)] = None,
-    ) -> HTMLResponse:
-        now, picked, error = live.recommender, item or [], ""
+    async def pick(request: Request) -> HTMLResponse:
+        asked = PageQuery.of(request)
+        now, error = live.recommender, ""
         lists: list[Recommendation] = []
         try:
-            if picked:
-                lists = await batcher.ask(Question(tuple(picked), 10))
+            if asked.item:
+                lists = await batcher.ask(Question(tuple(asked.item), 10))
         except ValueError as wrong:
             error = str(wrong)
-        shown = await asyncio.to_thread(page.found, now, q)
-        text = page.render(now, q, picked, shown, lists, error)
+        shown = await asyncio.to_thread(page.found, now, asked.q)
+        text = page.render(now, live.thumbnails, asked.q, asked.item, shown, lists, error)
         content = text.encode("utf-8", "replace")
         return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
 
+    async def picture(request: Request) -> Response:
+        jpeg = live.thumbnails.jpeg(request.query_params.get("item", ""))
+        if jpeg is None:
+            return refusals.refusal(404, "no picture of this item is here")
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+    routes = [
+        Route("/recommend", recommend, methods=["POST"]),
+        Route("/similar", similar, methods=["POST"]),
+        Route("/items", items, methods=["POST"]),
+        Route("/reload", reload, methods=["POST"]),
+        Route("/health", health),
+        Route("/metrics", measured),
+        Route("/picture", picture),
+        Route("/", pick),
+    ]
+    paths = [route.path for route in routes]
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Measured, metrics=metrics, routes=paths),
+            Middleware(BodyLimit, largest=max_body_bytes),
+        ],
+        exception_handlers=refusals.HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.reload = lambda: _reload(live, metrics)
     return app
 
 

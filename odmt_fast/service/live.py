@@ -11,6 +11,7 @@ import torch
 from odmt_fast.data.items import ItemTable
 from odmt_fast.retrieval import Recommender
 from odmt_fast.retrieval.bundle import MANIFEST
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.storage import file_digest
 
 
@@ -37,7 +38,9 @@ class Live:
     def _load(self) -> None:
         # Before the bundle is read: if it is exchanged meanwhile, the next `add` notices.
         manifest = self._digest()
-        self.recommender = Recommender.load(self.bundle, self._device)
+        recommender = Recommender.load(self.bundle, self._device)
+        self.thumbnails = Thumbnails.load(self.bundle, recommender.parts)
+        self.recommender = recommender
         self._manifest = manifest
 
     def _digest(self) -> str | None:
@@ -72,6 +75,6 @@ class Live:
             # A bundle keeps no pictures, and those of the new items lie in a request's folder.
             table = replace(parts.items, images=(None,) * len(parts.items))
             grown = Recommender(replace(parts, items=table))
-            grown.save(self.bundle, users=bool(grown.known.names), overwrite=True)
+            grown.append(self.bundle, len(self.recommender.items))
             self._manifest = self._digest()
             self.recommender = grown

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ExceptionHandler
 
 from odmt_fast.service.batching import BusyError
 from odmt_fast.service.live import OtherBundleError
 from odmt_fast.storage import FolderInUseError, StorageError
 
 _LONGEST = 400
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Json(JSONResponse):
@@ -22,7 +24,7 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """The body."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return _ENCODER.encode(content).encode("ascii")
 
 
 def refusal(status: int, reason: str) -> Json:
@@ -30,39 +32,39 @@ def refusal(status: int, reason: str) -> Json:
     return Json({"error": " ".join(reason.split())[:_LONGEST]}, status)
 
 
-_STATUS: dict[type[Exception], int] = {
-    ValueError: 422,
-    OtherBundleError: 409,
-    FolderInUseError: 409,
-    BusyError: 503,
-    StorageError: 507,
+def _invalid(request: Request, error: Exception) -> Json:
+    assert isinstance(error, ValidationError)
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return refusal(422, "; ".join(map(_fault, faults[:3])))
+
+
+def _http(request: Request, error: Exception) -> Json:
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, str(error.detail))
+
+
+def _bug(request: Request, error: Exception) -> Json:
+    return refusal(500, "a fault of the service; its log has the traceback")
+
+
+def _with(status: int) -> ExceptionHandler:
+    return lambda request, error: refusal(status, str(error))
+
+
+HANDLERS: dict[Any, ExceptionHandler] = {
+    ValidationError: _invalid,
+    HTTPException: _http,
+    Exception: _bug,
+    ValueError: _with(422),
+    OtherBundleError: _with(409),
+    FolderInUseError: _with(409),
+    BusyError: _with(503),
+    StorageError: _with(507),
 }
-
-
-def install(app: FastAPI) -> None:
-    """Makes one-line refusals of what routes raise."""
-
-    def invalid(request: Request, error: Exception) -> Json:
-        assert isinstance(error, RequestValidationError)
-        return refusal(422, "; ".join(map(_fault, error.errors()[:3])))
-
-    def http(request: Request, error: Exception) -> Json:
-        assert isinstance(error, HTTPException)
-        return refusal(error.status_code, str(error.detail))
-
-    def bug(request: Request, error: Exception) -> Json:
-        return refusal(500, "a fault of the service; its log has the traceback")
-
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, bug)
-    for kind, status in _STATUS.items():
-        app.add_exception_handler(
-            kind, lambda request, error, status=status: refusal(status, str(error))
-        )
+"""What a route raises -> the refusal it becomes."""
 
 
 def _fault(entry: Any) -> str:
-    place = ".".join(str(part) for part in entry["loc"] if part not in ("body", "query"))
+    place = ".".join(map(str, entry["loc"]))
     message = str(entry["msg"]).removeprefix("Value error, ")
     return f"{place}: {message}" if place else message

@@ -8,9 +8,11 @@ import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from odmt_fast.data.items import ImageSource, ItemTable
 from odmt_fast.data.pictures import PictureLimits
@@ -32,6 +34,23 @@ Listed = Annotated[list[Name], Field(max_length=MAX_LISTED)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+async def body_of(request: Request, kind: type[Body]) -> Body:
+    """What a request says, as `kind`.
+
+    Raises:
+        HTTPException: 415, it is not sent as JSON: pages elsewhere can make a browser send anything
+            else without asking here first.
+        ValidationError: it is no `kind`.
+    """
+    sent_as = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sent_as != "application/json":
+        raise HTTPException(415, f"content-type is {sent_as!r}; send application/json")
+    return kind.model_validate_json(await request.body())
 
 
 class RecommendBody(_Body):
@@ -78,6 +97,19 @@ class ItemsBody(_Body):
     """Of POST /items."""
 
     items: Annotated[list[NewItem], Field(min_length=1, max_length=MAX_NEW)]
+
+
+class PageQuery(_Body):
+    """Of GET /: words to search for, and the items picked, oldest first."""
+
+    q: Annotated[str, Field(max_length=200)]
+    item: Annotated[list[str], Field(max_length=100)]
+
+    @classmethod
+    def of(cls, request: Request) -> PageQuery:
+        """Raises a ValidationError where there is too much."""
+        asked = request.query_params
+        return cls(q=asked.get("q", ""), item=asked.getlist("item"))
 
 
 class Pictures(AbstractContextManager["Pictures"]):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 _PATIENCE_S = 30
 
 
-def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], object]) -> None:
+def serve(app: Starlette, host: str, port: int, ready: Callable[[str], object]) -> None:
     """Answers until SIGTERM or SIGINT, which first lets what has arrived be answered.
 
     SIGHUP reads the bundle again, as POST /reload does.
@@ -47,7 +48,7 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], object]) ->
 
 async def _run(
     server: uvicorn.Server,
-    app: FastAPI,
+    app: Starlette,
     listening: socket.socket,
     ready: Callable[[], object],
 ) -> None:
@@ -61,6 +62,10 @@ async def _run(
 
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, reload)
+    # What is loaded by now stays. Left among what the collector looks through, torch and the
+    # catalogue would be walked through every few hundred requests, while all others wait.
+    gc.collect()
+    gc.freeze()
     # The kernel queues connections from `create_server` on.
     ready()
     await server.serve(sockets=[listening])

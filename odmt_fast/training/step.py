@@ -8,6 +8,8 @@ from torch.profiler import record_function
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import TrainingConfig
+from odmt_fast.kernels.adamw import runs_fast
+from odmt_fast.training.optimizer import ClippingAdamW
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.row_adamw import RowAdamW, with_dense_values
 
@@ -15,7 +17,8 @@ from odmt_fast.training.row_adamw import RowAdamW, with_dense_values
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """The official optimiser: AdamW, one group, weight decay on every parameter.
 
-    A sparse embedding is updated row by row (`RowAdamW`).
+    On a GPU it clips the gradients itself, in one pass with the update. A sparse embedding is
+    updated row by row (`RowAdamW`).
 
     Source: official ``main.py::train``.
 
@@ -31,10 +34,13 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
         raise ValueError(
             "training.precision=fp16 does not go with model.id_table=sparse; use bf16 or fp32"
         )
+    lr, weight_decay = config.learning_rate, config.weight_decay
+    if not sparse and runs_fast(parameters):
+        return ClippingAdamW(parameters, lr=lr, weight_decay=weight_decay)
     return (RowAdamW if sparse else torch.optim.AdamW)(
         parameters,
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
+        lr=lr,
+        weight_decay=weight_decay,
         fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
     )
 
@@ -73,6 +79,14 @@ class TrainingStep:
         with record_function("backward"):
             self._precision.backward(terms["loss"], self._optimizer)
         with record_function("optimizer"):
-            norm = nn.utils.clip_grad_norm_(with_dense_values(self._parameters), self._clip_norm)
-            self._precision.step(self._optimizer)
+            norm = self._update()
         return terms, norm
+
+    def _update(self) -> Tensor:
+        """Clips, updates, and returns the norm before clipping."""
+        if isinstance(self._optimizer, ClippingAdamW):
+            self._precision.step(self._optimizer, clip_norm=self._clip_norm)
+            return self._optimizer.gradient_norm
+        norm = nn.utils.clip_grad_norm_(with_dense_values(self._parameters), self._clip_norm)
+        self._precision.step(self._optimizer)
+        return norm

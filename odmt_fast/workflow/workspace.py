@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from odmt_fast.config import Config
 from odmt_fast.data import Interactions, Split
 from odmt_fast.data.split import users_of_targets
-from odmt_fast.evaluation import EvaluationResult, evaluate
+from odmt_fast.evaluation import (
+    Credit,
+    EvaluationReport,
+    EvaluationResult,
+    by_input_length,
+    by_popularity,
+    by_training,
+    evaluate,
+    exposures,
+)
+from odmt_fast.evaluation.id_share import id_share
 from odmt_fast.evaluation.ranks import Ranks, ranks_file
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
@@ -21,7 +34,7 @@ from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
-from odmt_fast.retrieval import KnownUsers, Parts, Recommender
+from odmt_fast.retrieval import KnownUsers, Origin, Parts, Recommender
 from odmt_fast.storage import Digest
 from odmt_fast.training.checkpoint import BEST, load_model
 from odmt_fast.training.identity import data_identity, differences
@@ -64,6 +77,10 @@ class Workspace:
             config.model.max_seq_len, full_history=config.evaluation.compat != "official"
         )
         return cls(config, data, split)
+
+    def with_settings(self, changed: Mapping[str, Any]) -> Workspace:
+        """The same dataset under other settings (dotted names), such as those of the ranking."""
+        return replace(self, config=self.config.updated(dict(changed)))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -142,21 +159,64 @@ class Workspace:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Metrics on the validation targets, as `odmt_fast.training.train` wants them."""
-        return self.evaluate(model, "valid").flat()
+        metrics = self.evaluate(model, "valid").flat()
+        assert isinstance(model, SequentialModel)  # `evaluate` has said so
+        share = id_share(model)
+        return metrics if share is None else {**metrics, "id_share": share}
 
     def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
         """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""
         if not isinstance(model, SequentialModel):
             raise TypeError(f"model must be a SequentialModel, got {type(model).__name__}")
-        parts = {
-            "valid": (self.split.valid, self.split.valid_history),
-            "test": (self.split.test, self.split.test_history),
-        }
-        if part not in parts:
-            raise ValueError(f"--part {part} does not exist; use valid or test")
+        ranked = self.ranked
         return evaluate(
-            model, *parts[part], self.config.evaluation, popularity=self.split.popularity
+            model, *ranked.part(part), self.config.evaluation, popularity=ranked.popularity
         )
+
+    def report(
+        self, model: SequentialModel, result: EvaluationResult, part: str = "test"
+    ) -> EvaluationReport:
+        """All there is to tell of a `result` that `evaluate` had of the same model and part."""
+        ranked, settings = self.ranked, self.config.evaluation
+        k = 10 if 10 in settings.k else max(settings.k)
+        bought = ranked.train.counts(self.data.n_items)
+        return EvaluationReport(
+            result=result,
+            slices=self.slices(result),
+            k=k,
+            exposure=exposures(model, *ranked.part(part), k, settings, bought),
+            credit=Credit.of(result, k),
+            ranked=self.what_is_ranked,
+        )
+
+    def slices(self, result: EvaluationResult) -> dict[str, EvaluationResult]:
+        """A `result` cut by the training of the targets, their popularity, and the inputs."""
+        shares = self.split.popularity
+        return {
+            **by_training(result, shares),
+            **by_popularity(result, shares),
+            **by_input_length(result),
+        }
+
+    @property
+    def what_is_ranked(self) -> str:
+        """What a target stands for, in words: a ready-made split may hold several of a user."""
+        several = self.split.kind != "leave-one-out" and self.config.evaluation.targets == "all"
+        return "targets" if several else "users"
+
+    @property
+    def ranked(self) -> Split:
+        """The split with the targets that are ranked, as ``evaluation.targets`` says."""
+        if self.config.evaluation.targets == "all":
+            return self.split
+        return self.split.with_targets(self._kept("valid"), self._kept("test"))
+
+    def _kept(self, part: Literal["valid", "test"]) -> NDArray[np.bool_]:
+        """bool [B], which targets of a part are ranked."""
+        owners = users_of_targets(self.data.sequences, self.data.parts, part)
+        if self.config.evaluation.targets == "all":
+            return np.ones(owners.size, bool)
+        return np.diff(owners, prepend=-1) > 0  # ascending: the first of every user
 
     def keep_ranks(self, result: EvaluationResult, part: Literal["valid", "test"]) -> Path:
         """Writes the rank of every target beside the run's best epoch, which `result` is of.
@@ -165,7 +225,7 @@ class Workspace:
             StorageError: the run's folder cannot be written.
         """
         run, data = self.config.training.output, self.data
-        owners = users_of_targets(data.sequences, data.parts, part)
+        owners = users_of_targets(data.sequences, data.parts, part)[self._kept(part)]
         made_of = {
             **self.inputs({}),
             # What the ranking leaves out beside the target's own history.
@@ -179,8 +239,27 @@ class Workspace:
     def recommender(self, model: SequentialModel) -> Recommender:
         """Recommendations from a trained `model`, the dataset's users known with all they did."""
         known = KnownUsers(self.data.users, self.data.sequences)
-        seed = self.config.training.seed
-        return Recommender(Parts.of(model, self.config.model, self.data.items, known, seed=seed))
+        seed, ensemble = self.config.training.seed, self.config.evaluation.ensemble
+        items = self.data.items
+        return Recommender(
+            Parts.of(model, self.config.model, items, known, seed=seed, ensemble=ensemble)
+        )
+
+    def origin(self, weights: Path) -> Origin:
+        """What a model card tells of the run.
+
+        Args:
+            weights: of the model; the metrics are told where the run's kept ranks are theirs.
+        """
+        metrics: dict[str, float] = {}
+        file = weights if weights.is_file() else weights / BEST.name
+        with suppress(ValueError):  # none are kept, or of another checkpoint
+            kept = Ranks.load(self.config.training.output, "test", file)
+            names = [f"{kind}@{k}" for k in kept.k for kind in ("hr", "ndcg")]
+            metrics = {name: float(kept.gains(name).mean()) for name in names}
+        sequences = self.data.sequences
+        training = self.config.training.model_dump(mode="json", exclude={"output"})
+        return Origin(len(sequences), len(sequences.items), training, metrics)
 
 
 def default_store(dataset: Path, modality: str) -> Path:

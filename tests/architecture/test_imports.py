@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 BEFORE_MODELS = {"config", "data", "features", "batch"}
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
+    "presets": {"config"},
     "storage": set(),
     "processes": set(),
     "randomness": set(),
@@ -56,11 +57,14 @@ OPTIONAL = {
     "rich": {"cli", "training"},
     "yaml": {"cli"},
     "matplotlib": {"studies"},
+    "optuna": {"cli", "studies"},
+    "sklearn": {"studies"},
+    "umap": {"studies"},
     "tensorboard": {"training"},
-    "fastapi": {"service"},
     "starlette": {"service"},
     "uvicorn": {"service"},
     "prometheus_client": {"service"},
+    "huggingface_hub": {"retrieval"},
 }
 
 

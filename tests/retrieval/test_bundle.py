@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
+from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import BACKBONES, MODELS, build
 from odmt_fast.retrieval import KnownUsers, Parts, Recommender
+from odmt_fast.retrieval import bundle as bundles
 from odmt_fast.retrieval.bundle import MANIFEST
 from odmt_fast.storage import DamagedFileError, Digest, FolderLock
 
@@ -158,7 +161,7 @@ def test_what_is_no_bundle_or_of_another_version(tmp_path: Path) -> None:
         recommender().save(tmp_path, overwrite=True)
     values = {"format": "odmt_fast.bundle", "version": 99, "digest": ""}
     (tmp_path / MANIFEST).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="version 99, this program reads version 1; update"):
+    with pytest.raises(ValueError, match="version 99, this program reads version 2; update"):
         Recommender.load(tmp_path)
 
 
@@ -187,3 +190,95 @@ def test_replacing_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(names) == 5 and {"notes.txt", MANIFEST} < names
     with FolderLock(tmp_path, "somebody else"), pytest.raises(RuntimeError, match="is in use"):
         new.save(tmp_path, overwrite=True)
+
+
+def grown(asked: Recommender, *names: str) -> Recommender:
+    """With further items of drawn vectors, as `add_items` would leave it."""
+    parts = asked.parts
+    g = torch.Generator().manual_seed(len(parts.items))
+    branches, _, width = parts.catalogue.shape
+    new = torch.randn(branches, len(names), width, generator=g)
+    items = ItemTable(
+        parts.items.ids + names,
+        parts.items.texts + ("\ud800",) * len(names),
+        (None,) * (len(parts.items) + len(names)),
+    )
+    parts = replace(parts, catalogue=torch.cat([parts.catalogue, new], 1), items=items)
+    if parts.known_branches is not None:
+        known = torch.zeros(branches, len(names), dtype=torch.bool)
+        known[-1] = True
+        parts = replace(parts, known_branches=parts.known_branches.with_items(known))
+    return Recommender(parts)
+
+
+def counting_the_known(asked: Recommender) -> Recommender:
+    """With an ensemble of the branches that know an item."""
+    catalogue = asked.parts.catalogue
+    known = torch.ones(catalogue.shape[:2], dtype=torch.bool)
+    known[0, 5:9] = False
+    return Recommender(replace(asked.parts, known_branches=KnownBranches(known, catalogue.mean(1))))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix}
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "known"])
+def test_later_items_are_files_of_their_own(tmp_path: Path, ensemble: str) -> None:
+    asked = recommender() if ensemble == "mean" else counting_the_known(recommender())
+    asked.save(tmp_path, users=True)
+    before = files_of(tmp_path)
+    for names in (("n1", "n2"), ("n3",)):
+        start, asked = len(asked.items), grown(asked, *names)
+        asked.append(tmp_path, start)
+        after = files_of(tmp_path)
+        assert {name for name, old in before.items() if after[name] != old} == {MANIFEST}
+        assert len(after) == len(before) + 1
+        before = after
+        loaded = Recommender.load(tmp_path)
+        assert loaded.items.ids == asked.items.ids and loaded.items.texts == asked.items.texts
+        assert torch.equal(loaded.parts.catalogue, asked.parts.catalogue)
+        assert digest(loaded) == digest(asked)
+    with pytest.raises(ValueError, match="holds 63 items, not 60; load it again"):
+        asked.append(tmp_path, 60)
+    # Saved elsewhere it is one piece, the same as if all had been there from the start.
+    loaded.save(tmp_path / "one", users=True)
+    asked.save(tmp_path / "two", users=True)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert len(files_of(tmp_path / "one")) == 6
+
+    added = sorted(tmp_path.glob("added-*"))
+    for mine, other in (added, added[::-1]):
+        whole = mine.read_bytes()
+        for damaged in (other.read_bytes(), whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+            mine.write_bytes(damaged)
+            with pytest.raises(DamagedFileError, match=mine.name):
+                Recommender.load(tmp_path)
+        mine.write_bytes(whole)
+    Recommender.load(tmp_path)
+
+
+def test_many_later_items_become_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "MOST_ADDED", 2)
+    asked = recommender()
+    asked.save(tmp_path, users=True)
+    seen = []
+    for number in range(7):
+        start, asked = len(asked.items), grown(asked, f"n{number}")
+        asked.append(tmp_path, start)
+        seen.append(len([*tmp_path.glob("added-*")]))
+        assert digest(Recommender.load(tmp_path)) == digest(asked)
+    assert seen == [1, 2, 0, 1, 2, 0, 1]
+    # Between its file and the manifest, an interrupted one has changed nothing.
+    more = grown(asked, "last")
+
+    def dies(path: Path, *_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "_write_text", dies)
+        with pytest.raises(OSError, match="no space"):
+            more.append(tmp_path, len(asked.items))
+    assert digest(Recommender.load(tmp_path)) == digest(asked)
+    more.append(tmp_path, len(asked.items))
+    assert digest(Recommender.load(tmp_path)) == digest(more)

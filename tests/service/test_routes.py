@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
+from odmt_fast.data.items import ImageSource
+from odmt_fast.retrieval import Recommender
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.service import Live, create_app
-from odmt_fast.storage import FolderLock
+from odmt_fast.storage import DamagedFileError, FolderLock
+
+from .conftest import made
 
 
 def plain(items: list[Any]) -> list[dict[str, Any]]:
@@ -90,6 +99,14 @@ def test_bodies_that_are_no_json(client: TestClient) -> None:
         assert "\n" not in answer.json()["error"]
 
 
+def test_what_a_page_elsewhere_could_send_is_refused(client: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = client.post("/items", content=b"{}", headers={"content-type": kind})
+        assert answer.status_code == 415 and "send application/json" in answer.json()["error"]
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post("/similar", content=b'{"items":["i1"]}', headers=headers).status_code == 200
+
+
 def test_a_large_body_is_refused_announced_or_not(live: Live) -> None:
     with TestClient(create_app(live, max_body_bytes=1000)) as client:
 
@@ -163,3 +180,29 @@ def test_the_page(client: TestClient) -> None:
     wrong = client.get("/", params={"item": '"><script>'})
     assert "is not in the catalogue" in wrong.text and "<script" not in wrong.text
     assert client.get("/", params={"q": "x" * 201}).status_code == 422
+
+
+def test_pictures(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.new("RGB", (300, 100), (200, 10, 10)).save(file)
+    asked = Recommender.load(bundle)
+    images = (ImageSource(file), *(None,) * (len(asked.items) - 1))
+    saved = Thumbnails.of(replace(asked.items, images=images)).save(bundle, asked.parts)
+    live = Live(bundle)
+    with TestClient(create_app(live)) as client:
+        answer = client.get("/picture", params={"item": "i0"})
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(answer.content)).size == (128, 43)
+        for item in ({"item": "i1"}, {}):
+            assert client.get("/picture", params=item).status_code == 404
+        page = client.get("/", params={"item": "i0"}).text
+        assert page.count("<img ") == 1 and 'src="/picture?item=i0"' in page
+    # They stay with the user encoder, and a damaged file is refused by name.
+    asked.save(bundle, overwrite=True)
+    saved.write_bytes(saved.read_bytes()[:-1])
+    with pytest.raises(DamagedFileError, match=saved.name):
+        live.reload()
+    made(2).save(bundle, overwrite=True)
+    assert not saved.exists() and len(Thumbnails.load(bundle, made(2).parts)) == 0
+    with pytest.raises(ValueError, match="no item of the dataset has a picture; leave --pictures"):
+        Thumbnails.of(asked.items)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from odmt_fast.config import TrainingConfig
 from odmt_fast.training.meter import LossMeter
+from odmt_fast.training.optimizer import ClippingAdamW
 from odmt_fast.training.precision import MixedPrecision, training_device
 from odmt_fast.training.step import TrainingStep, adamw
 
@@ -59,6 +60,19 @@ def test_a_step_clips_and_then_applies_adamw() -> None:
         torch.testing.assert_close(model.x.detach().double(), x, rtol=1e-5, atol=1e-6)
     assert model.epochs == [1, 2, 3]
     assert model.dtypes == [torch.float32] * 3
+
+
+def test_an_optimiser_that_clips_is_left_to_it() -> None:
+    config = TrainingConfig(learning_rate=0.1, weight_decay=0.1, clip_norm=5.0)
+    norms, weights = [], []
+    for kind in (torch.optim.AdamW, ClippingAdamW):
+        model = Quadratic()
+        optimizer = kind([model.x], lr=config.learning_rate, weight_decay=config.weight_decay)
+        step = TrainingStep(model, optimizer, MixedPrecision("fp32", CPU), config.clip_norm)
+        norms.append([step(SimpleNamespace(weight=None), epoch=t)[1] for t in (1, 2, 3)])  # type: ignore[arg-type]
+        weights.append(model.x.detach())
+    torch.testing.assert_close(*norms)
+    torch.testing.assert_close(*weights)
 
 
 def test_bf16_is_autocast_with_fp32_weights() -> None:

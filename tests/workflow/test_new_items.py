@@ -16,12 +16,14 @@ from odmt_fast import Dataset, Recommender, fit
 from odmt_fast.cli import main
 from odmt_fast.data import Interactions, ItemTable
 from odmt_fast.data.dataset import items_of_frame
+from odmt_fast.data.sequences import Sequences
 from odmt_fast.features import TokenTable
 from odmt_fast.features.store import StoreError, TokenStore
 from odmt_fast.features.tokens import first_tokens
 from odmt_fast.models.zoo import build
 from odmt_fast.randomness import torch_generator
 from odmt_fast.retrieval.item_side import ItemSide
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.storage import DamagedFileError
 from odmt_fast.training.checkpoint import load_weights
 
@@ -186,3 +188,19 @@ def test_the_command(
         captured = capsys.readouterr()
         assert told in captured.out + captured.err
     assert not Recommender.load(grown).known.names
+
+
+def test_a_graph_reads_items_that_came_later(after_readme: Path, tmp_path: Path) -> None:
+    made, new = tmp_path / "made", tmp_path / "new.csv"
+    new.write_text("item,text\nn1,Red thing\n")
+    run = after_readme / "runs" / "mine"
+    assert main(["export", str(run), str(made), "--torch-export", "--pictures"]) == 0
+    assert main(["add-items", str(made), str(new)]) == 0
+    asked = Recommender.load(made)
+    assert len(Thumbnails.load(made, asked.parts)) == 24
+    (file,) = made.glob("user_graph-*.pt2")
+    history = torch.zeros(1, asked.parts.settings.max_seq_len, dtype=torch.int64)
+    history[0, :2] = torch.tensor([3, 25])
+    found = torch.export.load(file).module()(asked.parts.catalogue[:, 1:], history)
+    expected = asked.user_vectors(Sequences.from_lists([[3, 25]]))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -66,6 +66,10 @@ def test_every_line_runs(
                 told += 1
     services.close()
     assert told > 10
+    card = Path("bundle/README.md").read_text("utf-8")
+    for line in ("| users | 30 |", "## Test targets", "| ndcg@10 | 0.", '"epochs": 5'):
+        assert line in card
+    assert Path("copy/manifest.json").is_file()
     rows = pq.read_table("recs.parquet").to_pylist()
     assert {row["user"] for row in rows} == {f"u{user}" for user in range(30)}
     assert not {"i04", "i09"} & {row["item"] for row in rows}

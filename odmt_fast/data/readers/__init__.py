@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from odmt_fast.data.bounds import BOUNDS, Bounds, bounded
 from odmt_fast.data.errors import DataError
 from odmt_fast.data.filters import Filters, Log, assemble, settle_repeats, without_items
+from odmt_fast.data.holdout import HoldOut
 from odmt_fast.data.interactions import Interactions
 from odmt_fast.data.readers import (
     amazon,
@@ -114,6 +115,7 @@ def read(
     *,
     options: Options | None = None,
     filters: Filters | None = None,
+    holdout: HoldOut | None = None,
     decode_images: bool = True,
     missing_images: MissingImages = "refuse",
     limits: Bounds = BOUNDS,
@@ -125,6 +127,7 @@ def read(
         kind: a name of `READERS`, or "auto" to look.
         options: names of files and columns; None takes the defaults of the kind.
         filters: what to leave out; None is the official behaviour.
+        holdout: what to keep from training; None is the official behaviour.
         decode_images: decode every picture that is kept once, so that a broken one is found now.
         missing_images: what becomes of an item whose picture cannot be read: "refuse" names the
             pictures, "allow" keeps the item without picture, "drop" leaves the item out, before
@@ -133,7 +136,8 @@ def read(
 
     Raises:
         DataError: something in the folder cannot be used; names file, line and reason.
-        ValueError: `kind` is not known, or `options` belongs to another kind.
+        ValueError: `kind` is not known, `options` belongs to another kind, or there are no times
+            that `holdout` asks for.
     """
     folder = Path(path)
     chosen = detect(folder) if kind == "auto" else kind
@@ -153,6 +157,7 @@ def read(
     return dataset_of(
         log,
         filters or Filters(),
+        holdout,
         decode_images=decode_images,
         missing_images=missing_images,
         limits=limits,
@@ -162,6 +167,7 @@ def read(
 def dataset_of(
     log: Log,
     filters: Filters,
+    holdout: HoldOut | None = None,
     *,
     decode_images: bool,
     missing_images: MissingImages,
@@ -169,7 +175,7 @@ def dataset_of(
 ) -> Interactions:
     """What becomes of everything a source holds; arguments and errors are those of `read`."""
     log = settle_repeats(log, filters.repeats)
-    interactions = assemble(log, filters)
+    interactions = assemble(log, filters, holdout)
     if not decode_images:
         return interactions
     if missing_images == "refuse":
@@ -182,4 +188,5 @@ def dataset_of(
     rows = [row for row, item in enumerate(log.items.ids) if item in names]
     report = replace(log.report, images_broken=len(broken))
     log = replace(log, items=without_images(log.items, rows), report=report)
-    return assemble(without_items(log, rows) if missing_images == "drop" else log, filters)
+    log = without_items(log, rows) if missing_images == "drop" else log
+    return assemble(log, filters, holdout)

@@ -62,6 +62,7 @@ class Ordered:
         ids: item names; an item of `sequences` is 1 + its place here.
         sequences: items of each user in order, equal times in the order of the source.
         parts: int8 [N], of the entries of ``sequences.items``, see `Interactions.parts`.
+        times: [N], likewise, numbers that sort by time.
         repeated: bool [N], likewise: an earlier row has the same user, item and time.
         counts: as the fields of a report.
     """
@@ -70,6 +71,7 @@ class Ordered:
     ids: tuple[str, ...]
     sequences: Sequences
     parts: NDArray[np.int8]
+    times: NDArray[Any]
     repeated: NDArray[np.bool_]
     counts: dict[str, int]
 
@@ -126,6 +128,7 @@ class InteractionColumns:
             ids=catalogue,
             sequences=Sequences.from_lengths(item, np.bincount(user, minlength=len(user_names))),
             parts=part[order],
+            times=time,
             repeated=repeated,
             counts={
                 "interactions_unknown": unknown,

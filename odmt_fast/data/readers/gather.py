@@ -138,6 +138,7 @@ def gather(
         sequences=ordered.sequences,
         repeated=ordered.repeated,
         parts=ordered.parts if len(sources) > 1 else None,
+        times=None if times is None else ordered.times,
         report=replace(
             report,
             interactions_read=n_read,

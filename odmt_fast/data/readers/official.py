@@ -101,6 +101,7 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
     catalogue = listed or Catalogue(behaviors, ids, (None,) * len(ids), counts={"blank_lines": 0})
     matches = match_images(images, ids)
     blank = catalogue.counts.pop("blank_lines") + users.counts.pop("blank_lines")
+    counts: dict[str, Any] = {**users.counts, **catalogue.counts, **matches.counts}
     return Log(
         users=tuple(users.names),
         items=ItemTable(catalogue.ids, catalogue.texts, matches.images),
@@ -109,9 +110,7 @@ def read_official(path: Path, options: OfficialOptions) -> Log:
             kind="official" if text else "official, no texts",
             source=str(path),
             blank_lines=blank,
-            **users.counts,
-            **catalogue.counts,
-            **matches.counts,
+            **counts,
         ),
     )
 

@@ -103,7 +103,7 @@ def branch_segments(rows: Rows, branches: int) -> Tensor:
     total = len(rows.inputs)
     branch = torch.arange(branches, dtype=torch.int32, device=rows.cu_seqlens.device)
     starts = (rows.cu_seqlens[:-1] + branch[:, None] * total).reshape(-1)
-    return F.pad(starts, (0, 1), value=branches * total)
+    return torch.cat([starts, rows.cu_seqlens[-1:] + (branches - 1) * total])
 
 
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:

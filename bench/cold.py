@@ -1,0 +1,189 @@
+"""Items that training knows nothing of, ranked together with the rest: who finds them?
+
+``python -m bench.cold demo --seeds 2`` makes the generated shop and, for every seed, holds a tenth
+of its items out (``odmt-fast prepare --cold-items 0.1``), trains, and ranks the test targets, cold
+ones apart from the rest; ``movielens`` does so with the shared MovieLens data, posters and
+overviews, and the settings of examples/movielens.yaml. A finished run is written to
+``bench/results/cold_<data>.json`` at once; begun anew, the study goes on with the missing ones.
+``make report`` writes the tables of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import results
+from bench.movielens import Study
+from bench.paired import Estimate
+from bench.table import table
+from odmt_fast.cli.demo import SETTINGS
+from odmt_fast.config import Config
+from odmt_fast.data import HoldOut, Interactions, read
+from odmt_fast.data.demo import DemoOptions, write_demo
+from odmt_fast.evaluation import EvaluationResult, by_training
+from odmt_fast.features.extract import extract
+from odmt_fast.features.registry import BUILT_IN
+from odmt_fast.workflow.trained import train_and_test
+from odmt_fast.workflow.workspace import default_store
+
+SHARE = 0.1
+METRICS = ("hr@10", "ndcg@10")
+NAMES = {"demo": "the demo shop", "movielens": "MovieLens with posters and overviews"}
+RANKINGS = {
+    "popularity": "popularity",
+    "id": "id branch",
+    "text": "text branch",
+    "image": "image branch",
+    "ensemble": "ensemble (mean)",
+    "known": "ensemble of what is known",
+}
+
+
+def marks(data: str) -> tuple[str, str]:
+    """What the table stands between in docs/results.md."""
+    return f"<!-- cold {data} -->", f"<!-- /cold {data} -->"
+
+
+@dataclass(frozen=True)
+class ColdStudy:
+    """What is trained on what.
+
+    Attributes:
+        name: of the data, a key of `NAMES`.
+        source: the data, in the official layout.
+        config: of all runs, with stores and without dataset; the seed is the run's.
+    """
+
+    name: str
+    source: Path
+    config: Config
+
+    @classmethod
+    def demo(cls, work: Path, options: DemoOptions | None = None) -> ColdStudy:
+        """The generated shop with the built-in encoders, made in `work` where it is not there."""
+        shop = write_demo(work / "shop", options or DemoOptions())
+        items, stores = read(shop, "official").items, {}
+        for encoder, modality in BUILT_IN.items():
+            stores[modality] = default_store(work, modality)
+            extract(items, modality, encoder, stores[modality])
+        return cls("demo", shop, Config().updated({**SETTINGS, "features.stores": stores}))
+
+    @classmethod
+    def movielens(cls, work: Path) -> ColdStudy:
+        """See `Study.movielens`."""
+        study = Study.movielens()
+        config = study.prepared(work).updated({"data.path": None})
+        return cls("movielens", study.source, config)
+
+    def head(self) -> dict[str, Any]:
+        """What all runs share, as JSON values."""
+        settings = self.config.model_dump(mode="json", exclude={"data", "features"})
+        for name in ("output", "seed"):
+            del settings["training"][name]
+        return {"data": self.name, "share": SHARE, "config": settings}
+
+
+def run_study(study: ColdStudy, seeds: int, work: Path, *, fresh: bool = False) -> None:
+    """Runs what is missing for seeds 1 to `seeds`; datasets and runs lie in `work`.
+
+    A seed chooses the cold items too.
+    """
+    record = results.Record(f"cold_{study.name}", study.head(), ("seed",), fresh=fresh)
+    for seed in range(1, seeds + 1):
+        if record.has(seed=seed):
+            continue
+        print(f"{study.name}, seed {seed}", flush=True)
+        began = time.perf_counter()
+        held = HoldOut(cold_items=SHARE, seed=seed)
+        data = read(study.source, "official", holdout=held, decode_images=False)
+        row = {"seed": seed, **_run(study, data, seed, work / f"seed-{seed}", fresh=fresh)}
+        record.add({"seconds": round(time.perf_counter() - began, 1), **row})
+
+
+def _run(
+    study: ColdStudy, data: Interactions, seed: int, work: Path, *, fresh: bool
+) -> dict[str, Any]:
+    settings = {
+        "data.path": data.save(work / "dataset"),
+        "training.output": work / "run",
+        "training.seed": seed,
+    }
+    trained = train_and_test(study.config.updated(settings), resume=not fresh)
+    if trained.best is None or trained.test is None:
+        raise KeyboardInterrupt
+    workspace = trained.workspace
+    known = workspace.with_settings({"evaluation.ensemble": "known"}).evaluate(trained.best)
+    shares = workspace.split.popularity
+    groups = by_training(trained.test, shares)
+    knowing = by_training(known, shares)
+    return {
+        "items": data.n_items,
+        "cold_items": data.report.items_cold,
+        "best_epoch": trained.training.best_epoch,
+        "groups": {
+            name: {"targets": group.n_users, "metrics": _metrics(group, knowing[name])}
+            for name, group in groups.items()
+        },
+    }
+
+
+def _metrics(mean: EvaluationResult, known: EvaluationResult) -> dict[str, Mapping[str, float]]:
+    return {**mean.metrics, "known": known.metrics["ensemble"]}
+
+
+def section(found: Mapping[str, Any]) -> str:
+    """The table of a study, from its file of results."""
+    rows = found["rows"]
+    groups = [*rows[0]["groups"]][::-1]
+    head = ["ranking by", *(f"{group}: {m.upper()}" for group in groups for m in METRICS)]
+    body = [
+        [label]
+        + [
+            _cell([row["groups"][group]["metrics"][ranking][metric] for row in rows])
+            for group in groups
+            for metric in METRICS
+        ]
+        for ranking, label in RANKINGS.items()
+    ]
+    cold = [row["groups"][groups[0]]["targets"] for row in rows]
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    return "\n".join(
+        [
+            f"{rows[0]['items']:,} items, {rows[0]['cold_items']:,} of them cold, others with each "
+            f"seed; {len(rows)} seeds, mean ± standard error; {min(cold):,} to {max(cold):,} test "
+            "targets are cold.",
+            "",
+            table(head, body),
+            "",
+            f"<sub>{machine}</sub>",
+        ]
+    )
+
+
+def _cell(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    estimate = Estimate.of(values)
+    return f"{estimate.mean:.4f} ± {estimate.error:.4f}"
+
+
+def main() -> None:
+    """Runs what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", choices=NAMES)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--work", type=Path, help="default: runs/cold-DATA")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    options = parser.parse_args()
+    work = options.work or results.ROOT / "runs" / f"cold-{options.data}"
+    study = {"demo": ColdStudy.demo, "movielens": ColdStudy.movielens}[options.data](work)
+    run_study(study, options.seeds, work, fresh=options.fresh)
+
+
+if __name__ == "__main__":
+    main()
