@@ -19,16 +19,19 @@ static T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-// (threshold, scale, address of the int64 seed); an address of 0 means no dropout.
-using DropoutArgument = std::tuple<std::uint32_t, float, Address>;
+// (threshold, scale, address of the int64 seed, its length); an address of 0 means no dropout, a
+// second number is the first element.
+using DropoutArgument = std::tuple<std::uint32_t, float, Address, int>;
 // (address, token stride, head stride)
 using HeadsArgument = std::tuple<Address, std::int64_t, std::int64_t>;
 
 static Type type_of(bool is_bf16) { return is_bf16 ? Type::bf16 : Type::f32; }
 
 static Dropout dropout_of(const DropoutArgument& argument) {
-  const auto [threshold, scale, seed] = argument;
-  return {seed != 0, threshold, scale, seed ? *at<const std::uint64_t>(seed) : 0};
+  const auto [threshold, scale, address, length] = argument;
+  if (!address) return {false, threshold, scale, 0, 0};
+  const std::uint64_t* seed = at<const std::uint64_t>(address);
+  return {true, threshold, scale, seed[0], length > 1 ? seed[1] : 0};
 }
 
 static Heads heads_of(const HeadsArgument& argument) {

@@ -15,12 +15,13 @@ struct bf16 {
 enum class Type { f32, bf16 };
 
 // Philox4x32-7 mask of kernels/dropout: element e is kept iff its word >= threshold. Rows may form
-// equal consecutive groups, whose elements are counted from group_element(group) on.
+// equal consecutive groups, whose elements are counted from first + group_element(group) on; first
+// is a multiple of four.
 struct Dropout {
   bool on;
   std::uint32_t threshold;
   float scale;
-  std::uint64_t seed;
+  std::uint64_t seed, first;
 };
 inline std::uint64_t group_element(std::int64_t group) { return (std::uint64_t)group << 48; }
 

@@ -85,14 +85,15 @@ INLINE f32x16 keep(f32x16 x, u32x16 words, const Dropout& dropout) {
 // Space that row_words needs for a row of `width` elements.
 INLINE std::int64_t row_words_size(std::int64_t width) { return width + 64; }
 
-// Words of the elements e .. e + width - 1 of a row, written to `space`; e need not be a multiple
-// of four, so the answer may start inside the space.
+// Words of the elements e .. e + width - 1 after the first of all, those of a row, written to
+// `space`; e need not be a multiple of four, so the answer may start inside the space.
 INLINE const std::uint32_t* row_words(const Dropout& dropout, std::uint64_t e, std::int64_t width,
                                       std::uint32_t* space) {
   const std::int64_t skip = (std::int64_t)(e % 4);
   const Keys keys = keys_of(dropout.seed);
   for (std::int64_t i = 0; i < width + skip; i += 32)
-    philox32(keys, (e + (std::uint64_t)i) / 4, reinterpret_cast<u32x16*>(space + i));
+    philox32(keys, (dropout.first + e + (std::uint64_t)i) / 4,
+             reinterpret_cast<u32x16*>(space + i));
   return space + skip;
 }
 

@@ -36,7 +36,7 @@ void dropout_rows(std::int64_t n, std::int64_t groups, const T* x, T* y, const D
       const T* from = x + shift + i;
       T* to = y + shift + i;
       u32x16 words[2];
-      philox32(keys, (group_element(group) + (std::uint64_t)i) / 4, words);
+      philox32(keys, (dropout.first + group_element(group) + (std::uint64_t)i) / 4, words);
       if (i + 2 * kLanes <= stop) {
         store(to, keep(load(from), words[0], dropout));
         store(to + kLanes, keep(load(from + kLanes), words[1], dropout));

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
+IdTable = Literal["dense", "sparse"]
 IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
@@ -83,6 +84,11 @@ class ModelConfig(Section):
     )
     mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
     id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")
+    id_table: IdTable = Field(
+        "dense",
+        description="how the ID embeddings learn: by AdamW in every step (dense), or only those of "
+        "the items of the step (sparse), which is faster and smaller for millions of items",
+    )
     tau: float = Field(0.3, ge=1e-4, description="temperature of the distillation")
     alpha: float = Field(20.0, ge=0.0, description="ramp-up epochs (>= 1) or constant weight (< 1)")
     detach_teacher: bool = Field(False, description="stop the gradient into the teachers")
@@ -203,8 +209,10 @@ class TrainingConfig(Section):
     )
     recompute: bool = Field(
         False,
-        description="recompute item activations in the backward: less memory, more time; a large "
-        "batch passes in parts, each with dropout noise of its own",
+        description="recompute item activations in the backward: less memory, more time",
+    )
+    micro_items: PositiveInt | None = Field(
+        None, description="recompute the items so many at a time; None = 6,144 tokens of them"
     )
 
 
@@ -243,6 +251,15 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _micro_batches_begin_at_a_draw(self) -> Config:
+        if self.training.micro_items and self.model.width % 4:
+            raise ValueError(
+                f"training.micro_items={self.training.micro_items} needs a model.width that is a "
+                f"multiple of 4, got {self.model.width}; choose one, or leave micro_items null"
+            )
+        return self
 
     def updated(self, overrides: dict[str, Any]) -> Config:
         """A copy with dotted names replaced (``{"model.width": 128}``), validated again.

@@ -8,15 +8,15 @@ from torch import Tensor
 from odmt_fast import _C
 from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 
-DropoutArgument = tuple[int, float, int]
-"""(threshold, scale of the kept values, address of the seed); address 0 = no dropout."""
+DropoutArgument = tuple[int, float, int, int]
+"""(threshold, scale of the kept values, address and length of the seed); address 0 = no dropout."""
 
 
 def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
     """What the extension wants to know about dropout; `seed` must outlive the call."""
     if p == 0.0 or seed is None:
-        return 0, 1.0, 0
-    return threshold(p), kept_scale(p), seed.data_ptr()
+        return 0, 1.0, 0, 0
+    return threshold(p), kept_scale(p), seed.data_ptr(), seed.numel()
 
 
 def apply(x: Tensor, p: float, seed: Tensor, groups: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Dropout, forward and backward alike (the gradient of dropout is dropout of the gradient).
 
-Shapes    x [G * n] contiguous: fp32 | bf16 | fp16;  seed [1] int64
+Shapes    x [G * n] contiguous: fp32 | bf16 | fp16;  seed [1 or 2] int64
 Returns   y [G * n], x's dtype
 Memory    one read and one write of every element; the mask is never stored
 """
@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 
 from odmt_fast.kernels.dropout.configs import REVIEWED, DropoutConfig, candidates
-from odmt_fast.kernels.dropout.philox import GROUP, keep_of_quads
-from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.dropout.philox import GROUP, first_counter, keep_of_quads
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold, with_first
 from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 
@@ -22,7 +22,8 @@ from odmt_fast.kernels.launch.tuning import tuned
 def dropout_kernel(x_ptr, y_ptr, seed_ptr, n, limit, inv_keep, BLOCK_Q: tl.constexpr):
     i_block = tl.program_id(0).to(tl.int64)
     i_group = tl.program_id(1).to(tl.int64)
-    o_quad = i_group * (GROUP // 4) + i_block * BLOCK_Q + tl.arange(0, BLOCK_Q)  # [BLOCK_Q]
+    i_first = first_counter(seed_ptr) + i_group * (GROUP // 4)
+    o_quad = i_first + i_block * BLOCK_Q + tl.arange(0, BLOCK_Q)  # [BLOCK_Q]
     c_lo = (o_quad & 0xFFFFFFFF).to(tl.uint32)
     c_hi = (o_quad >> 32).to(tl.uint32)
     m_keep = keep_of_quads(tl.load(seed_ptr), c_lo, c_hi, limit)  # [4 BLOCK_Q]
@@ -34,11 +35,12 @@ def dropout_kernel(x_ptr, y_ptr, seed_ptr, n, limit, inv_keep, BLOCK_Q: tl.const
     tl.store(y_ptr + o_x, b_y.to(y_ptr.dtype.element_ty), mask=m_x)
 
 
-def dropout_fwd(x: torch.Tensor, p: float, seed: torch.Tensor, groups: int) -> torch.Tensor:
+def dropout_fwd(x: torch.Tensor, p: float, seed: torch.Tensor | None, groups: int) -> torch.Tensor:
     """Launch on contiguous x; see `op.dropout`."""
     y, n = torch.empty_like(x), x.numel() // groups
     if n == 0:
         return y
+    seed = with_first(seed)
 
     def launch(config: DropoutConfig) -> None:
         grid = (triton.cdiv(n, 4 * config.block_quads), groups)

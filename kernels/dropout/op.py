@@ -18,7 +18,8 @@ def dropout(x: Tensor, p: float, seed: Tensor | None, groups: int = 1) -> Tensor
         x: any shape, floating.
         p: probability of dropping, 0 <= p < 1; 0 returns x itself.
         seed: int64 [1] on x's device; the same seed gives the same mask on every backend. May be
-            None when p is 0.
+            None when p is 0. Of length 2 the second number is the index of the first element, a
+            multiple of 4.
         groups: equal consecutive parts of x whose noise is independent of each other's size.
 
     Returns:

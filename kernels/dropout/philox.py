@@ -12,6 +12,12 @@ GROUP = tl.constexpr(1 << 48)  # reference.GROUP
 
 
 @triton.jit
+def first_counter(seed_ptr):
+    """Counter of the element that the counting begins at, int64."""
+    return tl.load(seed_ptr + 1) >> 2
+
+
+@triton.jit
 def keep_of_quads(seed, c_lo, c_hi, threshold):
     """Which elements are kept, for tiles of counters.
 

@@ -6,6 +6,8 @@ formed again by any backend, in any order, and is never stored.
 
 Rows may form equal consecutive groups, one per branch. The elements of a group are counted from its
 own first one, GROUP after that of the group before: rows appended to a group move no other's noise.
+The whole counting begins at 0, or at the second number of a seed [2]: consecutive parts of a tensor
+then have the noise that they have in the whole.
 """
 
 from __future__ import annotations
@@ -57,14 +59,23 @@ def keep_mask(first: Tensor, n: int, p: float, seed: Tensor) -> Tensor:
         first: int64, any shape, multiples of 4.
         n: elements in each run.
         p: probability of dropping.
-        seed: int64 [1].
+        seed: int64 [1], or [2] with the element that the counting begins at, a multiple of 4.
 
     Returns:
         bool [*first.shape, n].
     """
+    if len(seed) == 2:
+        first, seed = first + seed[1], seed[:1]
     quads = torch.arange((n + 3) // 4, device=first.device)
     words = philox(first.unsqueeze(-1) // 4 + quads, seed)
     return words.flatten(-2)[..., :n] >= threshold(p)
+
+
+def with_first(seed: Tensor | None) -> Tensor | None:
+    """The seed [2] that Triton kernels read; one without a first element counts from 0."""
+    if seed is None or len(seed) == 2:
+        return seed
+    return torch.nn.functional.pad(seed, (0, 1))
 
 
 def dropout_reference(x: Tensor, p: float, seed: Tensor, groups: int = 1) -> Tensor:

@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def check_dropout(op: str, p: float, seed: Tensor | None, device: torch.device) -> None:
-    """Raise unless 0 <= p < 1 and, where p > 0, seed is an int64 [1] tensor on `device`."""
+    """Raise unless 0 <= p < 1 and, where p > 0, seed is an int64 tensor [1] or [2] on `device`."""
     if not 0.0 <= p < 1.0:
         raise ValueError(f"{op}: dropout must be in [0, 1), got {p}")
     if p == 0.0:
         return
     if seed is None:
-        raise ValueError(f"{op}: dropout={p} needs a seed: an int64 tensor [1] on {device}")
-    if seed.dtype != torch.int64 or tuple(seed.shape) != (1,) or seed.device != device:
+        raise ValueError(f"{op}: dropout={p} needs a seed: an int64 tensor [1] or [2] on {device}")
+    if seed.dtype != torch.int64 or tuple(seed.shape) not in ((1,), (2,)) or seed.device != device:
         raise ValueError(
-            f"{op}: seed must be an int64 tensor [1] on {device}, got {seed.dtype} "
+            f"{op}: seed must be an int64 tensor [1] or [2] on {device}, got {seed.dtype} "
             f"{list(seed.shape)} on {seed.device}"
         )
 

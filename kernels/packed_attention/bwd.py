@@ -115,9 +115,19 @@ def packed_attention_bwd_kernel(
     b_p = tl.where(m_pair, tl.exp(tl.minimum(b_s * scale - b_lse[:, None], 0.0)), 0.0)
     if DROPOUT:
         # A probability is not negative, so its sign can carry the mask: one tile instead of two.
-        seed = tl.load(seed_ptr)
         m_keep = keep_pairs(
-            seed, t_0, o_q, o_k, b_kstart, i_head, i_k, limit, group_tokens, H, SEGMENTS, BLOCK_N
+            seed_ptr,
+            t_0,
+            o_q,
+            o_k,
+            b_kstart,
+            i_head,
+            i_k,
+            limit,
+            group_tokens,
+            H,
+            SEGMENTS,
+            BLOCK_N,
         )
         b_p = tl.where(m_keep, b_p, -b_p)
     b_dp = product(

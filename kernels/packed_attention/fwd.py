@@ -98,9 +98,8 @@ def packed_attention_fwd_kernel(
     tl.store(lse_ptr + i_token * H + i_head + o_q * H, b_max + tl.log(b_sum), mask=m_q)
     b_p = b_p * (1.0 / b_sum)[:, None]
     if DROPOUT:
-        seed = tl.load(seed_ptr)
         m_keep = keep_pairs(
-            seed, t_0, o_q, o_k, b_kstart, i_head, 0, limit, group_tokens, H, SEGMENTS, BLOCK_N
+            seed_ptr, t_0, o_q, o_k, b_kstart, i_head, 0, limit, group_tokens, H, SEGMENTS, BLOCK_N
         )
         b_p = tl.where(m_keep, b_p * inv_keep, 0.0)
     b_p = b_p.to(q_ptr.dtype.element_ty)

@@ -48,7 +48,8 @@ def packed_attention(
         scale: factor of the scores, usually D**-0.5.
         dropout: probability of dropping a probability.
         seed: int64 [1] on q's device, needed where dropout > 0; element index
-            (query token of the group * H + head) * 512 + position of the key in the segment.
+            (query token of the group * H + head) * 512 + position of the key in the segment. Of
+            length 2 the second number is the index of the first token's first element.
         groups: equal consecutive parts of the tokens whose noise is independent of each other's
             size.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold, with_first
 from odmt_fast.kernels.launch.device import dot_precision
 from odmt_fast.kernels.packed_attention.configs import Tile
 
@@ -40,7 +40,7 @@ class Problem:
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
         """The first arguments of every kernel."""
-        return self.q, self.k, self.v, self.cu_seqlens.contiguous(), self.seed
+        return self.q, self.k, self.v, self.cu_seqlens.contiguous(), with_first(self.seed)
 
     @property
     def strides(self) -> tuple[int, ...]:

@@ -9,7 +9,12 @@ scalar bases are 64 bits wide, the offsets of a tile 32, which spares registers.
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.philox import GROUP, keep_of_elements, keep_of_quads
+from odmt_fast.kernels.dropout.philox import (
+    GROUP,
+    first_counter,
+    keep_of_elements,
+    keep_of_quads,
+)
 
 # Finite: a difference of two of them is 0, not NaN.
 MASKED = tl.constexpr(-1e30)
@@ -47,7 +52,7 @@ def readable(o_q, o_k, b_qstart, b_qend, b_kstart, m_k, MASK: tl.constexpr):
 
 @triton.jit
 def keep_pairs(
-    seed,
+    seed_ptr,
     t_0,
     o_q,
     o_k,
@@ -65,7 +70,8 @@ def keep_pairs(
     b_group = o_token // group_tokens
     o_token -= b_group * group_tokens
     b_row = (o_token.to(tl.int64) * H + i_head) * (KEYS // 4)  # counters of a row, [BM]
-    b_row += b_group.to(tl.int64) * (GROUP // 4)
+    b_row += b_group.to(tl.int64) * (GROUP // 4) + first_counter(seed_ptr)
+    seed = tl.load(seed_ptr)
     if SEGMENTS == 1:
         # A row's counters start at a multiple of 128 and j < 512: the low halves never carry.
         o_quad = (j_0 // 4 + tl.arange(0, BLOCK_N // 4)).to(tl.uint32)

@@ -74,7 +74,7 @@ def readout_attention_bwd_kernel(
     b_p = tl.where(m_pair, tl.exp(tl.minimum(b_s * scale - b_lse[:, None], 0.0)), 0.0)
     b_m = b_p
     if DROPOUT:
-        m_keep = keep_keys(tl.load(seed_ptr), i_segment, o_row, limit, ROWS, BLOCK_N)
+        m_keep = keep_keys(seed_ptr, i_segment, o_row, limit, ROWS, BLOCK_N)
         b_m = tl.where(m_keep, b_p * inv_keep, 0.0)
     b_e = b_m * b_e
     b_ds = ((b_e - b_p * tl.sum(b_e, axis=1)[:, None]) * scale).to(query_ptr.dtype.element_ty)

@@ -70,7 +70,7 @@ def readout_attention_fwd_kernel(
     tl.store(lse_ptr + i_segment * ROWS + o_row, b_max + tl.log(b_sum), mask=m_row)
     b_p = b_p * (1.0 / b_sum)[:, None]
     if DROPOUT:
-        m_keep = keep_keys(tl.load(seed_ptr), i_segment, o_row, limit, ROWS, BLOCK_N)
+        m_keep = keep_keys(seed_ptr, i_segment, o_row, limit, ROWS, BLOCK_N)
         b_p = tl.where(m_keep, b_p * inv_keep, 0.0)
     b_p = b_p.to(query_ptr.dtype.element_ty)
     for i_d in range(0, D, BLOCK_D):

@@ -46,7 +46,8 @@ def readout_attention(
         scale: factor of the scores, (head size)**-0.5.
         dropout: probability of dropping a probability.
         seed: int64 [1] on the data's device, needed where dropout > 0; element index
-            ((u * R + r) * H + h) * 512 + position of the key in the segment.
+            ((u * R + r) * H + h) * 512 + position of the key in the segment. Of length 2 the second
+            number is the index of the first readout's first element.
 
     Returns:
         [U, R, H, d], contiguous, in the data's dtype; zero where a readout has no key to read.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold, with_first
 from odmt_fast.kernels.launch.device import dot_precision
 from odmt_fast.kernels.readout_attention.configs import Tile, padded_rows
 
@@ -38,7 +38,7 @@ class Problem:
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
         """The first arguments of both kernels."""
-        return self.queries, self.hidden, self.cu_seqlens.contiguous(), self.seed
+        return self.queries, self.hidden, self.cu_seqlens.contiguous(), with_first(self.seed)
 
     @property
     def scalars(self) -> tuple[int | float, ...]:

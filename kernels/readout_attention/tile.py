@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.philox import keep_of_quads
+from odmt_fast.kernels.dropout.philox import first_counter, keep_of_quads
 
 # Finite: a difference of two of them is 0, not NaN.
 MASKED = tl.constexpr(-1e30)
@@ -21,14 +21,15 @@ def readable(o_row, o_j, length, ROWS: tl.constexpr, H: tl.constexpr, MASK: tl.c
 
 
 @triton.jit
-def keep_keys(seed, i_segment, o_row, limit, ROWS: tl.constexpr, BLOCK_N: tl.constexpr):
+def keep_keys(seed_ptr, i_segment, o_row, limit, ROWS: tl.constexpr, BLOCK_N: tl.constexpr):
     """bool [BLOCK_R, BLOCK_N]. Element index = ((u * R + r) * H + h) * 512 + j."""
     b_row = (i_segment * ROWS + o_row) * (KEYS // 4)  # counters of a row, int64 [BLOCK_R]
+    b_row += first_counter(seed_ptr)
     # A row's counters start at a multiple of 128 and j < 512: the low halves never carry.
     o_quad = tl.arange(0, BLOCK_N // 4).to(tl.uint32)
     c_lo = (b_row & 0xFFFFFFFF).to(tl.uint32)[:, None] | o_quad[None, :]
     c_hi = (b_row >> 32).to(tl.uint32)[:, None] | (o_quad * 0)[None, :]
-    return keep_of_quads(seed, c_lo, c_hi, limit)
+    return keep_of_quads(tl.load(seed_ptr), c_lo, c_hi, limit)
 
 
 @triton.jit

@@ -1,6 +1,6 @@
 """Gradients of LN(residual + dropout(x)) * weight + bias.
 
-Shapes    dout, total [G * N, d];  mean, rstd [G * N] fp32;  weight [G, d];  seed [1] int64
+Shapes    dout, total [G * N, d];  mean, rstd [G * N] fp32;  weight [G, d];  seed [1 or 2] int64
 Returns   dx, dresidual [G * N, d] in total's dtype; dweight, dbias like weight
 Memory    reads dout and total once, writes dresidual and (with dropout) dx once
 Order     each program walks every PROGRAMS-th block of rows of its group and leaves one partial sum
@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold, with_first
 from odmt_fast.kernels.launch.device import device_of, on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 from odmt_fast.kernels.residual_norm.configs import (
@@ -71,7 +71,7 @@ def residual_norm_bwd_kernel(
         b_dtotal = b_dtotal * b_rstd[:, None]
         tl.store(dresidual_ptr + o_x, b_dtotal.to(dresidual_ptr.dtype.element_ty), mask=m_x)
         if DROPOUT:
-            m_keep = keep_rows(tl.load(seed_ptr), i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
+            m_keep = keep_rows(seed_ptr, i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
             b_dx = tl.where(m_keep, b_dtotal * inv_keep, 0.0)
             tl.store(dx_ptr + o_x, b_dx.to(dx_ptr.dtype.element_ty), mask=m_x)
         b_dweight += tl.sum(b_dout * b_normal, axis=0)
@@ -100,7 +100,7 @@ def residual_norm_bwd(
     dx = torch.empty_like(total) if p > 0.0 else dresidual
     if rows == 0:
         return dx, dresidual, torch.zeros_like(weight), torch.zeros_like(weight)
-    block_d = triton.next_power_of_2(max(d, 16))
+    block_d, seed = triton.next_power_of_2(max(d, 16)), with_first(seed)
     device = device_of(total)
 
     def launch(config: RowConfig) -> torch.Tensor:

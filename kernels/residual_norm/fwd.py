@@ -1,6 +1,6 @@
 """out = LN(residual + dropout(x)) * weight + bias, forward.
 
-Shapes    x, residual [G * N, d]: fp32 | bf16 | fp16;  weight, bias [G, d];  seed [1] int64
+Shapes    x, residual [G * N, d]: fp32 | bf16 | fp16;  weight, bias [G, d];  seed [1 or 2] int64
 Returns   out, total [G * N, d] in x's dtype; mean, rstd [G * N] fp32
 Memory    reads x and residual once, writes out and total once (total is what the backward reads)
 Numerics  total is rounded to its dtype before the statistics, so that the backward, which reads it
@@ -11,8 +11,13 @@ import torch
 import triton
 import triton.language as tl
 
-from odmt_fast.kernels.dropout.philox import GROUP, keep_of_elements, keep_of_quads
-from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.dropout.philox import (
+    GROUP,
+    first_counter,
+    keep_of_elements,
+    keep_of_quads,
+)
+from odmt_fast.kernels.dropout.reference import kept_scale, threshold, with_first
 from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 from odmt_fast.kernels.residual_norm.configs import RowConfig, candidates, reviewed
@@ -20,16 +25,17 @@ from odmt_fast.kernels.residual_norm.configs import RowConfig, candidates, revie
 
 @triton.jit
 def keep_rows(
-    seed, i_group, o_n, limit, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr
+    seed_ptr, i_group, o_n, limit, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # -> bool [BLOCK_R, BLOCK_D]
     """The mask of rows o_n int64 [BLOCK_R] of a group. Element = group, then row * D + column."""
+    seed, i_first = tl.load(seed_ptr), first_counter(seed_ptr)
     if D % 4 == 0:
-        b_first = i_group * (GROUP // 4) + o_n * (D // 4)
+        b_first = i_first + i_group * (GROUP // 4) + o_n * (D // 4)
         o_quad = b_first[:, None] + tl.arange(0, BLOCK_D // 4)[None, :]
         c_lo = (o_quad & 0xFFFFFFFF).to(tl.uint32)
         m_keep = keep_of_quads(seed, c_lo, (o_quad >> 32).to(tl.uint32), limit)
     else:
-        b_first = i_group * GROUP + o_n * D
+        b_first = i_first * 4 + i_group * GROUP + o_n * D
         m_keep = keep_of_elements(seed, b_first[:, None] + tl.arange(0, BLOCK_D)[None, :], limit)
     return m_keep
 
@@ -64,7 +70,7 @@ def residual_norm_fwd_kernel(
     o_x = o_row[:, None] * D + o_d[None, :]
     b_x = tl.load(x_ptr + o_x, mask=m_x, other=0.0).to(tl.float32)
     if DROPOUT:
-        m_keep = keep_rows(tl.load(seed_ptr), i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
+        m_keep = keep_rows(seed_ptr, i_group, o_n, limit, D, BLOCK_R, BLOCK_D)
         b_x = tl.where(m_keep, b_x * inv_keep, 0.0).to(x_ptr.dtype.element_ty).to(tl.float32)
     b_residual = tl.load(residual_ptr + o_x, mask=m_x, other=0.0).to(tl.float32)
     b_rounded = (b_residual + b_x).to(total_ptr.dtype.element_ty)
@@ -97,7 +103,7 @@ def residual_norm_fwd(
     mean, rstd = (x.new_empty(rows, dtype=torch.float32) for _ in range(2))
     if rows == 0:
         return out, total, mean, rstd
-    block_d = triton.next_power_of_2(max(d, 16))
+    block_d, seed = triton.next_power_of_2(max(d, 16)), with_first(seed)
 
     def launch(config: RowConfig) -> None:
         grid = (triton.cdiv(rows // groups, config.block_rows), groups)

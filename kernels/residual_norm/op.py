@@ -37,7 +37,8 @@ def residual_norm(
         eps: added to the variance.
         dropout: probability of dropping an element of x.
         seed: int64 [1] on x's device, needed where dropout > 0; element index
-            row of the group * d + column, each group with noise of its own.
+            row of the group * d + column, each group with noise of its own. Of length 2 the second
+            number is the index of the first element, a multiple of 4.
 
     Returns:
         [R, d] in x's dtype. Statistics are in float32 (float64 for float64).

@@ -28,7 +28,7 @@ def one_line(error: BaseException) -> str:
     if (asked := _out_of_memory(error, message)) is not None:
         return (
             f"out of memory{asked}; lower --set training.batch_size (for train) or "
-            "evaluation.batch_size, or set training.recompute=true"
+            "evaluation.batch_size, or set training.micro_items=256"
         )
     if launched().count > 1 and isinstance(error, RuntimeError) and _BROKEN.search(message):
         return "another process of this command ended; start the command again to go on"

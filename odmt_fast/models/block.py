@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
 from odmt_fast.kernels.linear import cast, linear
-from odmt_fast.kernels.packed_attention import packed_self_attention
+from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT, packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.models.initial import Draw
-from odmt_fast.models.noise import Site
+from odmt_fast.models.noise import Site, counted_from
 
 LAYER_NORM_EPS = 1e-6
 
@@ -92,6 +93,13 @@ class Block(nn.Module):
             draw(generator, layer.weight, layer.bias)
         self.attention_norm.identity()
         self.norm.identity()
+
+    def sites_from_row(self, sites: Sequence[Site], row: int) -> tuple[Site, Site, Site]:
+        """Dropout of a part of the rows of a block of one group, of which `row` is the first."""
+        probabilities, *elements = sites
+        width = self.out.shape[-1]
+        first, second = (counted_from(site, row * width) for site in elements)
+        return counted_from(probabilities, row * self.heads * LONGEST_SEGMENT), first, second
 
     def forward(
         self,

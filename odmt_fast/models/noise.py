@@ -15,6 +15,14 @@ class Site(TypedDict):
     seed: Tensor | None
 
 
+def counted_from(site: Site, element: int) -> Site:
+    """The site of a part whose first element is the `element`-th of the whole, a multiple of 4."""
+    seed = site["seed"]
+    if seed is None or element == 0:
+        return site
+    return {**site, "seed": torch.nn.functional.pad(seed, (0, 1), value=element)}
+
+
 class Noise:
     """Hands out one seed per dropout site: the step's base, counted on from site to site.
 

@@ -160,6 +160,11 @@ def build(
     with torch.device("meta"):
         items, loss = assemble(config, len(popularity) - 1, sources)
     _check_cost(config, items, len(popularity) - 1)
+    if config.id_table == "sparse" and not hasattr(items, "id_embedding"):
+        raise ValueError(
+            f"model.id_table=sparse, but model.name={config.name} has no IDs; use --set "
+            "model.id_table=dense"
+        )
     model = SequentialModel(
         items.to_empty(device=torch.get_default_device()),
         user_encoder(config, len(items.branches)),

@@ -26,6 +26,11 @@ def averaging(model: nn.Module, processes: Processes) -> nn.Module:
     """
     if processes.count == 1:
         return model
+    if any(isinstance(module, nn.Embedding) and module.sparse for module in model.modules()):
+        raise ValueError(
+            f"model.id_table=sparse is trained by one process, and there are {processes.count}; "
+            "use model.id_table=dense, or start without torchrun"
+        )
     # The buffers are constants. Torch 2.13 renamed what says so, and warns of the old name.
     known = signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
-from odmt_fast.config import Config
+from odmt_fast.config import Config, TrainingConfig
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.models.losses.base import Loss
@@ -140,7 +140,7 @@ def train(
         )
     if isinstance(model, _WithPopularity):
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
-    _choose_memory(model, recompute=settings.recompute)
+    _choose_memory(model, settings)
     loss = getattr(model, "loss", None)
     reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
@@ -247,16 +247,18 @@ def train(
         reporter.close()
 
 
-def _choose_memory(model: nn.Module, *, recompute: bool) -> None:
+def _choose_memory(model: nn.Module, settings: TrainingConfig) -> None:
     """Tells the item encoder whether to keep its activations for the backward pass."""
     items = getattr(model, "items", None)
-    if items is not None and hasattr(items, "recompute"):
-        items.recompute = recompute
-    elif recompute:
-        raise ValueError(
-            f"training.recompute=True, but {type(model).__name__} has no items.recompute to set; "
-            "leave it False"
-        )
+    for name, idle in (("recompute", False), ("micro_items", None)):
+        asked = getattr(settings, name)
+        if items is not None and hasattr(items, name):
+            setattr(items, name, asked)
+        elif asked != idle:
+            raise ValueError(
+                f"training.{name}={asked}, but {type(model).__name__} has no items.{name} to set; "
+                f"leave it {idle}"
+            )
 
 
 def _make_room(output: Path, *, resume: bool) -> None:

@@ -11,23 +11,34 @@ from odmt_fast.config import TrainingConfig
 from odmt_fast.kernels.adamw import runs_fast
 from odmt_fast.training.optimizer import ClippingAdamW
 from odmt_fast.training.precision import MixedPrecision
+from odmt_fast.training.row_adamw import RowAdamW, with_dense_values
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """The official optimiser: AdamW, one group, weight decay on every parameter.
 
-    On a GPU it clips the gradients itself, in one pass with the update.
+    On a GPU it clips the gradients itself, in one pass with the update. A sparse embedding is
+    updated row by row (`RowAdamW`).
 
     Source: official ``main.py::train``.
+
+    Raises:
+        ValueError: nothing is to be trained, or a sparse embedding in fp16.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameter that requires a gradient; nothing can be trained")
+    sparse = any(isinstance(m, nn.Embedding) and m.sparse for m in model.modules())
+    if sparse and config.precision == "fp16":
+        # A fused AdamW is told of an overflow and leaves the step out by itself; rows are not.
+        raise ValueError(
+            "training.precision=fp16 does not go with model.id_table=sparse; use bf16 or fp32"
+        )
     lr, weight_decay = config.learning_rate, config.weight_decay
-    if runs_fast(parameters):
+    if not sparse and runs_fast(parameters):
         return ClippingAdamW(parameters, lr=lr, weight_decay=weight_decay)
     devices = {p.device.type for p in parameters}
-    return torch.optim.AdamW(
+    return (RowAdamW if sparse else torch.optim.AdamW)(
         parameters,
         lr=lr,
         weight_decay=weight_decay,
@@ -78,6 +89,6 @@ class TrainingStep:
         if isinstance(self._optimizer, ClippingAdamW):
             self._precision.step(self._optimizer, clip_norm=self._clip_norm)
             return self._optimizer.gradient_norm
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        norm = nn.utils.clip_grad_norm_(with_dense_values(self._parameters), self._clip_norm)
         self._precision.step(self._optimizer)
         return norm

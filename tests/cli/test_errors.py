@@ -30,7 +30,7 @@ from odmt_fast.cli.errors import one_line
 def test_out_of_memory_names_the_remedy(error: BaseException, asked: str) -> None:
     assert one_line(error) == (
         f"out of memory{asked}; lower --set training.batch_size (for train) or "
-        "evaluation.batch_size, or set training.recompute=true"
+        "evaluation.batch_size, or set training.micro_items=256"
     )
 
 

@@ -340,6 +340,7 @@ def test_validation_cannot_disturb_training(tmp_path: Path) -> None:
         ({"precision": "fp16"}, "fp16' needs a GPU"),
         ({"device": "cuda:77"}, "cuda:77' does not exist"),
         ({"recompute": True}, "ToyModel has no items.recompute"),
+        ({"micro_items": 4}, "ToyModel has no items.micro_items"),
         ({"log_steps": 0}, "log_steps"),
         ({"checkpoint_steps": 0}, "checkpoint_steps"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes"),

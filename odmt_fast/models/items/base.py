@@ -5,8 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.models.noise import Noise
+
+
+def id_table(config: ModelConfig, n_items: int, width: int) -> nn.Embedding:
+    """The embeddings of items 1..n_items; row 0 is padding."""
+    sparse = config.id_table == "sparse"
+    return nn.Embedding(n_items + 1, width, padding_idx=0, sparse=sparse)
 
 
 class ItemEncoder(nn.Module):

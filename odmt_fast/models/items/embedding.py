@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.models.initial import xavier_normal
-from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.base import ItemEncoder, id_table
 from odmt_fast.models.noise import Noise
 
 
@@ -24,7 +24,7 @@ class IdEmbedding(ItemEncoder):
 
     def __init__(self, config: ModelConfig, n_items: int) -> None:
         super().__init__()
-        self.id_embedding = nn.Embedding(n_items + 1, config.width, padding_idx=0)
+        self.id_embedding = id_table(config, n_items, config.width)
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """Xavier normal."""

@@ -11,7 +11,7 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.initial import linear_default, xavier_normal
-from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.base import ItemEncoder, id_table
 from odmt_fast.models.items.pooled import mean_tokens
 from odmt_fast.models.noise import Noise
 
@@ -34,7 +34,7 @@ class IdAndFeatures(ItemEncoder):
     def __init__(self, config: ModelConfig, n_items: int, feature_dims: Mapping[str, int]) -> None:
         super().__init__()
         self.modalities = tuple(feature_dims)
-        self.id_embedding = nn.Embedding(n_items + 1, config.width, padding_idx=0)
+        self.id_embedding = id_table(config, n_items, config.width)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(dim, config.width) for name, dim in feature_dims.items()}
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +17,12 @@ from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.models.block import Affine, Block
 from odmt_fast.models.initial import linear_default, xavier_normal
-from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.base import ItemEncoder, id_table
 from odmt_fast.models.items.layout import TokenLayout, interleave
-from odmt_fast.models.noise import Noise, Site
+from odmt_fast.models.noise import Noise, Site, counted_from
 
 PART_TOKENS = 6_144
-"""At most this many tokens are recomputed at once."""
+"""At most this many tokens are recomputed at once, where the items are not counted."""
 
 
 class IMT(ItemEncoder):
@@ -33,6 +32,11 @@ class IMT(ItemEncoder):
         config: the architecture.
         n_items: items are 1..n_items, row 0 of the ID table is padding.
         feature_dims: modality -> width of its tokens, in token order.
+
+    Attributes:
+        recompute: whether the backward encodes the items once more instead of keeping activations.
+        micro_items: items at a time, which implies `recompute`; None = as many as have
+            `PART_TOKENS` tokens.
     """
 
     def __init__(self, config: ModelConfig, n_items: int, feature_dims: Mapping[str, int]) -> None:
@@ -42,7 +46,8 @@ class IMT(ItemEncoder):
         self.branches = ("id", *feature_dims)
         self.modalities = tuple(feature_dims)
         self.recompute = False
-        self.id_embedding = nn.Embedding(n_items + 1, config.id_features, padding_idx=0)
+        self.micro_items: int | None = None
+        self.id_embedding = id_table(config, n_items, config.id_features)
         self.id_projection = nn.Linear(config.id_features, width)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
@@ -70,8 +75,12 @@ class IMT(ItemEncoder):
     ) -> Tensor:
         """Embeddings [K, U, d] of distinct `items` (int64 [U]); branch 0 is the ID branch.
 
-        Where activations are recomputed the items pass in parts, so that the backward needs the
-        memory of one part. Splitting them waits for the lengths, which a GPU step notices.
+        Where activations are recomputed the items pass in micro-batches: first all of them without
+        a graph, and when the gradient of their embeddings is known each once more, with its slice
+        of it. The memory is that of one micro-batch; the noise, and where a row's bits do not
+        depend on how many rows there are the embeddings, are those of one pass. The gradient of a
+        weight is summed over the micro-batches, the last one first. Splitting them waits for the
+        lengths, which a GPU step notices.
 
         Args:
             items: dense ids, no padding.
@@ -87,33 +96,62 @@ class IMT(ItemEncoder):
                 f"the batch carries tokens of {len(features)} modalities, the model reads "
                 f"{', '.join(self.modalities)}; give the collator the model's sources"
             )
-        encode, parts = self._encode, [(items, features)]
-        if self.recompute and self.training:
-            encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
-            parts = self._parts(items, features)
-        encoded = []
-        for part, tokens in parts:
-            # Taken here, so that the second run of a recomputed part repeats the first.
-            sites = noise.sites(1 + Block.SITES * len(self.blocks))
-            encoded.append(encode(part, tokens, dtype, sites))
+        # Outside the micro-batches: the table has one gradient, however many there are.
+        ids = self.id_embedding(items).to(dtype)
+        sites = noise.sites(1 + Block.SITES * len(self.blocks))
+        if not (self.training and (self.recompute or self.micro_items)):
+            return self._encode(items, ids, features, sites)
+        encoded: list[Tensor] = []
+        item = token = 0
+        for part, own_ids, tokens in self._parts(items, ids, features):
+            own_sites = self._sites_from(sites, item, token)
+            encoded.append(
+                checkpoint(
+                    self._encode,
+                    part,
+                    own_ids,
+                    tokens,
+                    own_sites,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            )
+            item += len(part)
+            token += len(part) + sum(modality.values.shape[0] for modality in tokens)
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=1)
 
-    @staticmethod
     def _parts(
-        items: Tensor, features: tuple[PackedTokens, ...]
-    ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
-        most = max(1, PART_TOKENS // _longest(features))
+        self, items: Tensor, ids: Tensor, features: tuple[PackedTokens, ...]
+    ) -> list[tuple[Tensor, Tensor, tuple[PackedTokens, ...]]]:
+        """The micro-batches: items, their ID embeddings and their tokens."""
+        most = self.micro_items or max(1, PART_TOKENS // _longest(features))
+        if self.id_projection.out_features % 4:
+            most = len(items)  # a micro-batch could begin within four random numbers of a draw
         tokens = [modality.split(most) for modality in features]
+        parts = zip(torch.split(items, most), torch.split(ids, most), strict=True)
         return [
-            (part, tuple(modality[number] for modality in tokens))
-            for number, part in enumerate(torch.split(items, most))
+            (part, own_ids, tuple(modality[number] for modality in tokens))
+            for number, (part, own_ids) in enumerate(parts)
         ]
+
+    def _sites_from(self, sites: tuple[Site, ...], item: int, token: int) -> tuple[Site, ...]:
+        """Dropout of a micro-batch that begins at `item` and `token` of the batch."""
+        found = [counted_from(sites[0], token * self.id_projection.out_features)]
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            readout = number == len(self.blocks) - 1
+            first = 1 + Block.SITES * number
+            found += block.sites_from_row(
+                sites[first : first + Block.SITES],
+                item * len(self.branches) if readout else token,
+            )
+        return tuple(found)
 
     def _encode(
         self,
         items: Tensor,
+        ids: Tensor,
         features: tuple[PackedTokens, ...],
-        dtype: torch.dtype,
         sites: tuple[Site, ...],
     ) -> Tensor:
         """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
@@ -124,10 +162,10 @@ class IMT(ItemEncoder):
             _longest(features),
         )
         groups = [
-            _project(tokens.values.to(dtype), projection)
+            _project(tokens.values.to(ids.dtype), projection)
             for tokens, projection in zip(features, self.projections.values(), strict=True)
         ]
-        groups.append(_project(self.id_embedding(items).to(dtype), self.id_projection))
+        groups.append(_project(ids, self.id_projection))
         x = interleave(tuple(groups), layout)
         x = dropout(x, sites[0]["dropout"], sites[0]["seed"])
         for number, block in enumerate(self.blocks):

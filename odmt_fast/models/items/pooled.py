@@ -11,7 +11,7 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.initial import linear_default, xavier_normal
-from odmt_fast.models.items.base import ItemEncoder
+from odmt_fast.models.items.base import ItemEncoder, id_table
 from odmt_fast.models.noise import Noise
 
 
@@ -32,7 +32,7 @@ class Pooled(ItemEncoder):
         width, parts = config.width, 1 + len(feature_dims)
         self.modalities = tuple(feature_dims)
         self.branches = ("fused",) if fused else ("id", *feature_dims)
-        self.id_embedding = nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.id_embedding = id_table(config, n_items, width)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(dim, width) for name, dim in feature_dims.items()}
         )
