@@ -20,20 +20,23 @@ from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.packet import blocks_of, layout_of, moved
-from odmt_fast.config import TrainingConfig
+from odmt_fast.config import Config
 
 Outcome = tuple[dict[str, Tensor], Tensor]
 """Loss terms and gradient norm."""
 Step = Callable[[Batch, float], Outcome]
 
 
-def capture_missing(settings: TrainingConfig, device: torch.device, processes: int) -> str | None:
+def capture_missing(config: Config, device: torch.device, processes: int) -> str | None:
     """Why the steps of a run are not captured; None where they are."""
+    settings = config.training
     reasons = {
         "training.capture=off": settings.capture == "off",
         f"{device} has no graphs": device.type != "cuda",
         "training.precision=fp16 scales its losses on the host": settings.precision == "fp16",
         "training.recompute=True reads lengths on the host": settings.recompute,
+        "training.micro_items reads lengths on the host": settings.micro_items is not None,
+        "model.id_table=sparse counts the rows it updates": config.model.id_table == "sparse",
         f"{processes} processes exchange gradients in the step": processes > 1,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

@@ -35,14 +35,20 @@ def identity(
         inputs: digests of what else the run is made of (catalogue, token stores), by name.
         processes: that train together.
     """
+    return {
+        **_settings(config),
+        "training.batch_size x processes": config.training.batch_size * processes,
+        **data_identity(split, inputs),
+    }
+
+
+def _settings(config: Config) -> dict[str, Any]:
     model = config.model.model_dump(mode="json")
     training = config.training.model_dump(mode="json")
     return {
         **{f"model.{name}": value for name, value in model.items()},
-        "training.batch_size x processes": training["batch_size"] * processes,
         **{f"training.{name}": training[name] for name in _TRAINING},
         "evaluation.metric": config.evaluation.metric,
-        **data_identity(split, inputs),
     }
 
 
@@ -63,6 +69,8 @@ def check_same(
 ) -> list[str]:
     """Compares the identity a run was saved with and the present one.
 
+    A setting that the checkpoint does not know came later, and its default is what was done before.
+
     Args:
         saved: of the checkpoint.
         now: of this session.
@@ -74,6 +82,7 @@ def check_same(
     Raises:
         ResumeError: names every other difference.
     """
+    saved = {**_settings(Config()), **saved}
     allowed = set(overrides)
     names = [name for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
     refused = [name for name in names if name not in allowed]

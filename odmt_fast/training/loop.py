@@ -81,7 +81,7 @@ class TrainingLoop:
             self._precision,
             config.training.clip_norm,
         )
-        missing = capture_missing(config.training, self._device, self._processes.count)
+        missing = capture_missing(config, self._device, self._processes.count)
         captured = missing is None and loader.capacities is not None
         self._step: Step = CapturedStep(step, CudaGraphs(self._device)) if captured else step
         mean = partial(average, processes=self._processes)

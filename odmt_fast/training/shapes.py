@@ -44,7 +44,7 @@ def chosen_capacities(
     loss = getattr(model, "loss", None)
     if not (isinstance(loss, Loss) and loss.weighs_rows):
         return None
-    captured = capture_missing(config.training, device, processes) is None
+    captured = capture_missing(config, device, processes) is None
     if not captured and (device.type != "cpu" or config.training.precision != "bf16"):
         return None
     sampler = UserSampler(collate.users, config.training.batch_size, config.training.seed)

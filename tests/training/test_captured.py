@@ -16,7 +16,7 @@ from training.tape import Tape
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.packet import send
-from odmt_fast.config import TrainingConfig
+from odmt_fast.config import Config, TrainingConfig
 from odmt_fast.kernels.adamw import Resident
 from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE
 from odmt_fast.kernels.packed_attention import segments
@@ -111,16 +111,18 @@ def test_every_shape_has_its_record_and_a_short_batch_none() -> None:
 
 
 def test_where_steps_are_captured() -> None:
-    gpu, settings = torch.device("cuda", 0), TrainingConfig(precision="bf16")
-    assert capture_missing(settings, gpu, 1) is None
+    gpu, config = torch.device("cuda", 0), Config().updated({"training.precision": "bf16"})
+    assert capture_missing(config, gpu, 1) is None
     for device, processes, changes, reason in (
-        (gpu, 1, {"capture": "off"}, "training.capture=off"),
-        (gpu, 1, {"recompute": True}, "training.recompute=True"),
-        (gpu, 1, {"precision": "fp16"}, "training.precision=fp16"),
+        (gpu, 1, {"training.capture": "off"}, "training.capture=off"),
+        (gpu, 1, {"training.recompute": True}, "training.recompute=True"),
+        (gpu, 1, {"training.micro_items": 8}, "training.micro_items"),
+        (gpu, 1, {"model.id_table": "sparse"}, "model.id_table=sparse"),
+        (gpu, 1, {"training.precision": "fp16"}, "training.precision=fp16"),
         (gpu, 2, {}, "2 processes"),
         (CPU, 1, {}, "cpu has no graphs"),
     ):
-        found = capture_missing(settings.model_copy(update=changes), device, processes)
+        found = capture_missing(config.updated(changes), device, processes)
         assert found is not None and found.startswith(reason)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernels.adamw.test_adamw import model, torch_run
+from adamw_cases import model, torch_run
 from torch import Tensor, nn
 
 from odmt_fast.kernels.adamw import Tables, adamw

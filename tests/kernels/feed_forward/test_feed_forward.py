@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from accuracy import assert_no_worse
+from feed_forward_cases import arguments
 from torch import Tensor
 
 from odmt_fast.kernels.backend import extension_missing
@@ -16,13 +17,6 @@ from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
 needs_extension = pytest.mark.skipif(
     extension_missing("cpu") is not None, reason=str(extension_missing("cpu"))
 )
-
-
-def arguments(groups: int | None, rows: int, width: int, hidden: int) -> list[Tensor]:
-    torch.manual_seed(rows)
-    g = () if groups is None else (groups,)
-    shapes = [(rows, width), (*g, hidden, width), (*g, hidden), (*g, width, hidden), (*g, width)]
-    return [torch.randn(shape, dtype=torch.float64) / shape[-1] ** 0.5 for shape in shapes]
 
 
 @needs_extension

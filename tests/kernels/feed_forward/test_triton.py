@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from accuracy import assert_no_worse
-from kernels.feed_forward.test_feed_forward import arguments
+from feed_forward_cases import arguments
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward import feed_forward, gpu
