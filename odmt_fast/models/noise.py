@@ -6,10 +6,15 @@ from typing import TypedDict
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+
+_MADE = 64
+"""Seeds made at a time: all of a step's by three launches."""
 
 
 class Site(TypedDict):
-    """What an operator needs for one dropout site."""
+    """What an operator needs for one dropout site; the seed is int64 [2], its first element 0."""
 
     dropout: float
     seed: Tensor | None
@@ -20,7 +25,7 @@ def counted_from(site: Site, element: int) -> Site:
     seed = site["seed"]
     if seed is None or element == 0:
         return site
-    return {**site, "seed": torch.nn.functional.pad(seed, (0, 1), value=element)}
+    return {**site, "seed": pad(seed[:1], (0, 1), value=element)}
 
 
 class Noise:
@@ -35,6 +40,7 @@ class Noise:
 
     def __init__(self, p: float, base: Tensor | None, device: torch.device) -> None:
         self._p, self._base, self._device = p, base, device
+        self._seeds: list[Tensor] = []
         self._taken = 0
 
     def sites(self, count: int, p: float | None = None) -> tuple[Site, ...]:
@@ -45,5 +51,8 @@ class Noise:
         if self._base is None:
             self._base = torch.randint(2**62, (1,), dtype=torch.int64, device=self._device)
         first, self._taken = self._taken, self._taken + count
-        seeds = self._base + torch.arange(first, self._taken, device=self._base.device)
-        return tuple({"dropout": p, "seed": seed} for seed in torch.split(seeds, 1))
+        while len(self._seeds) < self._taken:
+            done = len(self._seeds)
+            keys = self._base + torch.arange(done, done + _MADE, device=self._base.device)
+            self._seeds += pad(keys[:, None], (0, 1)).unbind()
+        return tuple({"dropout": p, "seed": s} for s in self._seeds[first : self._taken])
