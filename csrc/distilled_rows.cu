@@ -119,17 +119,18 @@ __device__ void reduce_tops(const float (&values)[N], const int (&at)[N],
   __syncthreads();
 }
 
+// One block a processor is asked for: else nvcc aims at more of them and spills a few registers.
 template <class T, int K, bool Distil>
-__global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
+__global__ void __launch_bounds__(kThreads, 1) forward_kernel(RowArgs a) {
   constexpr int n_sums = sizeof(RowSums<Thread, K>) / sizeof(float);
   __shared__ float partial[kThreads / 32][n_sums];
   __shared__ float totals[n_sums];
   __shared__ Top partial_tops[kThreads / 32][K + 1];
   __shared__ Top tops[K + 1];
   __shared__ RowStats<K> stats;
-  const int64_t r = blockIdx.x, branch = a.rows * a.columns;
+  const int64_t r = blockIdx.x, branch = a.rows * a.stride;
   const Row used(a, r);
-  const T* row = static_cast<const T*>(a.logits) + r * a.columns;
+  const T* row = static_cast<const T*>(a.logits) + r * a.stride;
 
   float top[K + 1], z[K];
   int at[K + 1] = {};
@@ -168,10 +169,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(RowArgs a) {
 template <class T, int K, bool Distil>
 __global__ void __launch_bounds__(kThreads) backward_kernel(RowArgs a) {
   __shared__ RowGradient<K> gradient;
-  const int64_t r = blockIdx.x, branch = a.rows * a.columns;
+  const int64_t r = blockIdx.x, branch = a.rows * a.stride;
   const Row used(a, r);
-  const T* row = static_cast<const T*>(a.logits) + r * a.columns;
-  T* out = static_cast<T*>(a.gradients) + r * a.columns;
+  const T* row = static_cast<const T*>(a.logits) + r * a.stride;
+  T* out = static_cast<T*>(a.gradients) + r * a.stride;
   constexpr int width = sizeof(RowStats<K>) / sizeof(float);
   if (threadIdx.x == 0) {
     row_gradient<K>(gradient, *reinterpret_cast<const RowStats<K>*>(a.stats + r * width), a,

@@ -63,12 +63,13 @@ struct Candidates {
   const int32_t* history;          // [history_size]
 };
 
-// One pass over rows of logits [branches, rows, columns], contiguous.
+// One pass over rows of logits [branches, rows, columns], a row `stride` elements after the other.
 struct RowArgs : Candidates {
   const void* logits;
   void* gradients;  // may be the logits themselves
   int branches;
   int64_t rows;
+  int64_t stride;  // >= columns
   Edges edges;
   float tau;
   float* stats;        // [rows, stats_width(branches)]

@@ -125,7 +125,7 @@ template <int K>
 INLINE void load_scores(RowFloats (&z)[K], const RowArgs& a, Elements logits, std::int64_t r,
                         std::int64_t c, int lanes) {
   const RowFloats bias = row_load(a.log_p + c, lanes);
-  for (int k = 0; k < K; ++k) z[k] = logits.at((k * a.rows + r) * a.columns + c, lanes) - bias;
+  for (int k = 0; k < K; ++k) z[k] = logits.at((k * a.rows + r) * a.stride + c, lanes) - bias;
 }
 
 template <int K>
@@ -197,10 +197,10 @@ void backward_rows(const RowArgs& a, bool is_bf16, std::int64_t begin, std::int6
       const int lanes = lanes_of(a.columns - c);
       load_scores(z, a, logits, r, c, lanes);
       column_gradients<Lane, K>(dz, z, row_load(weights + c, lanes), gradient, inv_tau, distil);
-      for (int k = 0; k < K; ++k) out.set((k * a.rows + r) * a.columns + c, dz[k], lanes);
+      for (int k = 0; k < K; ++k) out.set((k * a.rows + r) * a.stride + c, dz[k], lanes);
     }
     for (int k = 0; k < K; ++k)
-      out.set((k * a.rows + r) * a.columns + used.target, d_target[k] - gradient.target[k], 1);
+      out.set((k * a.rows + r) * a.stride + used.target, d_target[k] - gradient.target[k], 1);
   }
 }
 

@@ -119,27 +119,32 @@ static void bind_cpu_kernels(py::module_& m) {
       release, "dh *= h > 0 in place; dbias = fp32 column sums of the result.");
 }
 
-static RowArgs row_args(const Candidates& c, Address logits, int branches, std::int64_t rows) {
+static RowArgs row_args(const Candidates& c, Address logits, int branches, std::int64_t rows,
+                        std::int64_t stride) {
   RowArgs a = {c};
   a.logits = at<void>(logits);
   a.branches = branches;
   a.rows = rows;
+  a.stride = stride;
   return a;
 }
 
 // (student, teacher) branches; a teacher of -1 is the ensemble.
 using EdgesArgument = std::vector<std::pair<int, int>>;
 
-static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, const Candidates& c,
-                              const EdgesArgument& edges, double tau, Address row_scale,
-                              Address stats) {
+static RowArgs distilled_args(Address logits, int branches, std::int64_t rows, std::int64_t stride,
+                              const Candidates& c, const EdgesArgument& edges, double tau,
+                              Address row_scale, Address stats) {
   if (branches < 1 || branches > kMaxBranches)
     throw std::invalid_argument("branches must be 1.." + std::to_string(kMaxBranches) + ", got " +
                                 std::to_string(branches));
   if (edges.size() > kMaxEdges)
     throw std::invalid_argument("at most " + std::to_string(kMaxEdges) + " edges, got " +
                                 std::to_string(edges.size()));
-  RowArgs a = row_args(c, logits, branches, rows);
+  if (stride < c.columns)
+    throw std::invalid_argument("stride must be at least the " + std::to_string(c.columns) +
+                                " columns, got " + std::to_string(stride));
+  RowArgs a = row_args(c, logits, branches, rows, stride);
   a.edges.count = static_cast<int>(edges.size());
   for (std::size_t e = 0; e < edges.size(); ++e) {
     const auto [student, teacher] = edges[e];
@@ -165,7 +170,7 @@ static void set_upstream(RowArgs& a, Address gradients, Address g_ce, Address g_
 
 static RowArgs debias_args(Address from, Address to, int branches, std::int64_t rows,
                            const Candidates& c) {
-  RowArgs a = row_args(c, from, branches, rows);
+  RowArgs a = row_args(c, from, branches, rows, c.columns);
   a.gradients = at<void>(to);
   return a;
 }
@@ -192,30 +197,33 @@ static void bind_loss_rows(py::module_& m) {
   m.def("distilled_rows_stats", &stats_width, "Floats of statistics a row of K branches keeps.");
   m.def(
       "distilled_rows_forward",
-      [](Address logits, bool bf16, int branches, std::int64_t rows, const Candidates& c,
-         const EdgesArgument& edges, double tau, Address row_scale, Address stats,
-         Address totals) {
-        const RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+      [](Address logits, bool bf16, int branches, std::int64_t rows, std::int64_t stride,
+         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
+         Address stats, Address totals) {
+        const RowArgs a =
+            distilled_args(logits, branches, rows, stride, c, edges, tau, row_scale, stats);
         check_candidates(c, rows);
         distilled_rows_forward(a, bf16, at<double>(totals));
       },
       release, "Statistics of rows of logits [branches, rows, columns]; adds their losses, times "
       "row_scale, to totals.",
-      arg("logits"), arg("bf16"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
-      arg("tau"), arg("row_scale"), arg("stats"), arg("totals"));
+      arg("logits"), arg("bf16"), arg("branches"), arg("rows"), arg("stride"), arg("candidates"),
+      arg("edges"), arg("tau"), arg("row_scale"), arg("stats"), arg("totals"));
   m.def(
       "distilled_rows_backward",
       [](Address logits, Address gradients, bool bf16, int branches, std::int64_t rows,
-         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
+         std::int64_t stride, const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
          Address stats, Address g_ce, Address g_kd, bool detach_teacher) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+        RowArgs a =
+            distilled_args(logits, branches, rows, stride, c, edges, tau, row_scale, stats);
         set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
         check_candidates(c, rows);
         distilled_rows_backward(a, bf16);
       },
       release, "Gradients of the logits, which they may overwrite.", arg("logits"),
-      arg("gradients"), arg("bf16"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
-      arg("tau"), arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"));
+      arg("gradients"), arg("bf16"), arg("branches"), arg("rows"), arg("stride"), arg("candidates"),
+      arg("edges"), arg("tau"), arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"),
+      arg("detach_teacher"));
   m.def(
       "debiased_rows_forward",
       [](Address scores, bool bf16, Address out, int branches, std::int64_t rows,
@@ -245,31 +253,34 @@ static void bind_cuda_rows(py::module_& m) {
   using py::arg;
   m.def(
       "distilled_rows_cuda_forward",
-      [](Address logits, int scalar, int branches, std::int64_t rows, const Candidates& c,
-         const EdgesArgument& edges, double tau, Address row_scale, Address stats,
-         Address terms, Address stream) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+      [](Address logits, int scalar, int branches, std::int64_t rows, std::int64_t stride,
+         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
+         Address stats, Address terms, Address stream) {
+        RowArgs a =
+            distilled_args(logits, branches, rows, stride, c, edges, tau, row_scale, stats);
         a.terms = at<float>(terms);
         check_launch("distilled_rows_forward",
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), true, at<void>(stream)));
       },
       "As distilled_rows_forward on device pointers; terms [rows, branches + edges] per row.",
-      arg("logits"), arg("scalar"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"),
-      arg("tau"), arg("row_scale"), arg("stats"), arg("terms"), arg("stream"));
+      arg("logits"), arg("scalar"), arg("branches"), arg("rows"), arg("stride"),
+      arg("candidates"), arg("edges"), arg("tau"), arg("row_scale"), arg("stats"), arg("terms"),
+      arg("stream"));
   m.def(
       "distilled_rows_cuda_backward",
       [](Address logits, Address gradients, int scalar, int branches, std::int64_t rows,
-         const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
+         std::int64_t stride, const Candidates& c, const EdgesArgument& edges, double tau, Address row_scale,
          Address stats, Address g_ce, Address g_kd, bool detach_teacher, Address stream) {
-        RowArgs a = distilled_args(logits, branches, rows, c, edges, tau, row_scale, stats);
+        RowArgs a =
+            distilled_args(logits, branches, rows, stride, c, edges, tau, row_scale, stats);
         set_upstream(a, gradients, g_ce, g_kd, detach_teacher);
         check_launch("distilled_rows_backward",
                      distilled_rows_cuda(a, static_cast<Scalar>(scalar), false, at<void>(stream)));
       },
       "As distilled_rows_backward on device pointers.", arg("logits"), arg("gradients"),
-      arg("scalar"), arg("branches"), arg("rows"), arg("candidates"), arg("edges"), arg("tau"),
-      arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"), arg("detach_teacher"),
-      arg("stream"));
+      arg("scalar"), arg("branches"), arg("rows"), arg("stride"), arg("candidates"),
+      arg("edges"), arg("tau"), arg("row_scale"), arg("stats"), arg("g_ce"), arg("g_kd"),
+      arg("detach_teacher"), arg("stream"));
   m.def(
       "debiased_rows_cuda",
       [](Address from, Address to, int scalar, bool forward, int branches, std::int64_t rows,

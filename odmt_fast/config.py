@@ -2,7 +2,7 @@
 
 A run is a `Config`: five frozen sections, read from YAML, overridden by flags, written beside the
 checkpoints. `ModelConfig.from_official` takes the argument names of the official code
-(``utils/parameters.py``), `PRESETS` its published hyper-parameters (``run_*.py``).
+(``utils/parameters.py``); `odmt_fast.presets` has settings to start from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ Mask = Literal["asymmetric", "symmetric"]
 IdInit = Literal["xavier", "text", "image", "mean"]
 CandidateKind = Literal["in_batch", "mixed", "sampled", "full"]
 LogQ = Literal["official", "none", "positive_uncorrected", "recsys25"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Residency = Literal["auto", "device", "pinned", "mmap"]
 Negatives = Literal["rank", "global"]
 Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
@@ -49,6 +50,12 @@ class FeatureConfig(Section):
     )
     modalities: tuple[str, ...] | None = Field(
         None, description="beside the IDs; None = all that the dataset has and all named stores"
+    )
+    residency: Residency = Field(
+        "auto",
+        description="tokens in training: all in the memory of the device, all in page-locked host "
+        "memory that the GPU reads (pinned), or each batch's from the mapped store; auto = the "
+        "first with room on a GPU, the store on a CPU",
     )
 
 
@@ -169,12 +176,18 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.1, ge=0.0)
     clip_norm: float = Field(5.0, gt=0.0, description="gradient norm limit")
     precision: Precision = Field(
-        "auto", description="fp32, bf16 or fp16; auto = bf16 where products of it are fast"
+        "auto",
+        description="fp32, tf32 (GPU: fp32 with TF32 products), bf16 or fp16; auto = bf16 where "
+        "products of it are fast",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     seed: int = 1
     patience: PositiveInt = Field(10, description="epochs without a better validation score")
-    workers: int = Field(0, ge=0, description="loader threads beside the training thread")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="loader threads beside the training thread; None = by the cores for a GPU",
+    )
     checkpoint_minutes: float = Field(10.0, gt=0.0, description="longest time between two")
     checkpoint_steps: PositiveInt | None = Field(None, description="also one every so many steps")
     log_steps: PositiveInt = Field(
@@ -260,23 +273,3 @@ class Config(Section):
                 "features.stores": {name: function(store) for name, store in stores.items()},
             }
         )
-
-
-def _preset(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:
-    return Config(
-        model=ModelConfig(
-            width=768, max_seq_len=12, dropout=0.1, tau=tau, alpha=alpha, id_init=id_init
-        ),
-        training=TrainingConfig(
-            batch_size=128, epochs=epochs, learning_rate=1e-4, weight_decay=0.1
-        ),
-    )
-
-
-# Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list of settings).
-PRESETS: dict[str, Config] = {
-    "stream": _preset(epochs=40, tau=0.5, alpha=50, id_init="text"),
-    "arts": _preset(epochs=31, tau=0.3, alpha=20, id_init="mean"),
-    "office": _preset(epochs=30, tau=0.4, alpha=40, id_init="mean"),
-    "hm": _preset(epochs=30, tau=0.5, alpha=60, id_init="mean"),
-}

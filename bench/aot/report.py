@@ -7,13 +7,13 @@ from itertools import groupby
 
 from bench.aot.compiler import Compiled
 
-HEADER = """# What the compiler made of the Triton kernels
+HEADER = """# What the compilers made of the GPU kernels
 
 Written by `python -m bench.aot`; no GPU takes part, nothing here was timed. Each row is one launch
 at the tile that the reviewed table picks for the architecture. Spills are bytes stored and loaded
 by a thread; shared memory is KiB of the program, out of what the architecture allows. Matrix
 instructions: mma = warp, wgmma = warp group (sm_90), tcgen05 = tensor memory (sm_100); sm_75
-multiplies without them. Compiler: Triton {triton}, torch {torch}.
+multiplies without them. Compiler: Triton {triton}, torch {torch}; at the end nvcc's, of csrc.
 """
 COLUMNS = "| case | kernel | sm | warps | registers | spills | shared | of | matrix |"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from bench.baselines import Tuned
 from bench.official import official_step
 from bench.operators.case import Case, Run, Setting, Variant, Work
+from bench.shop import Shop, endless
 from bench.workload import EPOCH, Workload
+from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.config import TrainingConfig
 from odmt_fast.studies.floor import needed_work
 from odmt_fast.training.precision import MixedPrecision
@@ -24,15 +27,20 @@ from odmt_fast.training.step import TrainingStep, adamw
 
 CLIP = 5.0
 TINY = Workload(users=4, width=32, steps=5, text_tokens=9, items=40)
+TINY_SHOP = Shop(users=12, items=40, width=32, steps=5, text_tokens=9, image_tokens=3)
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """The official batch, then ours alone at a larger one."""
+    """A batch of short users beside rivals, a larger one of ours alone, then runs over a shop."""
     if setting.tiny:
         yield Step(setting, TINY)
+        yield WholeShop(setting, TINY_SHOP, 4)
     elif setting.cuda:
         yield Step(setting, Workload(users=128))
         yield Step(setting, Workload(users=1024, items=20_000), rivals=False)
+        shop = Shop()
+        yield WholeShop(setting, shop, 128)
+        yield WholeShop(setting, shop, 1024)
 
 
 @dataclass(frozen=True)
@@ -116,3 +124,53 @@ class Step(Case):
     def _official(self) -> Run:
         step: Callable[[], Tensor] = official_step(self.workload, torch.device(self.setting.device))
         return Run(step, comparable=None)
+
+
+@dataclass(frozen=True)
+class WholeShop(Case):
+    """What a run does: another batch every step, from the loader, of full-length users.
+
+    The whole ID table gets a gradient and an update; tokens are read from where a run keeps them.
+    """
+
+    operator = "training_step"
+    shop: Shop
+    batch_size: int
+
+    @property
+    def label(self) -> str:
+        """Users and catalogue; the rest is official."""
+        return f"{self.batch_size:,} full-length users of {self.shop.items:,} items"
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return torch.device(self.setting.device)
+
+    @cached_property
+    def _collate(self) -> Collator:
+        return self.shop.collator(self._device)
+
+    @cached_property
+    def work(self) -> Work:
+        """The needed FLOP of a batch, mean of the first eight."""
+        loader = BatchLoader(self._collate, batch_size=self.batch_size, seed=self.shop.seed)
+        batches = list(islice(endless(loader), 8))
+        config = self.shop.config.model
+        flop = sum(needed_work(config, batch, batch.features).total for batch in batches)
+        return Work(flop / len(batches), 0.0)
+
+    def variants(self) -> Iterator[Variant]:
+        """Ours."""
+        yield Variant("ours, bf16", self._engine)
+
+    def _engine(self) -> Run:
+        model = self.shop.model().to(self._device)
+        optimizer = adamw(model, self.shop.config.training)
+        step = TrainingStep(model, optimizer, MixedPrecision("bf16", self._device), CLIP)
+        coming = endless(self.shop.loader(self._collate, self.batch_size, self._device))
+
+        def run() -> Tensor:
+            terms, _ = step(next(coming), EPOCH)
+            return terms["loss"].detach()
+
+        return Run(run, comparable=None)

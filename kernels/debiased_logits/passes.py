@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.reference import Candidates
+from odmt_fast.kernels.launch.device import on_device_of
 
 SCALARS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Numbers of the storage types in the extension (csrc/distilled_rows.h)."""
@@ -66,9 +67,10 @@ def _run(source: Tensor, out: Tensor, candidates: Candidates, *, forward: bool) 
     shape = {"branches": branches, "rows": rows, "candidates": pointers(own)}
     from_, to = source.data_ptr(), out.data_ptr()
     if source.device.type == "cuda":
-        _C.debiased_rows_cuda(
-            from_, to, scalar=SCALARS[narrow], forward=forward, stream=stream(source), **shape
-        )
+        with on_device_of(source):
+            _C.debiased_rows_cuda(
+                from_, to, scalar=SCALARS[narrow], forward=forward, stream=stream(source), **shape
+            )
     elif forward:
         _C.debiased_rows_forward(scores=from_, out=to, bf16=narrow == torch.bfloat16, **shape)
     else:

@@ -1,6 +1,7 @@
 """The row passes of the compiled extension on torch tensors, on the CPU or a CUDA device.
 
-A pass reads logits [K, m, U] (u . e in fp32, bf16 or, on CUDA, fp16; contiguous), debiases, weighs
+A pass reads logits [K, m, U] (u . e in fp32, bf16 or, on CUDA, fp16; columns
+contiguous, rows a stride apart, branches after each other), debiases, weighs
 and masks them on the fly and either reduces every row to its statistics or writes the gradient of
 every logit, over the logits themselves if asked.
 """
@@ -13,6 +14,7 @@ from torch import Tensor
 from odmt_fast.kernels.debiased_logits.passes import SCALARS, pointers, stream
 from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.spec import Spec
+from odmt_fast.kernels.launch.device import on_device_of
 
 
 def forward(
@@ -31,6 +33,7 @@ def forward(
         "logits": logits.data_ptr(),
         "branches": branches,
         "rows": rows,
+        "stride": logits.stride(1),
         "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
@@ -42,9 +45,10 @@ def forward(
         _C.distilled_rows_forward(**common, bf16=bf16, totals=totals.data_ptr())
         return
     terms = totals.new_empty((rows, totals.numel()), dtype=torch.float32)
-    _C.distilled_rows_cuda_forward(
-        **common, scalar=SCALARS[logits.dtype], terms=terms.data_ptr(), stream=stream(logits)
-    )
+    with on_device_of(logits):
+        _C.distilled_rows_cuda_forward(
+            **common, scalar=SCALARS[logits.dtype], terms=terms.data_ptr(), stream=stream(logits)
+        )
     totals += terms.sum(0, dtype=torch.float64)
 
 
@@ -67,6 +71,7 @@ def backward(
         "gradients": gradients.data_ptr(),
         "branches": branches,
         "rows": rows,
+        "stride": logits.stride(1),
         "candidates": pointers(candidates),
         "edges": spec.edges,
         "tau": spec.tau,
@@ -78,7 +83,8 @@ def backward(
     }
     if logits.device.type == "cpu":
         _C.distilled_rows_backward(**common, bf16=logits.dtype == torch.bfloat16)
-    else:
+        return
+    with on_device_of(logits):
         _C.distilled_rows_cuda_backward(
             **common, scalar=SCALARS[logits.dtype], stream=stream(logits)
         )

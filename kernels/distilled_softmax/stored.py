@@ -1,6 +1,7 @@
 """The engine that stores logits: matmul -> one pass over the rows -> matmul, chunk by chunk.
 
-Shapes    queries [K, M, d], items [K, U, d]; logits [K, m, U] of m rows at a time
+Shapes    queries [K, M, d], items [K, U, d]; logits [K, m, U] of m rows at a time, on a GPU in rows
+          of whole 16s
 Memory    at most `memory_budget` bytes of logits (one row's at least). When all rows fit they are
           kept from the forward to the backward and overwritten there by their gradients; otherwise
           the backward computes each chunk again.
@@ -22,13 +23,25 @@ from odmt_fast.kernels.distilled_softmax.spec import Spec, scale_of_rows, stats_
 from odmt_fast.kernels.linear.libraries import bmm, narrow
 from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
+_ALIGNED = 16
+"""Elements."""
+
 
 def rows_at_a_time(queries: Tensor, items: Tensor, memory_budget: int) -> int:
     """How many rows' logits the budget holds: M when all do, at least 1."""
     # Where bf16 products are computed in fp32, the logits stand beside themselves in fp32.
     logit_bytes = items.element_size() + (4 if narrow(items) else 0)
-    row_bytes = items.shape[0] * items.shape[1] * logit_bytes
+    row_bytes = items.shape[0] * row_stride(items) * logit_bytes
     return max(1, min(queries.shape[1], memory_budget // max(1, row_bytes)))
+
+
+def row_stride(items: Tensor) -> int:
+    """Elements from one row of logits to the next: U, on a GPU rounded up to 16.
+
+    cuBLAS has its fast products only where every row begins at a multiple of 16 bytes.
+    """
+    columns = items.shape[1]
+    return columns if items.device.type == "cpu" else -(-columns // _ALIGNED) * _ALIGNED
 
 
 class _Chunks:
@@ -41,13 +54,13 @@ class _Chunks:
 
     def __iter__(self) -> Iterator[tuple[slice, Candidates, Tensor]]:
         branches, n_rows, _ = self.queries.shape
-        n_columns = self.items.shape[1]
-        buffer = self.queries.new_empty(branches * self.size * n_columns)
+        n_columns, stride = self.items.shape[1], row_stride(self.items)
+        buffer = self.queries.new_empty(branches * self.size * stride)
         for start in range(0, n_rows, self.size):
             part = slice(start, min(start + self.size, n_rows))
             queries = self.queries[:, part]
-            logits = buffer[: branches * queries.shape[1] * n_columns]
-            logits = logits.view(branches, -1, n_columns)
+            logits = buffer[: branches * queries.shape[1] * stride]
+            logits = logits.view(branches, -1, stride)[..., :n_columns]
             if narrow(logits):
                 logits.copy_(torch.bmm(queries.float(), self.items.float().transpose(1, 2)))
             else:

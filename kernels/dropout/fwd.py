@@ -16,7 +16,9 @@ from odmt_fast.kernels.launch.device import on_device_of
 from odmt_fast.kernels.launch.tuning import tuned
 
 
-@triton.jit(do_not_specialize=["limit"])
+# n is specialised: loads are 16 bytes wide where it is known to be a multiple of 16, as rows of a
+# width that is one always make it.
+@triton.jit(do_not_specialize=["limit"], do_not_specialize_on_alignment=["seed_ptr"])
 def dropout_kernel(x_ptr, y_ptr, seed_ptr, n, limit, inv_keep, BLOCK_Q: tl.constexpr):
     i_block = tl.program_id(0).to(tl.int64)
     i_group = tl.program_id(1).to(tl.int64)

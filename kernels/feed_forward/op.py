@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
 from odmt_fast.kernels.linear.copies import cast
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
 
 
@@ -42,10 +43,13 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
         check_master("feed_forward", name, value, shape, x)
     weights = up, up_bias, down, down_bias
     backend = linear_backend("feed_forward", x, up, triton=True)
-    if backend != "reference":
+    if backend in ("triton", "cpu"):
         made: Tensor = _FeedForward.apply(backend, x.contiguous(), *weights)  # type: ignore[no-untyped-call]
         return made
-    return feed_forward_reference(x, *(cast(weight, x.dtype) for weight in weights))
+    up, up_bias, down, down_bias = (cast(weight, x.dtype) for weight in weights)
+    if backend == "grouped":
+        return grouped_linear(grouped_linear(x, up, up_bias).relu(), down, down_bias)
+    return feed_forward_reference(x, up, up_bias, down, down_bias)
 
 
 class _FeedForward(torch.autograd.Function):

@@ -73,7 +73,7 @@ def device_of(x: Tensor) -> Device:
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device; within this context that is x's."""
+    """Kernels are launched on the current device; within this context that is x's."""
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 

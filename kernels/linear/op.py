@@ -17,6 +17,7 @@ from odmt_fast.kernels.backend import (
 from odmt_fast.kernels.launch.backends import CPU_DTYPES, TRITON_DTYPES, dtype_missing
 from odmt_fast.kernels.launch.checks import check_floating
 from odmt_fast.kernels.linear.copies import cast
+from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -39,9 +40,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_rows("linear", x, weight)
     if bias is not None:
         check_master("linear", "bias", bias, weight.shape[:-1], x)
-    if linear_backend("linear", x, weight) == "cpu":
+    backend = linear_backend("linear", x, weight)
+    if backend == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    return linear_reference(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
+    product = grouped_linear if backend == "grouped" else linear_reference
+    return product(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:
@@ -70,7 +73,7 @@ def check_master(op: str, name: str, master: Tensor, shape: Sequence[int], x: Te
 
 
 def linear_backend(op: str, x: Tensor, weight: Tensor, *, triton: bool = False) -> str:
-    """ "triton", "cpu" or "reference" for an operator made of linear maps of x.
+    """ "triton", "cpu", "grouped" or "reference" for an operator made of linear maps of x.
 
     Args:
         op: its name.
@@ -87,8 +90,14 @@ def linear_backend(op: str, x: Tensor, weight: Tensor, *, triton: bool = False) 
             return "under torch.compile the compiler fuses the reference"
         return dtype_missing(x.dtype, CPU_DTYPES) or extension_missing(device_type)
 
+    def grouped(device_type: str) -> str | None:
+        if torch.compiler.is_compiling():
+            return "under torch.compile the compiler fuses the reference"
+        return None if weight.dim() == 3 else f"it takes weights [G, b, a], got {weight.dim()}-d"
+
     kernels = {"triton": gpu} if triton and not torch.compiler.is_compiling() else {}
-    backend = choose(op, x.device.type, {**kernels, "cpu": cpu, "reference": runs_anywhere})
+    candidates = {**kernels, "cpu": cpu, "grouped": grouped, "reference": runs_anywhere}
+    backend = choose(op, x.device.type, candidates)
     return backend if x.numel() and weight.numel() else "reference"  # no library multiplies nothing
 
 

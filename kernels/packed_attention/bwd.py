@@ -36,7 +36,10 @@ from odmt_fast.kernels.packed_attention.tile import (
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-@triton.jit(do_not_specialize=["limit", "group_tokens"])
+@triton.jit(
+    do_not_specialize=["n", "limit", "group_tokens"],
+    do_not_specialize_on_alignment=["seed_ptr"],
+)
 def packed_attention_bwd_kernel(
     q_ptr,
     k_ptr,

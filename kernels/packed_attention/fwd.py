@@ -27,7 +27,10 @@ from odmt_fast.kernels.packed_attention.tile import (
 )
 
 
-@triton.jit(do_not_specialize=["limit", "group_tokens"])
+@triton.jit(
+    do_not_specialize=["n", "limit", "group_tokens"],
+    do_not_specialize_on_alignment=["seed_ptr"],
+)
 def packed_attention_fwd_kernel(
     q_ptr,
     k_ptr,

@@ -24,7 +24,7 @@ from odmt_fast.kernels.readout_attention.tile import (
 )
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["limit"], do_not_specialize_on_alignment=["seed_ptr"])
 def readout_attention_fwd_kernel(
     query_ptr,
     hidden_ptr,

@@ -24,7 +24,7 @@ from odmt_fast.kernels.residual_norm.configs import (
 from odmt_fast.kernels.residual_norm.fwd import keep_rows
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["N", "limit"], do_not_specialize_on_alignment=["seed_ptr"])
 def residual_norm_bwd_kernel(
     dout_ptr,
     total_ptr,
@@ -42,6 +42,7 @@ def residual_norm_bwd_kernel(
     DROPOUT: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     i_program = tl.program_id(0).to(tl.int64)
     i_group = tl.program_id(1).to(tl.int64)
@@ -52,7 +53,7 @@ def residual_norm_bwd_kernel(
     b_weight = tl.load(weight_ptr + i_group * D + o_d, mask=m_d, other=0.0).to(tl.float32)
     b_dweight = tl.zeros([BLOCK_D], tl.float32)
     b_dbias = tl.zeros([BLOCK_D], tl.float32)
-    for i_block in range(i_program, tl.cdiv(N, BLOCK_R), n_programs):
+    for i_block in tl.range(i_program, tl.cdiv(N, BLOCK_R), n_programs, num_stages=STAGES):
         o_n = i_block * BLOCK_R + tl.arange(0, BLOCK_R)
         o_row = i_group * N + o_n
         m_row = o_n < N
@@ -122,6 +123,7 @@ def residual_norm_bwd(
             DROPOUT=p > 0.0,
             BLOCK_R=config.block_rows,
             BLOCK_D=block_d,
+            STAGES=config.stages,
             num_warps=config.num_warps,
         )
         return partial

@@ -34,7 +34,7 @@ def keep_rows(
     return m_keep
 
 
-@triton.jit(do_not_specialize=["limit"])
+@triton.jit(do_not_specialize=["N", "limit"], do_not_specialize_on_alignment=["seed_ptr"])
 def residual_norm_fwd_kernel(
     x_ptr,
     residual_ptr,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.features.tokens import Tokens
 from odmt_fast.processes import Processes
 
 
@@ -35,7 +35,7 @@ class Batch:
         history_offsets: int32 [B + 1], CSR offsets of `history`.
         history: int32 [H], sorted distinct columns of each user's whole sequence.
         max_seqlen: an upper bound of a user's rows.
-        features: tokens of `own_items`, one entry per modality of the model.
+        features: tokens of `own_items`, one entry per modality of the model, or where they lie.
         row_scale: fp32 [M], what a row's losses are multiplied with: 0 for a dummy's, one over the
             number of the others for these. None is 1 / M for each.
         dummy_users: how many of the users are dummies.
@@ -60,7 +60,7 @@ class Batch:
     history_offsets: Tensor
     history: Tensor
     max_seqlen: int
-    features: tuple[PackedTokens, ...] = ()
+    features: tuple[Tokens, ...] = ()
     row_scale: Tensor | None = None
     dummy_users: int = 0
     noise: Tensor | None = None
@@ -86,7 +86,7 @@ class Batch:
             return self.items
         return self.items[self.encoders.window(len(self.items))]
 
-    def with_features(self, features: tuple[PackedTokens, ...]) -> Batch:
+    def with_features(self, features: tuple[Tokens, ...]) -> Batch:
         """The same batch carrying the tokens of its items."""
         return replace(self, features=features)
 

@@ -13,7 +13,7 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.capacities import Limits, Sizes
 from odmt_fast.batch.sampler import UserSampler
-from odmt_fast.features.tokens import TokenSource
+from odmt_fast.features.tokens import BatchSource
 from odmt_fast.kernels.batch_index import batch_index
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Collator:
         self,
         sequences: Sequences,
         max_seq_len: int,
-        sources: Sequence[TokenSource] = (),
+        sources: Sequence[BatchSource] = (),
         candidates: Candidates | None = None,
     ) -> None:
         self._items = sequences.items

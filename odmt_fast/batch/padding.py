@@ -17,7 +17,6 @@ from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.capacities import Capacities, Limits, Sizes
-from odmt_fast.features.tokens import PackedTokens
 
 
 def sizes_of(batch: Batch) -> Sizes:
@@ -27,7 +26,7 @@ def sizes_of(batch: Batch) -> Sizes:
         rows=batch.targets.shape[0],
         items=batch.items.shape[0],
         history=batch.history.shape[0],
-        tokens=tuple(tokens.values.shape[0] for tokens in batch.features),
+        tokens=tuple(tokens.count for tokens in batch.features),
     )
 
 
@@ -75,7 +74,7 @@ def pad(batch: Batch, capacity: Sizes, limits: Limits) -> Batch:
         log_q=None if batch.log_q is None else _extended(batch.log_q, [0.0] * items),
         dummy_users=users,
         features=tuple(
-            _pad_tokens(tokens, _shares(whole - own, items))
+            tokens.padded(_shares(whole - own, items))
             for tokens, own, whole in zip(
                 batch.features, sizes.tokens, capacity.tokens, strict=True
             )
@@ -95,10 +94,3 @@ def _ends(start: int, lengths: list[int]) -> list[int]:
 
 def _extended(array: Tensor, values: Sequence[float]) -> Tensor:
     return torch.cat([array, torch.tensor(values, dtype=array.dtype)])
-
-
-def _pad_tokens(tokens: PackedTokens, lengths: list[int]) -> PackedTokens:
-    zeros = tokens.values.new_zeros(sum(lengths), tokens.values.shape[1])
-    return PackedTokens(
-        torch.cat([tokens.values, zeros]), _extended(tokens.lengths, lengths), tokens.max_length
-    )

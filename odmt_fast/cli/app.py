@@ -32,6 +32,7 @@ from odmt_fast.cli.settings import listing
 from odmt_fast.cli.studies import app as studies
 from odmt_fast.cli.study import study
 from odmt_fast.cli.train import train
+from odmt_fast.cli.tune import tune
 from odmt_fast.processes import launched
 
 _BY_SEVERAL_PROCESSES = ("train", "extract")
@@ -81,7 +82,7 @@ def _root(
 
 _COMMANDS = (
     *(demo, prepare, extract, train, evaluate, recommend, export, add_items, serve),
-    *(compare, study, plot, baselines, profile, doctor),
+    *(compare, study, tune, plot, baselines, profile, doctor),
 )
 for _command in _COMMANDS:
     app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)

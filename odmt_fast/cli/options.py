@@ -20,7 +20,9 @@ ConfigFile = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Published settings to start from: stream, arts, office or hm."),
+    typer.Option(
+        help="Settings to start from: small, medium, official; stream, arts, office, hm (paper)."
+    ),
 ]
 Set = Annotated[
     list[str] | None,

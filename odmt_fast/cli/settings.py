@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from odmt_fast.config import PRESETS, Config
+from odmt_fast.config import Config
+from odmt_fast.presets import PRESETS
 
 if TYPE_CHECKING:
     from odmt_fast.studies.grid import Grid
+    from odmt_fast.studies.space import Space
 
 
 def load_config(
@@ -56,6 +58,50 @@ def load_grid(file: Path, assignments: Iterable[str], flags: Mapping[str, Any]) 
     overrides = _dotted(base, f"base of {file}") | dict(_assignment(text) for text in assignments)
     overrides |= {name: value for name, value in flags.items() if value is not None}
     return Grid.of(values, Config().updated(overrides))
+
+
+def load_search(
+    file: Path | None, preset: str | None, assignments: Iterable[str], flags: Mapping[str, Any]
+) -> tuple[dict[str, tuple[Config, dict[str, Any]]], Space]:
+    """The models of a search, each with what of it is fixed, and the space of all.
+
+    Args:
+        file: ``base`` and ``rows`` as of a study, and ``search``; None = one model, usual space.
+        preset: a name of `PRESETS`.
+        assignments: ``--set``; what they set is not searched.
+        flags: dotted name -> value; None values were not given.
+
+    Raises:
+        ValueError: the file does not exist or is no search, or a setting is refused.
+    """
+    from odmt_fast.studies.grid import Grid
+    from odmt_fast.studies.space import DEFAULT, check_space
+
+    values = (_read_yaml(file) or {}) if file is not None else {}
+    keys = ("base", "rows", "search")
+    if not isinstance(values, dict) or not set(values) <= set(keys):
+        raise ValueError(f"{file} must hold {', '.join(keys)} and nothing else")
+    given = dict(_assignment(text) for text in assignments)
+    base = load_config(None, preset).updated(_dotted(values.get("base") or {}, f"base of {file}"))
+    base = base.updated(given | {name: v for name, v in flags.items() if v is not None})
+    space = values.get("search", DEFAULT)
+    check_space(space, base)
+    rows = values.get("rows") or {base.model.name: {}}
+    named = Grid.of({"rows": rows}, base)
+    fixed = {name: given | dict(named.changes[name]) for name in named.rows}
+    return {name: (config, fixed[name]) for name, config in named.rows.items()}, space
+
+
+def sections(config: Config) -> dict[str, Any]:
+    """What of `config` is not the default, by section: what a file for train holds."""
+    values, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
+    changed = {
+        section: {
+            name: value for name, value in settings.items() if value != default[section][name]
+        }
+        for section, settings in values.items()
+    }
+    return {section: settings for section, settings in changed.items() if settings}
 
 
 def read_config(run: Path) -> Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from odmt_fast.cli.options import Data, Device, Json, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.progress import EpochLines
 from odmt_fast.cli.settings import load_grid, named_stores
+
+if TYPE_CHECKING:
+    from odmt_fast.studies.grid import Grid
 
 
 def study(
@@ -36,17 +39,20 @@ def study(
     Each run has a folder of its own, as train makes it. Run it again to go on with
     an interrupted study; what is finished is kept. docs/studies.md shows a grid.
     """
-    from odmt_fast.studies.compare import HEADER
-    from odmt_fast.studies.study import run_study
-
-    shown = Output(json_output)
     flags = {
         "data.path": data,
         "features.stores": named_stores(store),
         "training.device": device,
     }
     grid = load_grid(grid_file, assignments or (), flags)
-    folder = output or Path("runs") / grid_file.stem
+    show(grid, output or Path("runs") / grid_file.stem, Output(json_output), jobs)
+
+
+def show(grid: Grid, folder: Path, shown: Output, jobs: int) -> None:
+    """Runs what is missing of a grid in `folder`, and shows its tables."""
+    from odmt_fast.studies.compare import HEADER
+    from odmt_fast.studies.study import run_study
+
     result = run_study(grid, folder, EpochLines, shown.note, jobs=jobs)
     tables = [table(f"{folder}: test, seeds {', '.join(map(str, grid.seeds))}", *result.table())]
     if result.comparisons:

@@ -26,7 +26,7 @@ def train(
     ] = None,
     width: Annotated[int | None, typer.Option(help="model.width")] = None,
     max_seq_len: Annotated[int | None, typer.Option(help="model.max_seq_len")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
     compat: Annotated[

@@ -19,6 +19,10 @@ from odmt_fast.models.base import SequentialModel
 from odmt_fast.models.ensemble import KnownBranches, item_vectors, user_vectors
 
 
+class NonFiniteVectorsError(ValueError):
+    """A model whose vectors hold NaN or infinity cannot rank."""
+
+
 class Ranker(Protocol):
     """What evaluation and retrieval need of a model."""
 
@@ -52,8 +56,9 @@ def evaluate(
         popularity: float [n_items + 1]; adds the "popularity" ranking as a yardstick.
 
     Raises:
-        ValueError: the sequences do not fit together, the model yields NaN or inf, or
-            ``settings.ensemble`` is "known" and it is no `SequentialModel`.
+        ValueError: the sequences do not fit together, or ``settings.ensemble`` is "known" and the
+            model is no `SequentialModel`.
+        NonFiniteVectorsError: the model yields NaN or inf.
     """
     settings = settings or EvaluationConfig()
     with evaluating(model) as catalogue:
@@ -204,7 +209,7 @@ def _check_finite(what: str, values: Tensor, branches: tuple[str, ...]) -> None:
     finite = values.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         bad = ", ".join(name for name, fine in zip(branches, finite, strict=True) if not fine)
-        raise ValueError(
+        raise NonFiniteVectorsError(
             f"{what} of {bad} hold NaN or inf; the training diverged: lower the learning rate, or "
             "resume from an earlier checkpoint"
         )

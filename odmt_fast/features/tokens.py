@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from odmt_fast.kernels.table_rows import table_rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,27 @@ class PackedTokens:
         """The same tokens on `device`."""
         return self.map(lambda x: x.to(device))
 
+    def gathered(self) -> PackedTokens:
+        """Themselves; see `TableRows.gathered`."""
+        return self
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.values.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+        return self.values.shape[1]
+
+    def padded(self, lengths: Sequence[int]) -> PackedTokens:
+        """The same tokens, then further items with `lengths` tokens of zero."""
+        zeros = self.values.new_zeros(sum(lengths), self.values.shape[1])
+        return PackedTokens(
+            torch.cat([self.values, zeros]), _extended(self.lengths, lengths), self.max_length
+        )
+
     def split(self, items: int) -> tuple[PackedTokens, ...]:
         """Views of `items` consecutive items each, the last one of fewer; reads the lengths."""
         lengths = torch.split(self.lengths, items)
@@ -41,6 +64,63 @@ class PackedTokens:
             PackedTokens(tokens, part, self.max_length)
             for tokens, part in zip(values, lengths, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Tokens of some items as rows of a table that stays where it is; `gathered` fetches them.
+
+    Attributes:
+        table: [n + 1, d_f] tokens of all items, then one of zero; see `kernels.table_rows` for
+            where it may lie.
+        rows: int64 [P], rows of the tokens, item after item.
+        lengths: int64 [U], as in `PackedTokens`.
+        max_length: as there.
+    """
+
+    table: Tensor
+    rows: Tensor
+    lengths: Tensor
+    max_length: int
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TableRows:
+        """The same tokens with rows and lengths replaced."""
+        return replace(self, rows=function(self.rows), lengths=function(self.lengths))
+
+    def to(self, device: torch.device | str) -> TableRows:
+        """The same rows on `device`."""
+        return self.map(lambda x: x.to(device))
+
+    def gathered(self) -> PackedTokens:
+        """The tokens, where the rows are."""
+        return PackedTokens(table_rows(self.table, self.rows), self.lengths, self.max_length)
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.rows.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of a token, d_f."""
+        return self.table.shape[1]
+
+    def padded(self, lengths: Sequence[int]) -> TableRows:
+        """The same tokens, then further items with `lengths` tokens of zero."""
+        zero = len(self.table) - 1
+        return replace(
+            self,
+            rows=_extended(self.rows, [zero] * sum(lengths)),
+            lengths=_extended(self.lengths, lengths),
+        )
+
+
+def _extended(array: Tensor, values: Sequence[int]) -> Tensor:
+    return torch.cat([array, torch.tensor(values, dtype=array.dtype)])
+
+
+Tokens = PackedTokens | TableRows
+"""What a batch carries of a modality."""
 
 
 def token_counts(offsets: Tensor, items: Tensor) -> Tensor:
@@ -62,6 +142,20 @@ def token_rows(offsets: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     # Token p of item u lies at starts[u] + (p - first packed position of u).
     shift = torch.repeat_interleave(starts - (lengths.cumsum(0) - lengths), lengths)
     return torch.arange(shift.shape[0], device=shift.device) + shift, lengths
+
+
+class BatchSource(Protocol):
+    """What a batch gets its tokens from: a `TokenSource`, or a `ResidentTable`."""
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens an item has."""
+
+    def counts(self, items: Tensor) -> Tensor:
+        """int64 [U], how many tokens `items` have."""
+
+    def gather(self, items: Tensor) -> Tokens:
+        """Of `items` (int64 [U], ids in 1..n_items), in that order."""
 
 
 class TokenSource(Protocol):
@@ -176,7 +270,7 @@ def first_tokens(source: TokenSource) -> Tensor:
     return torch.nn.functional.pad(tokens.values[starts], (0, 0, 1, 0))
 
 
-def device_of(source: TokenSource) -> torch.device:
+def device_of(source: BatchSource) -> torch.device:
     """Where a source wants the ids it gathers: beside its values, else (a store) on the CPU."""
     values = getattr(source, "values", None)
     return values.device if isinstance(values, Tensor) else torch.device("cpu")

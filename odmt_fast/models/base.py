@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from odmt_fast.batch.batch import Batch
-from odmt_fast.features.tokens import PackedTokens, TokenSource, device_of
+from odmt_fast.features.tokens import BatchSource, PackedTokens, TokenSource, device_of
 from odmt_fast.kernels.dropout import dropout
 from odmt_fast.models.gathered import gathered
 from odmt_fast.models.items.base import ItemEncoder
@@ -60,6 +60,7 @@ class SequentialModel(nn.Module):
         super().__init__()
         self.items, self.users, self.loss = items, users, loss
         self.sources, self.dropout, self.item_dropout = tuple(sources), dropout, item_dropout
+        self.read_from: tuple[BatchSource, ...] = ()
         self.register_buffer(
             "log_p", _log_shares(popularity, self.popularity_argument), persistent=False
         )
@@ -101,7 +102,8 @@ class SequentialModel(nn.Module):
         dtype = self._compute_dtype()
         noise = Noise(self.dropout if self.training else 0.0, batch.noise, self.log_p.device)
         with torch.autocast(self.log_p.device.type, enabled=False):
-            items = self.items(batch.own_items, batch.features, dtype, noise)
+            features = tuple(tokens.gathered() for tokens in batch.features)
+            items = self.items(batch.own_items, features, dtype, noise)
             if self.training and self.item_dropout:
                 (site,) = noise.sites(1, self.item_dropout)
                 items = dropout(items, site["dropout"], site["seed"], len(items))
@@ -118,12 +120,13 @@ class SequentialModel(nn.Module):
 
         Args:
             items: distinct ids.
-            features: their tokens; gathered from the sources when absent.
+            features: their tokens; gathered from the sources when absent, or from `read_from`
+                where a run keeps them elsewhere.
         """
         if not features:
             features = tuple(
-                source.gather(items.to(device_of(source))).to(items.device)
-                for source in self.sources
+                source.gather(items.to(device_of(source))).to(items.device).gathered()
+                for source in self.read_from or self.sources
             )
         dtype = self._compute_dtype()
         with torch.autocast(self.log_p.device.type, enabled=False):

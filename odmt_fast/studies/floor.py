@@ -9,7 +9,7 @@ import torch
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import ModelConfig
-from odmt_fast.features.tokens import PackedTokens
+from odmt_fast.features.tokens import Tokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.linear.libraries import narrow
 from odmt_fast.models import work
@@ -17,17 +17,17 @@ from odmt_fast.models.work import Work
 from odmt_fast.randomness import torch_generator
 
 
-def needed_work(config: ModelConfig, batch: Batch, features: tuple[PackedTokens, ...]) -> Work:
+def needed_work(config: ModelConfig, batch: Batch, features: tuple[Tokens, ...]) -> Work:
     """FLOP of forward and backward that the batch needs, frozen features getting no gradient."""
     lengths = torch.ones_like(batch.items)
     for modality in features:
         lengths = lengths + modality.lengths
     return work.needed_work(
         config,
-        [f.values.shape[1] for f in features],
+        [f.dim for f in features],
         rows=batch.n_rows,
         items=batch.items.shape[0],
-        tokens=[f.values.shape[0] for f in features],
+        tokens=[f.count for f in features],
         squares=float((lengths**2).sum()),
     )
 

@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
 from odmt_fast.batch import Batch, BatchLoader, Candidates, Collator
-from odmt_fast.config import Config
+from odmt_fast.config import Config, Precision
 from odmt_fast.data.split import Split
-from odmt_fast.features.tokens import PackedTokens, TokenSource
+from odmt_fast.features.tokens import BatchSource, Tokens
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.items.imt import IMT
@@ -25,12 +25,13 @@ from odmt_fast.models.users.sasrec import SASRec
 from odmt_fast.storage import write_atomically
 from odmt_fast.studies.floor import matmul_rate, needed_work
 from odmt_fast.studies.trace import ITEMS_READY, STATES_READY, StepTimes, read_trace
-from odmt_fast.training.precision import MixedPrecision, resolve
+from odmt_fast.training.placement import batch_sources, placement_of
+from odmt_fast.training.precision import MixedPrecision, products_of_fp32, resolve
 from odmt_fast.training.shapes import chosen_capacities
 from odmt_fast.training.step import TrainingStep, adamw
 
 _RATE_SIZE = {"cpu": 256, "cuda": 4_096}
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ def profile(
     step = TrainingStep(
         model, adamw(model, settings), MixedPrecision(precision, device), settings.clip_norm
     )
-    sources = [cast(TokenSource, _Named(source)) for source in model.sources]
+    placement = placement_of(config, model.sources, device)
+    sources = [
+        cast(BatchSource, _Named(source))
+        for source in batch_sources(model.sources, placement.residency, device)
+    ]
     candidates = Candidates(config.model, split.popularity, settings.seed, split.offered)
     collate = Collator(split.train, config.model.max_seq_len, sources, candidates)
     batches: list[Batch] = []
@@ -92,17 +97,18 @@ def profile(
                 batch_size=settings.batch_size,
                 seed=settings.seed,
                 device=device,
-                workers=settings.workers,
+                workers=placement.workers,
                 capacities=chosen_capacities(
                     model,
                     collate,
-                    sources,
+                    model.sources,
                     config.updated({"training.precision": precision}),
                     device,
                 ),
             )
         )
         stack.enter_context(_named_stages(model))
+        stack.enter_context(products_of_fp32(precision))
         coming = _endless(loader)
 
         def run(count: int) -> None:
@@ -122,7 +128,8 @@ def profile(
     write_atomically(trace, lambda part: _export(recorded, part))
     floor: dict[str, float] = {}
     if isinstance(model.items, IMT) and isinstance(model.users, SASRec):
-        floor = _floor(config, batches, precision, device)
+        with products_of_fp32(precision):
+            floor = _floor(config, batches, precision, device)
     return Profile(read_trace(trace), floor, precision, trace)
 
 
@@ -147,13 +154,13 @@ def _export(recorded: Any, part: Path) -> None:
 class _Named:
     """A token source whose gathering is a range of the trace."""
 
-    def __init__(self, source: TokenSource) -> None:
+    def __init__(self, source: BatchSource) -> None:
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def gather(self, items: Tensor) -> PackedTokens:
+    def gather(self, items: Tensor) -> Tokens:
         """Of the source."""
         with record_function("features"):
             return self._source.gather(items)
@@ -199,11 +206,11 @@ def _marked(mark: str) -> None:
 
 
 def _floor(
-    config: Config, batches: Sequence[Batch], precision: str, device: torch.device
+    config: Config, batches: Sequence[Batch], precision: Precision, device: torch.device
 ) -> dict[str, float]:
     """Seconds of needed work by stage."""
     works = [needed_work(config.model, batch, batch.features) for batch in batches]
-    dtype = _DTYPES[precision]
+    dtype = _DTYPES.get(precision, torch.float32)
     if precision == "bf16" and device.type == "cpu" and not current().bf16_is_fast:
         dtype = torch.float32
     rate = matmul_rate(dtype, device.type, _RATE_SIZE.get(device.type, 256))

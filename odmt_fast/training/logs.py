@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class CsvLog:
 
 
 class RunLogs:
-    """``steps.csv``, ``epochs.csv`` and TensorBoard events under one directory.
+    """``steps.csv``, ``epochs.csv``, ``diagnoses.csv`` and TensorBoard events under one directory.
 
     Args:
         directory: where they lie.
@@ -107,7 +107,7 @@ class RunLogs:
     ) -> None:
         self._tables = {
             name: CsvLog(directory / name, *kept.get(name, (0,)))
-            for name in ("steps.csv", "epochs.csv")
+            for name in ("steps.csv", "epochs.csv", "diagnoses.csv")
         }
         self._board = _board(directory / "tensorboard", step) if tensorboard else None
 
@@ -118,6 +118,11 @@ class RunLogs:
     def epoch(self, step: int, row: Mapping[str, Value]) -> None:
         """Logs an epoch that ended with `step`."""
         self._write("epochs.csv", step, row, "epoch")
+
+    def diagnoses(self, epoch: int, lines: Iterable[str]) -> None:
+        """Logs what `diagnostics` found after an epoch."""
+        for line in lines:
+            self._tables["diagnoses.csv"].write({"epoch": epoch, "diagnosis": line})
 
     def sync(self) -> dict[str, tuple[int, str]]:
         """Makes the logs durable; the size of each CSV file and its digest."""

@@ -16,6 +16,7 @@ from odmt_fast.batch.loader import BatchLoader
 from odmt_fast.config import Config
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
+from odmt_fast.training.diagnostics import Yardsticks, news
 from odmt_fast.training.distributed import agree, average, averaging
 from odmt_fast.training.errors import NonFiniteLossError
 from odmt_fast.training.logs import RunLogs
@@ -47,6 +48,7 @@ class TrainingLoop:
         log_steps: steps per row of ``steps.csv``; on a GPU also the steps between two looks at the
             losses.
         identity: what a later session must share to go on with this run.
+        yardsticks: what tells that something goes wrong.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class TrainingLoop:
         *,
         log_steps: int,
         identity: Mapping[str, Any],
+        yardsticks: Yardsticks,
     ) -> None:
         self.progress = Progress()
         self._model, self._loader, self._config = model, loader, config
         self._evaluate, self._reporter, self._clock = evaluate, reporter, clock
         self._device = loader.device
-        self._identity = identity
+        self._identity, self._yardsticks = identity, yardsticks
         self._overrides: list[dict[str, Any]] = []
         self._checkpoints = config.training.output / "checkpoints"
         self._optimizer = adamw(model, config.training)
@@ -217,11 +220,16 @@ class TrainingLoop:
         if logs is not None:
             logs.epoch(record.step, row)
         best = progress.finish_epoch(record)
+        wrong = news(progress.history, self._yardsticks)
+        if logs is not None:
+            logs.diagnoses(record.epoch, wrong)
         # In this order: `restore` makes up for a best checkpoint that was not written any more.
         self._save(logs)
         if best:
             self._save_best()
         self._reporter.epoch(record, best)
+        for line in wrong:
+            self._reporter.message(line)
 
     def _save(self, logs: RunLogs | None) -> None:
         """Writes a checkpoint; no process goes on before it is there."""

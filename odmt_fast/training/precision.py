@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -56,19 +57,34 @@ def resolve(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if device.type == "cpu" and current().bf16_is_fast else "fp32"
 
 
+@contextmanager
+def products_of_fp32(precision: Precision) -> Iterator[None]:
+    """Within it torch multiplies fp32 on a GPU by TF32 where `precision` is tf32, else exactly."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class MixedPrecision:
     """How the steps of a run compute: fp32, or bf16/fp16 by autocast with fp32 weights.
+
+    tf32 is fp32 but for the products (`products_of_fp32`).
 
     fp16 gradients underflow, so their loss is scaled (``torch.amp.GradScaler``), and a step whose
     gradients overflow is left out and the scale lowered; that is no error.
 
     Raises:
-        ValueError: fp16 on the CPU, which has no arithmetic for it.
+        ValueError: fp16 or tf32 on the CPU, which has no arithmetic for it.
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        if precision == "fp16" and device.type == "cpu":
-            raise ValueError("training.precision='fp16' needs a GPU; use 'bf16' or 'fp32' on cpu")
+        if precision in ("fp16", "tf32") and device.type == "cpu":
+            raise ValueError(
+                f"training.precision={precision!r} needs a GPU; use 'bf16' or 'fp32' on cpu"
+            )
         self._device = device
         self._dtype = _DTYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None

@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from odmt_fast.batch.candidates import Candidates
 from odmt_fast.batch.collate import Collator
 from odmt_fast.batch.loader import BatchLoader
-from odmt_fast.config import Config, Precision
+from odmt_fast.config import Config
 from odmt_fast.features.tokens import TokenSource
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.processes import Processes
 from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
+from odmt_fast.training.announcement import announce, in_words, tell_processes, tell_threads
+from odmt_fast.training.diagnostics import Yardsticks
 from odmt_fast.training.errors import CheckpointError, ResumeError
 from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
 from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
-from odmt_fast.training.precision import resolve, training_device
+from odmt_fast.training.placement import batch_sources, placement_of, reading
+from odmt_fast.training.precision import products_of_fp32, resolve, training_device
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, SilentReporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
@@ -80,13 +83,12 @@ def train(
 
     The run lives in ``config.training.output``: ``config.json``, ``checkpoints/last`` and
     ``checkpoints/best`` (see `odmt_fast.training.checkpoint`), ``logs/steps.csv``,
-    ``logs/epochs.csv``, ``logs/tensorboard``. It belongs to one process at a time, or to those of
-    torch.distributed where it was initialised: all call this, the first one writes, reports and
-    evaluates, all return the same. SIGINT and
-    SIGTERM end it after the current step with a checkpoint, and are then delivered as if nobody had
-    waited: Ctrl-C raises KeyboardInterrupt; only where the program's own handler returns, `train`
-    returns "interrupted". On return the model holds the weights of the last step, not of the best
-    epoch.
+    ``logs/epochs.csv``, ``logs/diagnoses.csv``, ``logs/tensorboard``. It belongs to one process at
+    a time, or to those of torch.distributed where it was initialised: all call this, the first one
+    writes, reports and evaluates, all return the same. SIGINT and SIGTERM end it after the current
+    step with a checkpoint, and are then delivered as if nobody had waited: Ctrl-C raises
+    KeyboardInterrupt; only where the program's own handler returns, `train` returns "interrupted".
+    On return the model holds the weights of the last step, not of the best epoch.
 
     Args:
         model: an ``nn.Module`` whose ``forward(batch, epoch)`` returns named scalars, ``"loss"``
@@ -126,7 +128,10 @@ def train(
     config = config.updated({"training.precision": found})
     settings = config.training
     candidates = Candidates(config.model, split.popularity, settings.seed, split.offered)
-    collate = Collator(split.train, config.model.max_seq_len, features, candidates)
+    processes = Processes.current()
+    placement = placement_of(config, features, device, processes.count)
+    sources = batch_sources(features, placement.residency, device)
+    collate = Collator(split.train, config.model.max_seq_len, sources, candidates)
     if not len(collate.users):
         raise ValueError(
             f"none of the {len(split.train)} users has 2 training items; lower the k-core filter "
@@ -135,7 +140,6 @@ def train(
     if isinstance(model, _WithPopularity):
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
     _choose_memory(model, recompute=settings.recompute)
-    processes = Processes.current()
     reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
     if unknown:
@@ -152,7 +156,7 @@ def train(
                 batch_size=settings.batch_size,
                 seed=settings.seed,
                 device=device,
-                workers=settings.workers,
+                workers=placement.workers,
                 processes=processes,
                 negatives=settings.negatives,
                 # Columns that processes share are as many as they are.
@@ -161,7 +165,10 @@ def train(
                 else chosen_capacities(model, collate, features, config, device),
             ) as loader,
             StopRequest() as stop,
+            products_of_fp32(settings.precision),
+            reading(model, sources),
         ):
+            own = identity(config, split, inputs or {}, processes.count)
             loop = TrainingLoop(
                 model.to(device),
                 loader,
@@ -170,7 +177,8 @@ def train(
                 reporter,
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 log_steps=settings.log_steps,
-                identity=(own := identity(config, split, inputs or {}, processes.count)),
+                identity=own,
+                yardsticks=Yardsticks.of(config, own, len(split.valid)),
             )
             if processes.first:
                 _make_room(settings.output, resume=resume)
@@ -183,9 +191,11 @@ def train(
                     loop.override(changes)
                     step = loop.progress.total_steps
                     reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
-                _tell_threads(reporter, saved[1].get("threads"), device)
-                _tell_processes(reporter, saved[1].get("processes", 1), processes)
-            _announce(reporter, loop, collate, device, _in_words(asked, settings.precision))
+                tell_threads(reporter, saved[1].get("threads"), device)
+                tell_processes(reporter, saved[1].get("processes", 1), processes)
+            announce(reporter, loop, collate, device, in_words(asked, settings.precision))
+            if device.type == "cuda" or placement.residency != "mmap":
+                reporter.message(str(placement))
             for message in told:
                 reporter.message(message)
             if settings.precision == "bf16" and device.type == "cpu" and not multiply.bf16_is_fast:
@@ -281,44 +291,6 @@ def _to_go_on_from(output: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | N
             )
         return tensors, header
     return None
-
-
-def _in_words(asked: Precision, found: Precision) -> str:
-    return f"{found} (training.precision=auto)" if asked == "auto" else found
-
-
-def _announce(
-    reporter: Reporter, loop: TrainingLoop, collate: Collator, device: torch.device, precision: str
-) -> None:
-    progress = loop.progress
-    if loop.finished:
-        reporter.message(f"nothing left to train after epoch {len(progress.history)}")
-        return
-    start = "starting" if progress.total_steps == 0 else "going on"
-    reporter.message(
-        f"{start} on {device} in {precision} at epoch {progress.epoch}, step {progress.step}: "
-        f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
-    )
-
-
-def _tell_threads(reporter: Reporter, before: int | None, device: torch.device) -> None:
-    """Says that the number of threads is another one (docs/design.md, Numerics)."""
-    now = torch.get_num_threads()
-    if device.type == "cpu" and before not in (None, now):
-        reporter.message(
-            f"going on with {now} threads, not {before}: the last bits of the weights may depend "
-            f"on it; OMP_NUM_THREADS={before} gives those of an uninterrupted run"
-        )
-
-
-def _tell_processes(reporter: Reporter, before: int, processes: Processes) -> None:
-    """Says that the steps are shared otherwise than before."""
-    if before != processes.count:
-        reporter.message(
-            f"going on with {processes.count} processes, not {before}, in the same order of the "
-            "users; dropout, and with training.negatives=rank what a row is scored against, "
-            "depend on how many there are"
-        )
 
 
 def _write_config(output: Path, config: Config) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.models import SequentialModel
-from odmt_fast.processes import joined
+from odmt_fast.processes import joined, launched
 from odmt_fast.training.precision import training_device
 from odmt_fast.training.report import Reporter
 from odmt_fast.training.run import TrainingResult, train
@@ -44,11 +44,28 @@ def train_and_test(
 
     Of the processes that torchrun started all train, and the first one ranks.
     """
+    workspace, result = train_run(config, reporter, resume=resume, overrides=overrides)
+    if result.status == "interrupted" or not launched().first:
+        return Trained(workspace, result, None, None)
+    best = trained_model(workspace, weights_of(result.output, "best"))
+    test = workspace.evaluate(best)
+    workspace.keep_ranks(test, "test")
+    return Trained(workspace, result, best, test)
+
+
+def train_run(
+    config: Config,
+    reporter: Reporter | None = None,
+    *,
+    resume: bool = True,
+    overrides: Collection[str] = (),
+) -> tuple[Workspace, TrainingResult]:
+    """Trains as `config` says, and looks at no test target."""
     workspace = Workspace.open(config).with_default_stores()
     stores = workspace.stores()
     model = workspace.model(stores)
     inputs = workspace.inputs(stores)
-    with joined(training_device(config.training.device)) as processes:
+    with joined(training_device(config.training.device)):
         result = train(
             model,
             workspace.split,
@@ -60,9 +77,4 @@ def train_and_test(
             inputs=inputs,
             overrides=overrides,
         )
-    if result.status == "interrupted" or not processes.first:
-        return Trained(workspace, result, None, None)
-    best = trained_model(workspace, weights_of(result.output, "best"))
-    test = workspace.evaluate(best)
-    workspace.keep_ranks(test, "test")
-    return Trained(workspace, result, best, test)
+    return workspace, result

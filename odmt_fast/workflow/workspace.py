@@ -26,6 +26,7 @@ from odmt_fast.evaluation import (
     evaluate,
     exposures,
 )
+from odmt_fast.evaluation.id_share import id_share
 from odmt_fast.evaluation.ranks import Ranks, ranks_file
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
@@ -158,7 +159,10 @@ class Workspace:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Metrics on the validation targets, as `odmt_fast.training.train` wants them."""
-        return self.evaluate(model, "valid").flat()
+        metrics = self.evaluate(model, "valid").flat()
+        assert isinstance(model, SequentialModel)  # `evaluate` has said so
+        share = id_share(model)
+        return metrics if share is None else {**metrics, "id_share": share}
 
     def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
         """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""

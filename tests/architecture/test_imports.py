@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 BEFORE_MODELS = {"config", "data", "features", "batch"}
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
+    "presets": {"config"},
     "storage": set(),
     "processes": set(),
     "randomness": set(),
@@ -56,6 +57,9 @@ OPTIONAL = {
     "rich": {"cli", "training"},
     "yaml": {"cli"},
     "matplotlib": {"studies"},
+    "optuna": {"cli", "studies"},
+    "sklearn": {"studies"},
+    "umap": {"studies"},
     "tensorboard": {"training"},
     "starlette": {"service"},
     "uvicorn": {"service"},

@@ -11,7 +11,8 @@ import torch
 
 from bench import official, step
 from bench.operators.case import CannotRun, Setting
-from bench.operators.training_step import TINY, Step
+from bench.operators.training_step import TINY, TINY_SHOP, Step, WholeShop
+from bench.shop import endless
 
 # What the harness asks of a clone: its module, its arguments, its call.
 STAND_IN = """
@@ -84,3 +85,23 @@ def test_why_the_official_code_is_left_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(official.ENVIRONMENT_VARIABLE, str(tmp_path))
     with pytest.raises(CannotRun, match="has no code/model/model.py"):
         official.official_step(TINY, torch.device("cpu"))
+
+
+def test_a_shop_has_full_length_users_and_another_batch_every_step() -> None:
+    device = torch.device("cpu")
+    collate = TINY_SHOP.collator(device)
+    batches = list(zip(range(6), endless(TINY_SHOP.loader(collate, 4, device)), strict=False))
+    length = TINY_SHOP.steps
+    assert all((batch.cu_seqlens.diff() == length).all() for _, batch in batches)
+    assert len({tuple(batch.occurrences.tolist()) for _, batch in batches}) == 6
+    assert {source.n_items for source in TINY_SHOP.sources.values()} == {TINY_SHOP.items}
+    assert TINY_SHOP.model().items.id_embedding.weight.shape[0] == TINY_SHOP.items + 1
+
+
+def test_a_step_of_the_shop_runs_and_knows_its_work() -> None:
+    case = WholeShop(Setting("cpu", torch.bfloat16, tiny=True), TINY_SHOP, 4)
+    (variant,) = case.variants()
+    run = variant.make()
+    first, second = run.forward(), run.forward()
+    assert torch.isfinite(first) and torch.isfinite(second) and first != second
+    assert case.work.flop > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 from odmt_fast.cli.errors import one_line
 from odmt_fast.cli.prepare import reader_options
 from odmt_fast.cli.settings import load_config, pairs, read_config
-from odmt_fast.config import PRESETS, Config
+from odmt_fast.config import Config
 from odmt_fast.data import TableOptions
+from odmt_fast.presets import PRESETS
 from odmt_fast.workflow.workspace import Workspace
 
 
@@ -29,6 +31,23 @@ def test_each_source_overrides_the_ones_before(tmp_path: Path) -> None:
     assert (config.training.epochs, config.training.seed) == (3, Config().training.seed)
     assert config.evaluation.k == (1, 10)
     assert config.features.stores == {"text": Path("a"), "image": Path("b")}
+
+
+def test_presets_are_the_settings_that_were_measured() -> None:
+    assert load_config(None, "official") == Config()
+    results = Path(__file__).parents[2] / "bench" / "results"
+    small = json.loads((results / "quality_mini.json").read_text())["setting"]
+    config = load_config(None, "small")
+    assert (config.model.width, config.model.alpha) == (small["width"], small["alpha"])
+    assert (config.model.dropout, config.model.max_seq_len) == (small["dropout"], small["steps"])
+    assert config.training.batch_size == small["batch"]
+    assert config.training.epochs == small["epochs"]
+    assert config.training.learning_rate == small["learning_rate"]
+    medium = json.loads((results / "movielens.json").read_text())["config"]
+    config = load_config(None, "medium")
+    for section in ("model", "training"):
+        values = getattr(config, section).model_dump(mode="json")
+        assert {name: values[name] for name in medium[section]} == medium[section]
 
 
 def test_nothing_given_is_the_defaults() -> None:
@@ -52,7 +71,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_wrong_words_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="use stream, arts"):
+    with pytest.raises(ValueError, match="use small, medium, official, stream"):
         load_config(None, "books")
     with pytest.raises(ValueError, match="must read name=value"):
         load_config(None, None, ["model.width"])

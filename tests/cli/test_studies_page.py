@@ -39,12 +39,17 @@ def test_every_example_runs(
     study = json.loads(Path("runs/study/study.json").read_text())
     assert list(study["rows"]) == ["sasrec", "gru4rec"]
     grid = json.loads(Path("runs/grid/study.json").read_text())
+    ablation = json.loads(Path("runs/ablation/study.json").read_text())
+    assert ablation["against"] == "as-given" and "mask=symmetric" in ablation["rows"]
+    assert Path("runs/odmt/features/labels.png").is_file()
     assert list(grid["rows"])[0] == "width=8,dropout=0.1" and len(grid["rows"]) == 4
 
 
 def test_every_flag_is_told() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in ("compare", "study"):
-        flags = {word for option in commands[name].params for word in option.opts}
+    ready = commands["studies"].commands
+    told_of = [*(commands[name] for name in ("compare", "study", "tune")), *ready.values()]
+    for command in told_of:
+        flags = {word for option in command.params for word in option.opts}
         told = {word for word in flags if word.startswith("--")} - {"--help"}
         assert [word for word in sorted(told) if word not in PAGE] == []

@@ -20,6 +20,7 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
+from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import BACKBONES, MODELS, build
 from odmt_fast.retrieval import KnownUsers, Parts, Recommender
 from odmt_fast.retrieval import bundle as bundles
@@ -202,15 +203,29 @@ def grown(asked: Recommender, *names: str) -> Recommender:
         parts.items.texts + ("\ud800",) * len(names),
         (None,) * (len(parts.items) + len(names)),
     )
-    return Recommender(replace(parts, catalogue=torch.cat([parts.catalogue, new], 1), items=items))
+    parts = replace(parts, catalogue=torch.cat([parts.catalogue, new], 1), items=items)
+    if parts.known_branches is not None:
+        known = torch.zeros(branches, len(names), dtype=torch.bool)
+        known[-1] = True
+        parts = replace(parts, known_branches=parts.known_branches.with_items(known))
+    return Recommender(parts)
+
+
+def counting_the_known(asked: Recommender) -> Recommender:
+    """With an ensemble of the branches that know an item."""
+    catalogue = asked.parts.catalogue
+    known = torch.ones(catalogue.shape[:2], dtype=torch.bool)
+    known[0, 5:9] = False
+    return Recommender(replace(asked.parts, known_branches=KnownBranches(known, catalogue.mean(1))))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix}
 
 
-def test_later_items_are_files_of_their_own(tmp_path: Path) -> None:
-    asked = recommender()
+@pytest.mark.parametrize("ensemble", ["mean", "known"])
+def test_later_items_are_files_of_their_own(tmp_path: Path, ensemble: str) -> None:
+    asked = recommender() if ensemble == "mean" else counting_the_known(recommender())
     asked.save(tmp_path, users=True)
     before = files_of(tmp_path)
     for names in (("n1", "n2"), ("n3",)):

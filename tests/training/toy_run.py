@@ -91,13 +91,13 @@ def toy_features() -> tuple[TokenTable]:
 
 
 def toy_config(output: Path, **training: Any) -> Config:
-    """5 steps an epoch, 3 epochs."""
+    """5 steps an epoch, 3 epochs; a name with a dot is of another section."""
     settings = {"batch_size": 3, "epochs": 3, "learning_rate": 0.02, "device": "cpu", **training}
     return Config().updated(
         {
             "model.max_seq_len": 4,
             "training.output": output,
-            **{f"training.{name}": value for name, value in settings.items()},
+            **{n if "." in n else f"training.{n}": value for n, value in settings.items()},
         }
     )
 
@@ -184,6 +184,7 @@ def state_of(output: Path) -> dict[str, Any]:
         "best header": best_header,
         "steps.csv": table(output / "logs" / "steps.csv"),
         "epochs.csv": table(output / "logs" / "epochs.csv"),
+        "diagnoses.csv": table(output / "logs" / "diagnoses.csv"),
     }
 
 

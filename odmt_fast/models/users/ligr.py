@@ -123,5 +123,5 @@ class LiGR(UserEncoder):
         x = dropout(x, first["dropout"], first["seed"], branches)
         cu_seqlens = branch_segments(rows, branches)
         for block in self.blocks:
-            x = block(x, cu_seqlens, rows.max_seqlen, noise.sites(LiGRBlock.SITES))
+            x = block(x, cu_seqlens, self.max_seq_len, noise.sites(LiGRBlock.SITES))
         return x.view(branches, -1, width)

@@ -57,7 +57,7 @@ class SASRec(UserEncoder):
             x = block(
                 x,
                 cu_seqlens,
-                max_seqlen=rows.max_seqlen,
+                max_seqlen=self.max_seq_len,
                 mask="causal",
                 sites=noise.sites(Block.SITES),
             )

@@ -177,6 +177,25 @@ def test_without_edges_nothing_is_softened(make_problem, branches):
     assert not soft_and_cross.any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_that_lie_apart(make_problem, dtype):
+    problem = make_problem(n_columns=37)
+    logits = torch.bmm(problem.queries, problem.items.transpose(1, 2)).to(dtype)
+    wide = torch.full((*logits.shape[:2], 48), float("nan"), dtype=dtype)
+    wide[..., :37] = logits
+    for apart, together in zip(
+        _passes(problem, wide[..., :37]), _passes(problem, logits), strict=True
+    ):
+        assert torch.equal(apart, together)
+
+
+def test_a_stride_of_fewer_elements_than_columns_is_refused(make_problem):
+    problem = make_problem(n_columns=37)
+    logits = torch.zeros(3, len(problem.candidates.targets), 36)
+    with pytest.raises(ValueError, match="stride must be at least the 37 columns, got 36"):
+        _passes(problem, logits)
+
+
 def _passes(problem, logits):
     """Totals, statistics and logit gradients of the two row passes."""
     from odmt_fast import _C
@@ -187,13 +206,14 @@ def _passes(problem, logits):
     stats = torch.zeros(n_rows, stats_width(branches))
     row_scale = torch.linspace(0, 1, n_rows)
     totals = torch.zeros(branches + len(problem.edges), dtype=torch.float64)
-    gradients = torch.empty_like(logits)
+    gradients = torch.empty_strided(logits.shape, logits.stride(), dtype=logits.dtype)
     g_ce, g_kd = problem.upstream()
     common = {
         "logits": logits.data_ptr(),
         "bf16": logits.dtype == torch.bfloat16,
         "branches": branches,
         "rows": n_rows,
+        "stride": logits.stride(1),
         "candidates": pointers(candidates),
         "edges": problem.edges,
         "tau": problem.tau,

@@ -10,6 +10,7 @@ from torch import Tensor
 from odmt_fast.kernels.backend import extension_missing
 from odmt_fast.kernels.dropout.reference import dropout_reference
 from odmt_fast.kernels.residual_norm import residual_norm
+from odmt_fast.kernels.residual_norm.configs import reviewed
 
 EPS = 1e-6
 
@@ -120,3 +121,15 @@ def test_wrong_arguments(change: dict[str, Tensor], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         residual_norm(**{**good, **change}, eps=EPS)
+
+
+# Registers of a thread as compiled ahead of time for sm_80 to sm_100, the most of them.
+@pytest.mark.parametrize(
+    ("width", "registers"), [(384, 144), (512, 144), (768, 128), (1024, 128), (2048, 152)]
+)
+def test_the_backward_has_enough_bytes_on_the_way(width: int, registers: int) -> None:
+    config = reviewed(1 << (width - 1).bit_length())
+    step = 2 * config.block_rows * width * 2  # both tensors in bf16
+    assert config.waves * (config.stages - 1) * step >= 30 * 1024
+    # Every program is there from the beginning.
+    assert config.waves * 32 * config.num_warps * registers <= 65_536

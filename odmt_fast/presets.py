@@ -1,0 +1,37 @@
+"""Settings to start from, by name: overlays of the defaults (docs/choosing-settings.md)."""
+
+from __future__ import annotations
+
+from odmt_fast.config import Config, IdInit, ModelConfig, TrainingConfig
+
+
+def _published(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:
+    return Config(
+        model=ModelConfig(
+            width=768, max_seq_len=12, dropout=0.1, tau=tau, alpha=alpha, id_init=id_init
+        ),
+        training=TrainingConfig(
+            batch_size=128, epochs=epochs, learning_rate=1e-4, weight_decay=0.1
+        ),
+    )
+
+
+PRESETS: dict[str, Config] = {
+    # Measured by bench.quality on 800 people and 400 films (bench/results/quality_mini.json).
+    "small": Config(
+        model=ModelConfig(width=32, dropout=0.1, alpha=0.02),
+        training=TrainingConfig(batch_size=64, epochs=50, learning_rate=2e-3),
+    ),
+    # Measured by bench.movielens on 3,271 people and 4,807 films (docs/results.md).
+    "medium": Config(
+        model=ModelConfig(width=64, max_seq_len=23, dropout=0.0, alpha=100.0),
+        training=TrainingConfig(batch_size=128, epochs=70, learning_rate=1e-3, patience=15),
+    ),
+    # The defaults: dropout and ramp-up of the official code at width 64.
+    "official": Config(),
+    # Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list).
+    "stream": _published(epochs=40, tau=0.5, alpha=50, id_init="text"),
+    "arts": _published(epochs=31, tau=0.3, alpha=20, id_init="mean"),
+    "office": _published(epochs=30, tau=0.4, alpha=40, id_init="mean"),
+    "hm": _published(epochs=30, tau=0.5, alpha=60, id_init="mean"),
+}
