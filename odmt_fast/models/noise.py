@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-
 _MADE = 64
 """Seeds made at a time: all of a step's by three launches."""
 
