@@ -78,6 +78,11 @@ class Browser:
         self._call("Page.navigate", url=address)
         self.until("document.readyState == 'complete' && location.href != 'about:blank'")
 
+    def follow(self, script: str) -> None:
+        """Does what leads to another page, and waits until that is there."""
+        self.value(f"window.left = true; {script}")
+        self.until("!window.left && document.readyState == 'complete'")
+
     def value(self, script: str) -> Any:
         """What an expression of JavaScript is on the page."""
         found = self._call("Runtime.evaluate", expression=script, returnByValue=True)
