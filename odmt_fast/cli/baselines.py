@@ -8,7 +8,7 @@ import typer
 
 from odmt_fast.cli.options import ConfigFile, Data, Device, Json, OutputDir, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import load_config, named_stores
+from odmt_fast.cli.settings import given_places, load_config
 
 
 def baselines(
@@ -41,12 +41,7 @@ def baselines(
         config_file,
         preset,
         assignments or (),
-        {
-            "data.path": data,
-            "features.stores": named_stores(store),
-            "training.output": output_dir,
-            "training.device": device,
-        },
+        {**given_places(data, store, device), "training.output": output_dir},
     )
     workspace = Workspace.open(config).with_default_stores()
     wanted = models.split(",") if models else None

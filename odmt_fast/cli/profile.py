@@ -9,7 +9,7 @@ import typer
 
 from odmt_fast.cli.options import ConfigFile, Data, Device, Json, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import load_config, named_stores
+from odmt_fast.cli.settings import given_places, load_config
 
 
 def profile(
@@ -36,12 +36,8 @@ def profile(
     from odmt_fast.workflow.workspace import Workspace
 
     output = Output(json_output)
-    config = load_config(
-        config_file,
-        preset,
-        assignments or (),
-        {"data.path": data, "features.stores": named_stores(store), "training.device": device},
-    )
+    places = given_places(data, store, device)
+    config = load_config(config_file, preset, assignments or (), places)
     workspace = Workspace.open(config).with_default_stores()
     choose(say=output.note)
     found = profile_steps(

@@ -151,6 +151,17 @@ def named_stores(texts: Iterable[str] | None) -> dict[str, Path] | None:
     return {name: Path(path) for name, path in pairs(texts or (), "--store").items()} or None
 
 
+def given_places(
+    data: Path | None, store: Iterable[str] | None, device: str | None
+) -> dict[str, Any]:
+    """What ``--data``, ``--store`` and ``--device`` say, as flags of `load_config`."""
+    return {
+        "data.path": data,
+        "features.stores": named_stores(store),
+        "training.device": device,
+    }
+
+
 def of_run(
     run: Path, flags: Mapping[str, Any], data: Path | None, store: Iterable[str] | None
 ) -> Config:

@@ -10,7 +10,7 @@ import typer
 
 from odmt_fast.cli.options import Data, Device, Json, OtherFeatures, Run, Set, Store
 from odmt_fast.cli.output import Output, table
-from odmt_fast.cli.settings import load_config, named_stores, of_run, read_config
+from odmt_fast.cli.settings import given_places, load_config, of_run, read_config
 from odmt_fast.cli.shuffle import shuffle
 from odmt_fast.cli.study import show
 from odmt_fast.storage import write_atomically
@@ -54,12 +54,8 @@ def ablation(
 
     shown = Output(json_output)
     base = read_config(start) if start.is_dir() else load_config(start, None)
-    flags = {
-        "data.path": data,
-        "features.stores": named_stores(store),
-        "training.device": device,
-    }
-    base = load_config(None, None, assignments or (), flags, base=base)
+    places = given_places(data, store, device)
+    base = load_config(None, None, assignments or (), places, base=base)
     workspace = Workspace.open(base).with_default_stores()
     dims = {name: source.dim for name, source in workspace.stores().items()}
     parts = only.split(",") if only else PARTS

@@ -10,7 +10,7 @@ import typer
 from odmt_fast.cli.options import Data, Device, Json, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.progress import EpochLines
-from odmt_fast.cli.settings import load_grid, named_stores
+from odmt_fast.cli.settings import given_places, load_grid
 
 if TYPE_CHECKING:
     from odmt_fast.studies.grid import Grid
@@ -39,12 +39,7 @@ def study(
     Each run has a folder of its own, as train makes it. Run it again to go on with
     an interrupted study; what is finished is kept. docs/studies.md shows a grid.
     """
-    flags = {
-        "data.path": data,
-        "features.stores": named_stores(store),
-        "training.device": device,
-    }
-    grid = load_grid(grid_file, assignments or (), flags)
+    grid = load_grid(grid_file, assignments or (), given_places(data, store, device))
     show(grid, output or Path("runs") / grid_file.stem, Output(json_output), jobs)
 
 

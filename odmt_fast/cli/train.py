@@ -9,7 +9,7 @@ import typer
 from odmt_fast.cli.options import ConfigFile, Data, Device, Json, OutputDir, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.progress import EpochLines
-from odmt_fast.cli.settings import load_config, named_stores, pairs
+from odmt_fast.cli.settings import given_places, load_config, pairs
 
 
 def train(
@@ -70,14 +70,12 @@ def train(
         preset,
         [*(assignments or ()), *(override or ())],
         {
-            "data.path": data,
-            "features.stores": named_stores(store),
+            **given_places(data, store, device),
             "training.output": output_dir,
             "training.epochs": epochs,
             "training.batch_size": batch_size,
             "training.learning_rate": learning_rate,
             "training.precision": precision,
-            "training.device": device,
             "training.seed": seed,
             "training.capture": "off" if no_capture else None,
             "model.width": width,

@@ -13,7 +13,7 @@ import yaml
 from odmt_fast.cli.options import Data, Device, Json, Preset, Set, Store
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.progress import EpochLines
-from odmt_fast.cli.settings import load_search, named_stores, sections
+from odmt_fast.cli.settings import given_places, load_search, sections
 from odmt_fast.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -58,12 +58,9 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shown = Output(json_output)
-    flags = {
-        "data.path": data,
-        "features.stores": named_stores(store),
-        "training.device": device,
-    }
-    rows, space = load_search(search_file, preset, assignments or (), flags)
+    rows, space = load_search(
+        search_file, preset, assignments or (), given_places(data, store, device)
+    )
     folder = output or Path("runs") / (search_file.stem if search_file else "tune")
     found = search(
         rows,
