@@ -47,7 +47,7 @@ def add_items(
     """
     from odmt_fast.data.readers.catalogue import catalogue_items
     from odmt_fast.data.readers.table import TableOptions, read_items
-    from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.retrieval.manifest import check_free, is_bundle
 
     output = Output(json_output)
     if output_dir is None and not is_bundle(source):

@@ -73,7 +73,7 @@ def export(
 
     recommend takes the folder like a run; docs/serving.md shows it from Python.
     """
-    from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.retrieval.manifest import check_free, is_bundle
     from odmt_fast.retrieval.portable import exported, require_onnx, save_onnx, save_torch
     from odmt_fast.retrieval.thumbnails import Thumbnails
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of

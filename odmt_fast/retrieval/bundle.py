@@ -34,6 +34,17 @@ from odmt_fast.kernels.linear import libraries
 from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
 from odmt_fast.retrieval.item_side import ItemSide
+from odmt_fast.retrieval.manifest import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    check_free,
+    digest_of,
+    file_of,
+    read_manifest,
+    write_manifest,
+    write_text,
+)
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
 from odmt_fast.storage import (
     DamagedFileError,
@@ -41,14 +52,12 @@ from odmt_fast.storage import (
     FolderLock,
     load_tensors,
     save_tensors,
-    write_atomically,
 )
 
-MANIFEST = "manifest.json"
-FORMAT = "odmt_fast.bundle"
-VERSION = 2
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
+_ATTEMPTS = 10
+"""Times that a bundle is read anew because it was exchanged meanwhile."""
 _WEIGHTS, _STATE = "weights/", "state/"
 _OWN = re.compile(
     r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
@@ -56,26 +65,12 @@ _OWN = re.compile(
 )
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether `folder` looks like a bundle."""
-    return (folder / MANIFEST).is_file()
+class _MissingFileError(DamagedFileError):
+    """A file that the manifest names is not there."""
 
-
-def check_free(folder: Path, *, overwrite: bool = False) -> None:
-    """Raises a ValueError where a bundle lies in `folder`, or what `overwrite` must not replace."""
-    if not is_bundle(folder):
-        return
-    if not overwrite:
-        raise ValueError(
-            f"{folder} holds a bundle; pass --overwrite (overwrite=True) to replace it, or name "
-            "another folder"
-        )
-    with contextlib.suppress(ValueError):  # a damaged one may be replaced
-        values = json.loads((folder / MANIFEST).read_bytes())
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise FileExistsError(
-                f"{folder / MANIFEST} is not the manifest of a bundle; name another folder"
-            )
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is missing; copy the whole folder")
+        self.path = path
 
 
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
@@ -97,7 +92,7 @@ def append_items(folder: Path, parts: Parts, start: int) -> None:
         StorageError: it cannot be written; it has not changed.
     """
     with FolderLock(folder, "odmt-fast add-items"):
-        values = _manifest(folder)
+        values = read_manifest(folder)
         added = values["added"]
         held = values["items"] + sum(entry["items"] for entry in added)
         if held != start:
@@ -108,11 +103,10 @@ def append_items(folder: Path, parts: Parts, start: int) -> None:
         tensors = _item_tensors(parts, start)
         names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
         fingerprint = _fingerprint({"before": before, **names}, {"added": tensors})
-        file = _file(folder, "added", fingerprint, "safetensors")
+        file = file_of(folder, "added", fingerprint, "safetensors")
         save_tensors(file, tensors, {"fingerprint": fingerprint, **names})
         added.append({"fingerprint": fingerprint, "items": len(names["ids"])})
-        values["digest"] = _digest(values)
-        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        write_manifest(folder, values)
 
 
 def _write(folder: Path, parts: Parts) -> None:
@@ -121,15 +115,14 @@ def _write(folder: Path, parts: Parts) -> None:
     texts = {stem: json.dumps(named) for stem, named in names.items()}
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
     values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
-    values["digest"] = _digest(values)
     encoder = _encoder(parts)
     before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
     for stem, part in tensors.items():
-        file = _file(folder, stem, fingerprint, "safetensors")
+        file = file_of(folder, stem, fingerprint, "safetensors")
         save_tensors(file, part, {"fingerprint": fingerprint})
     for stem, text in texts.items():
-        _write_text(_file(folder, stem, fingerprint, "json"), text)
-    _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        write_text(file_of(folder, stem, fingerprint, "json"), text)
+    write_manifest(folder, values)
     for path in before:
         if fingerprint[:12] not in path.name and encoder[:12] not in path.name:
             path.unlink(missing_ok=True)
@@ -180,7 +173,22 @@ def _item_tensors(parts: Parts, start: int = 0) -> dict[str, Tensor]:
 
 def read_bundle(folder: Path, device: torch.device) -> Parts:
     """Reads what `write_bundle` wrote; see `Recommender.load`."""
-    manifest = _manifest(folder)
+    for _ in range(_ATTEMPTS):
+        manifest = read_manifest(folder)
+        try:
+            return _read(folder, manifest, device)
+        except _MissingFileError as error:
+            # A writer renames the manifest, then removes what the one before named.
+            if not error.path.exists() and read_manifest(folder) == manifest:
+                raise
+    raise ValueError(
+        f"{folder} was exchanged {_ATTEMPTS} times while it was read; load it when it is written "
+        "less often"
+    )
+
+
+def _read(folder: Path, manifest: Mapping[str, Any], device: torch.device) -> Parts:
+    """Of `read_bundle`, what `manifest` names."""
     fingerprint = manifest["fingerprint"]
     try:
         settings = ModelConfig.model_validate(manifest["model"])
@@ -259,37 +267,13 @@ def _unpacked(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemS
     )
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ValueError(
-            f"{folder} is not a bundle: it has no {MANIFEST}; make one with odmt-fast export RUN "
-            f"{folder}"
-        )
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-        if values["format"] != FORMAT:
-            raise ValueError(f"{path} is not the manifest of a bundle (format is not {FORMAT!r})")
-        version, digest = values["version"], values.pop("digest")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is damaged: {error!r}; export again") from error
-    if version != VERSION:
-        raise ValueError(
-            f"{path} has version {version}, this program reads version {VERSION}; update "
-            "odmt_fast, or export the run again"
-        )
-    if digest != _digest(values):
-        raise DamagedFileError(f"{path} is damaged or was edited; export again")
-    return values
-
-
 def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header."""
-    path = _file(folder, stem, fingerprint, "safetensors")
+    path = file_of(folder, stem, fingerprint, "safetensors")
     try:
         tensors, header = load_tensors(path)
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+        raise _MissingFileError(path) from None
     except DamagedFileError as error:
         raise DamagedFileError(f"{error}; export again") from error
     if header.get("fingerprint") != fingerprint:
@@ -306,7 +290,7 @@ def companion(folder: Path, parts: Parts, stem: str, suffix: str) -> Path:
 
     It stays while the user encoder does; a bundle with another one removes it.
     """
-    return _file(folder, stem, _encoder(parts), suffix)
+    return file_of(folder, stem, _encoder(parts), suffix)
 
 
 def _encoder(parts: Parts) -> str:
@@ -316,33 +300,21 @@ def _encoder(parts: Parts) -> str:
 
 
 def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    path = _file(folder, stem, manifest["fingerprint"], "json")
+    path = file_of(folder, stem, manifest["fingerprint"], "json")
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+        raise _MissingFileError(path) from None
     if Digest().add(text).hex != manifest["names"][stem]:
         raise DamagedFileError(f"{path} is damaged or belongs to another bundle; export again")
     names: dict[str, Any] = json.loads(text)
     return names
 
 
-def _file(folder: Path, stem: str, fingerprint: str, suffix: str) -> Path:
-    return folder / f"{stem}-{fingerprint[:12]}.{suffix}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
-
-
 def _fingerprint(values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> str:
     """Over weights, vectors, catalogue, users and settings."""
-    digest = Digest().add(_digest(values))
+    digest = Digest().add(digest_of(values))
     for stem, part in tensors.items():
         for name, tensor in part.items():
             digest.add(stem).add(name).add_array(tensor.detach().cpu().contiguous().numpy())
     return digest.hex
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return Digest().add(json.dumps(values, sort_keys=True)).hex

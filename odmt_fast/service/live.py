@@ -10,7 +10,7 @@ import torch
 
 from odmt_fast.data.items import ItemTable
 from odmt_fast.retrieval import Recommender
-from odmt_fast.retrieval.bundle import MANIFEST
+from odmt_fast.retrieval.manifest import MANIFEST
 from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.storage import file_digest
 
