@@ -47,7 +47,7 @@ def add_items(
     """
     from odmt_fast.data.readers.catalogue import catalogue_items
     from odmt_fast.data.readers.table import TableOptions, read_items
-    from odmt_fast.retrieval.manifest import check_free, is_bundle
+    from odmt_fast.retrieval.manifest import check_free, has_index, is_bundle
 
     output = Output(json_output)
     if output_dir is None and not is_bundle(source):
@@ -62,6 +62,11 @@ def add_items(
     recommender = opened(
         source, checkpoint, data, store, allow_other_features=allow_other_features, device=device
     )
+    if not itself and has_index(source):
+        output.note(
+            f"{source}: its approximate index is not copied; export the run with --faiss, and add "
+            "the items there"
+        )
     before = len(recommender.items)
     recommender.add_items(new)
     if itself:

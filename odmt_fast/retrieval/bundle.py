@@ -4,11 +4,12 @@
 themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d], and of an ensemble of the
 known branches "known", uint8 [K, n_items], and "centre", float32 [K, d]), ``items-*.json`` (ids and
 titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
-``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. Items that came
-later are files of their own, ``added-*.safetensors`` ("vectors" and "known", with ids and titles in
-the header), whose fingerprints continue that of the bundle, each the one before. New files get new
-names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
-the old one or the new one. Nothing is pickled, and reading one needs no optional library.
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``; with an index
+``faiss-*.index``, named by its own digest. Items that came later are files of their own,
+``added-*.safetensors`` ("vectors" and "known", with ids and titles in the header), whose
+fingerprints continue that of the bundle, each the one before. New files get new names, and the
+rename of the manifest is the one moment at which the bundle changes: a reader sees the old one or
+the new one. Nothing is pickled, and reading one needs no optional library.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,10 @@ from odmt_fast import __version__
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
-from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
 from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
+from odmt_fast.retrieval.approximate import Index
 from odmt_fast.retrieval.item_side import ItemSide
 from odmt_fast.retrieval.manifest import (
     FORMAT,
@@ -52,16 +54,20 @@ from odmt_fast.storage import (
     FolderLock,
     load_tensors,
     save_tensors,
+    write_atomically,
 )
+
+SEARCHES = ("exact", "faiss")
+"""How lists are searched: "faiss" by the approximate index of the bundle."""
 
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
 _ATTEMPTS = 10
 """Times that a bundle is read anew because it was exchanged meanwhile."""
-_WEIGHTS, _STATE = "weights/", "state/"
 _OWN = re.compile(
     r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
     r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)|pictures-[0-9a-f]{12}\.safetensors"
+    r"|faiss-[0-9a-f]{12}\.index"
 )
 
 
@@ -98,7 +104,7 @@ def append_items(folder: Path, parts: Parts, start: int) -> None:
         if held != start:
             raise ValueError(f"{folder} holds {held:,} items, not {start:,}; load it again")
         if len(added) >= MOST_ADDED:
-            return _write(folder, parts)
+            return _write(folder, parts, values.get("faiss"))
         before = added[-1]["fingerprint"] if added else values["fingerprint"]
         tensors = _item_tensors(parts, start)
         names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
@@ -109,8 +115,12 @@ def append_items(folder: Path, parts: Parts, start: int) -> None:
         write_manifest(folder, values)
 
 
-def _write(folder: Path, parts: Parts) -> None:
-    """Of `write_bundle`, once nobody else writes there."""
+def _write(folder: Path, parts: Parts, kept: Mapping[str, Any] | None = None) -> None:
+    """Of `write_bundle`, once nobody else writes there.
+
+    `kept` is what the manifest says of an index that lies there and goes on covering the first
+    items; without it, that of `parts` is written.
+    """
     values, tensors, names = _contents(parts)
     texts = {stem: json.dumps(named) for stem, named in names.items()}
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
@@ -122,10 +132,41 @@ def _write(folder: Path, parts: Parts) -> None:
         save_tensors(file, part, {"fingerprint": fingerprint})
     for stem, text in texts.items():
         write_text(file_of(folder, stem, fingerprint, "json"), text)
+    stay = [fingerprint, encoder]
+    if parts.index is not None or kept is not None:
+        values["faiss"] = kept or _write_index(folder, parts.index)
+        stay.append(values["faiss"]["digest"])
     write_manifest(folder, values)
     for path in before:
-        if fingerprint[:12] not in path.name and encoder[:12] not in path.name:
+        if not any(name[:12] in path.name for name in stay):
             path.unlink(missing_ok=True)
+
+
+def _write_index(folder: Path, index: Index | None) -> dict[str, Any]:
+    """What the manifest says of it."""
+    assert index is not None
+    content = index.to_bytes()
+    digest = Digest().add(content).hex
+    file = file_of(folder, "faiss", digest, "index")
+    write_atomically(file, lambda part: part.write_bytes(content))
+    return {**index.to_json(), "items": index.items, "digest": digest}
+
+
+def _read_index(folder: Path, manifest: Mapping[str, Any]) -> Index:
+    values = manifest.get("faiss")
+    if values is None:
+        raise ValueError(
+            f"{folder} has no approximate index; export the run with --faiss, or leave --search "
+            "(search=) out"
+        )
+    file = file_of(folder, "faiss", values["digest"], "index")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise _MissingFileError(file) from None
+    if Digest().add(content).hex != values["digest"]:
+        raise DamagedFileError(f"{file} is damaged; export again")
+    return Index.of(content, values)
 
 
 def _contents(
@@ -159,7 +200,7 @@ def _contents(
         }
         names["users"] = {"names": parts.known.names}
     if parts.item_side is not None:
-        tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
+        tensors["item_encoder"], values["item_side"] = parts.item_side.to_tensors()
     return values, tensors, names
 
 
@@ -171,12 +212,13 @@ def _item_tensors(parts: Parts, start: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
-def read_bundle(folder: Path, device: torch.device) -> Parts:
+def read_bundle(folder: Path, device: torch.device, search: str = "exact") -> Parts:
     """Reads what `write_bundle` wrote; see `Recommender.load`."""
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         try:
-            return _read(folder, manifest, device)
+            index = _read_index(folder, manifest) if search == "faiss" else None
+            return replace(_read(folder, manifest, device), index=index)
         except _MissingFileError as error:
             # A writer renames the manifest, then removes what the one before named.
             if not error.path.exists() and read_manifest(folder) == manifest:
@@ -224,7 +266,9 @@ def _read(folder: Path, manifest: Mapping[str, Any], device: torch.device) -> Pa
         )
     side = None
     if manifest["item_side"]:
-        side = _unpacked(_load(folder, "item_encoder", fingerprint)[0], manifest["item_side"])
+        side = ItemSide.from_tensors(
+            _load(folder, "item_encoder", fingerprint)[0], manifest["item_side"]
+        )
     ids, titles = tuple(names["ids"]), tuple(names["titles"])
     return Parts(
         settings,
@@ -235,35 +279,6 @@ def _read(folder: Path, manifest: Mapping[str, Any], device: torch.device) -> Pa
         known,
         side,
         counted,
-    )
-
-
-def _packed(side: ItemSide) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As tensors and JSON values."""
-    tensors = {_WEIGHTS + name: value for name, value in side.weights.items()}
-    tensors |= {_STATE + encoder.modality: encoder.state for encoder in side.encoders}
-    encoders = [
-        {
-            "modality": encoder.modality,
-            "identity": encoder.identity,
-            "dim": encoder.dim,
-            "dtype": encoder.dtype,
-        }
-        for encoder in side.encoders
-    ]
-    return tensors, {"encoders": encoders, "seed": side.seed, "id_rows": side.id_rows}
-
-
-def _unpacked(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemSide:
-    """The inverse of `_packed`."""
-    return ItemSide(
-        {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
-        tuple(
-            StoreEncoder(**entry, state=tensors[_STATE + entry["modality"]])
-            for entry in values["encoders"]
-        ),
-        values["seed"],
-        values["id_rows"],
     )
 
 

@@ -67,6 +67,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return values
 
 
+def has_index(folder: Path) -> bool:
+    """Whether a bundle with an approximate index lies in `folder`."""
+    return is_bundle(folder) and read_manifest(folder).get("faiss") is not None
+
+
 def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
     """Writes it with a digest of itself: the moment at which the bundle changes."""
     values = {**values, "digest": digest_of(values)}

@@ -24,21 +24,23 @@ class Live:
 
     Args:
         bundle: folder of a bundle.
-        device: where to search.
+        device, search: see `Recommender.load`.
 
     Raises:
-        ValueError: see `Recommender.load`.
+        ImportError, ValueError: see `Recommender.load`.
     """
 
-    def __init__(self, bundle: Path, device: torch.device | str = "cpu") -> None:
-        self.bundle, self._device = bundle, device
+    def __init__(
+        self, bundle: Path, device: torch.device | str = "cpu", *, search: str = "exact"
+    ) -> None:
+        self.bundle, self._device, self.search = bundle, device, search
         self._changing = threading.Lock()
         self._load()
 
     def _load(self) -> None:
         # Before the bundle is read: if it is exchanged meanwhile, the next `add` notices.
         manifest = self._digest()
-        recommender = Recommender.load(self.bundle, self._device)
+        recommender = Recommender.load(self.bundle, self._device, search=self.search)
         self.thumbnails = Thumbnails.load(self.bundle, recommender.parts)
         self.recommender = recommender
         self._manifest = manifest
