@@ -40,7 +40,9 @@ from odmt_fast.retrieval.manifest import (
     FORMAT,
     MANIFEST,
     VERSION,
+    MissingFileError,
     check_free,
+    consistently,
     digest_of,
     file_of,
     read_manifest,
@@ -48,6 +50,7 @@ from odmt_fast.retrieval.manifest import (
     write_text,
 )
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.retrieval.pictures import packed, unpacked
 from odmt_fast.storage import (
     DamagedFileError,
     Digest,
@@ -62,21 +65,11 @@ SEARCHES = ("exact", "faiss")
 
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
-_ATTEMPTS = 10
-"""Times that a bundle is read anew because it was exchanged meanwhile."""
 _OWN = re.compile(
     r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
     r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)|pictures-[0-9a-f]{12}\.safetensors"
     r"|faiss-[0-9a-f]{12}\.index"
 )
-
-
-class _MissingFileError(DamagedFileError):
-    """A file that the manifest names is not there."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is missing; copy the whole folder")
-        self.path = path
 
 
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
@@ -87,11 +80,13 @@ def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
     return folder
 
 
-def append_items(folder: Path, parts: Parts, start: int) -> None:
+def append_items(
+    folder: Path, parts: Parts, start: int, pictures: dict[str, bytes] | None = None
+) -> None:
     """Puts the items of `parts` from row `start` on into the bundle that holds the others.
 
     What is there is not written again, but for the manifest. When `MOST_ADDED` files of later items
-    are there, all of `parts` is.
+    are there, all of `parts` is. `pictures` are small ones of the new items.
 
     Raises:
         ValueError: the bundle does not hold `start` items, or it is damaged.
@@ -104,14 +99,22 @@ def append_items(folder: Path, parts: Parts, start: int) -> None:
         if held != start:
             raise ValueError(f"{folder} holds {held:,} items, not {start:,}; load it again")
         if len(added) >= MOST_ADDED:
+            shown = companion(folder, parts, "pictures", "safetensors")
+            if shown.is_file():  # before the files that hold the later ones go
+                whole = read_pictures(folder, shown, values) | (pictures or {})
+                save_tensors(shown, packed(whole), {"ids": list(whole)})
             return _write(folder, parts, values.get("faiss"))
         before = added[-1]["fingerprint"] if added else values["fingerprint"]
         tensors = _item_tensors(parts, start)
         names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
+        if pictures:
+            tensors |= packed(pictures)
+            names["pictured"] = tuple(pictures)
         fingerprint = _fingerprint({"before": before, **names}, {"added": tensors})
         file = file_of(folder, "added", fingerprint, "safetensors")
         save_tensors(file, tensors, {"fingerprint": fingerprint, **names})
-        added.append({"fingerprint": fingerprint, "items": len(names["ids"])})
+        entry = {"fingerprint": fingerprint, "items": len(names["ids"])}
+        added.append(entry | ({"pictures": len(pictures)} if pictures else {}))
         write_manifest(folder, values)
 
 
@@ -163,7 +166,7 @@ def _read_index(folder: Path, manifest: Mapping[str, Any]) -> Index:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise _MissingFileError(file) from None
+        raise MissingFileError(file) from None
     if Digest().add(content).hex != values["digest"]:
         raise DamagedFileError(f"{file} is damaged; export again")
     return Index.of(content, values)
@@ -214,19 +217,12 @@ def _item_tensors(parts: Parts, start: int = 0) -> dict[str, Tensor]:
 
 def read_bundle(folder: Path, device: torch.device, search: str = "exact") -> Parts:
     """Reads what `write_bundle` wrote; see `Recommender.load`."""
-    for _ in range(_ATTEMPTS):
-        manifest = read_manifest(folder)
-        try:
-            index = _read_index(folder, manifest) if search == "faiss" else None
-            return replace(_read(folder, manifest, device), index=index)
-        except _MissingFileError as error:
-            # A writer renames the manifest, then removes what the one before named.
-            if not error.path.exists() and read_manifest(folder) == manifest:
-                raise
-    raise ValueError(
-        f"{folder} was exchanged {_ATTEMPTS} times while it was read; load it when it is written "
-        "less often"
-    )
+
+    def read(manifest: Mapping[str, Any]) -> Parts:
+        index = _read_index(folder, manifest) if search == "faiss" else None
+        return replace(_read(folder, manifest, device), index=index)
+
+    return consistently(folder, read)
 
 
 def _read(folder: Path, manifest: Mapping[str, Any], device: torch.device) -> Parts:
@@ -288,7 +284,7 @@ def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor],
     try:
         tensors, header = load_tensors(path)
     except FileNotFoundError:
-        raise _MissingFileError(path) from None
+        raise MissingFileError(path) from None
     except DamagedFileError as error:
         raise DamagedFileError(f"{error}; export again") from error
     if header.get("fingerprint") != fingerprint:
@@ -308,6 +304,20 @@ def companion(folder: Path, parts: Parts, stem: str, suffix: str) -> Path:
     return file_of(folder, stem, _encoder(parts), suffix)
 
 
+def read_pictures(folder: Path, file: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Those of `file`, a `companion` which is there, and those of later items."""
+    try:
+        tensors, header = load_tensors(file)
+    except FileNotFoundError:
+        raise MissingFileError(file) from None
+    found = unpacked(tensors, header["ids"])
+    for entry in manifest["added"]:
+        if entry.get("pictures"):
+            tensors, header = _load(folder, "added", entry["fingerprint"])
+            found |= unpacked(tensors, header["pictured"])
+    return found
+
+
 def _encoder(parts: Parts) -> str:
     """Digest of the user encoder."""
     settings = {"model": parts.settings.model_dump(mode="json")}
@@ -319,7 +329,7 @@ def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, An
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise _MissingFileError(path) from None
+        raise MissingFileError(path) from None
     if Digest().add(text).hex != manifest["names"][stem]:
         raise DamagedFileError(f"{path} is damaged or belongs to another bundle; export again")
     names: dict[str, Any] = json.loads(text)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from odmt_fast.storage import DamagedFileError, Digest, write_atomically
 
 MANIFEST = "manifest.json"
 FORMAT = "odmt_fast.bundle"
 VERSION = 2
+_ATTEMPTS = 10
+"""Times that a bundle is read anew because it was exchanged meanwhile."""
+
+Value = TypeVar("Value")
+
+
+class MissingFileError(DamagedFileError):
+    """A file that the manifest names is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is missing; copy the whole folder")
+        self.path = path
 
 
 def is_bundle(folder: Path) -> bool:
@@ -65,6 +77,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if digest != digest_of(values):
         raise DamagedFileError(f"{path} is damaged or was edited; export again")
     return values
+
+
+def consistently(folder: Path, read: Callable[[dict[str, Any]], Value]) -> Value:
+    """What `read` makes of the manifest and the files it names.
+
+    It is called anew with the newer manifest where a file vanished since: a writer renames the
+    manifest, then removes what the one before named.
+
+    Raises:
+        ValueError: see `read_manifest`; (MissingFileError) a file is not there; the bundle was
+            exchanged every time that it was read.
+    """
+    for _ in range(_ATTEMPTS):
+        manifest = read_manifest(folder)
+        try:
+            return read(manifest)
+        except MissingFileError as error:
+            if not error.path.exists() and read_manifest(folder) == manifest:
+                raise
+    raise ValueError(
+        f"{folder} was exchanged {_ATTEMPTS} times while it was read; load it when it is written "
+        "less often"
+    )
 
 
 def has_index(folder: Path) -> bool:

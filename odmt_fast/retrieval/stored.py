@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import torch
 
-from odmt_fast.retrieval.bundle import SEARCHES, append_items, read_bundle, write_bundle
+from odmt_fast.retrieval.bundle import SEARCHES, read_bundle, write_bundle
 from odmt_fast.retrieval.hub import Origin, downloaded, write_card
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.retrieval.thumbnails import append
 
 
 class Stored:
@@ -141,17 +142,18 @@ class Stored:
         """Puts the items from row `start` on, which `add_items` brought, into a bundle on the disk.
 
         It is durable on return, and takes what those items take, however large the catalogue is.
+        Where the bundle holds small pictures, those of the new items join them.
 
         Args:
             bundle: holds the first `start` items, such as the folder this one was loaded from.
             start: ``len(items)`` before `add_items`.
 
         Raises:
-            ValueError: it holds another number of items, or is damaged.
+            ValueError: it holds another number of items, or is damaged; a picture cannot be read.
             FolderInUseError: another process writes it.
             StorageError: it cannot be written. In all cases it has not changed.
         """
-        append_items(Path(bundle), self.parts, start)
+        append(Path(bundle), self.parts, start)
 
     def _leaving(self, users: bool, item_encoder: bool) -> Parts:
         return replace(

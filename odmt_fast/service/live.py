@@ -11,7 +11,7 @@ import torch
 from odmt_fast.data.items import ItemTable
 from odmt_fast.retrieval import Recommender
 from odmt_fast.retrieval.manifest import MANIFEST
-from odmt_fast.retrieval.thumbnails import Thumbnails
+from odmt_fast.retrieval.thumbnails import Thumbnails, append
 from odmt_fast.storage import file_digest
 
 
@@ -74,9 +74,9 @@ class Live:
                     "the items"
                 )
             parts = self.recommender.parts.with_items(items)
-            # A bundle keeps no pictures, and those of the new items lie in a request's folder.
-            table = replace(parts.items, images=(None,) * len(parts.items))
-            grown = Recommender(replace(parts, items=table))
-            grown.append(self.bundle, len(self.recommender.items))
+            pictures = append(self.bundle, parts, len(self.recommender.items))
             self._manifest = self._digest()
-            self.recommender = grown
+            # The pictures themselves lie in a request's folder and go with it.
+            table = replace(parts.items, images=(None,) * len(parts.items))
+            self.thumbnails = Thumbnails(self.thumbnails.files | pictures.files)
+            self.recommender = Recommender(replace(parts, items=table))
