@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Self
@@ -58,12 +59,23 @@ class Recommender(Stored):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._take(parts)
-
-    def _take(self, parts: Parts) -> None:
-        self.parts = parts
         self.item_vectors = item_vectors(parts.catalogue, parts.known_branches)
         self._rows = {name: row for row, name in enumerate(parts.items.ids, 1)}
+
+    def followed_by(self, parts: Parts) -> Self:
+        """That of `parts`, in which further items stand behind those here: theirs are made alone.
+
+        Args:
+            parts: of `Parts.with_items` of those here.
+        """
+        start = len(self.items) + 1
+        made = copy(self)
+        made.parts = parts
+        known = None if parts.known_branches is None else parts.known_branches.part(start)
+        new = item_vectors(parts.catalogue[:, start:], known)
+        made.item_vectors = torch.cat([self.item_vectors, new])
+        made._rows = self._rows | {n: r for r, n in enumerate(parts.items.ids[start - 1 :], start)}
+        return made
 
     def add_items(
         self,
@@ -89,7 +101,8 @@ class Recommender(Stored):
         """
         if not isinstance(items, ItemTable):
             items = items_of_frame(items, images, item=item, texts=texts, image=image)
-        self._take(self.parts.with_items(items))
+        grown = self.followed_by(self.parts.with_items(items))
+        self.parts, self.item_vectors, self._rows = grown.parts, grown.item_vectors, grown._rows
 
     def with_index(self, factory: str = AUTO, search: str | None = None, k: int = 10) -> Self:
         """One that searches by an approximate index of FAISS, measured on up to 1,000 known users.

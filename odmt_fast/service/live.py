@@ -79,4 +79,4 @@ class Live:
             # The pictures themselves lie in a request's folder and go with it.
             table = replace(parts.items, images=(None,) * len(parts.items))
             self.thumbnails = Thumbnails(self.thumbnails.files | pictures.files)
-            self.recommender = Recommender(replace(parts, items=table))
+            self.recommender = self.recommender.followed_by(replace(parts, items=table))

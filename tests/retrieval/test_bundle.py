@@ -208,7 +208,12 @@ def grown(asked: Recommender, *names: str) -> Recommender:
         known = torch.zeros(branches, len(names), dtype=torch.bool)
         known[-1] = True
         parts = replace(parts, known_branches=parts.known_branches.with_items(known))
-    return Recommender(parts)
+    made = asked.followed_by(parts)
+    whole = Recommender(parts)
+    assert made.item_vectors.equal(whole.item_vectors) and made.dense_ids(names) == whole.dense_ids(
+        names
+    )
+    return made
 
 
 def counting_the_known(asked: Recommender) -> Recommender:
