@@ -116,7 +116,10 @@ def test_pictures_of_new_items(
     live = Live(bundle)
     with TestClient(create_app(live)) as client:
         new = {"id": "n1", "text": "thing", "picture": picture}
-        assert client.post("/items", json={"items": [new, {"id": "n2"}]}).status_code == 200
+        assert (
+            client.post("/items", json={"items": [new, {"id": "n2", "text": "b"}]}).status_code
+            == 200
+        )
         assert shown(client) == [True, True, False, False, False]
         assert client.post("/reload").status_code == 200
         assert shown(client) == [True, True, False, False, False]
