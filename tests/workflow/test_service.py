@@ -107,8 +107,8 @@ def test_pictures_of_new_items(
         return [status == 200 for status in found]
 
     with TestClient(create_app(Live(bundle))) as client:  # a bundle without takes none
-        new = {"id": "n0", "text": "thing", "picture": picture}
-        assert client.post("/items", json={"items": [new]}).status_code == 200
+        first = {"id": "n0", "text": "thing", "picture": picture}
+        assert client.post("/items", json={"items": [first]}).status_code == 200
         assert client.get("/picture", params={"item": "n0"}).status_code == 404
     asked = Recommender.load(bundle)
     sources = (ImageSource(images / "i00.png"), *(None,) * (len(asked.items) - 1))
