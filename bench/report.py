@@ -17,6 +17,7 @@ from bench import (
     paired,
     retrieval_table,
     step_table,
+    validation,
 )
 from bench.results import FOLDER, ROOT, load
 from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
@@ -179,6 +180,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "allocators": allocators.section,
     "retrieval": retrieval_table.section,
     "retrieval_avx2": retrieval_table.section,
+    "validation": validation.section,
     "launches": launches.section,
     OPERATORS: operator_table.section,
     "quality_demo": quality_section,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from odmt_fast.cli.options import Checkpoint, Data, Device, Json, OtherFeatures, Store
@@ -33,6 +34,14 @@ def add_items(
         str | None,
         typer.Option(help="Paths of pictures, relative to the table.", metavar="NAME"),
     ] = None,
+    skip_known: Annotated[
+        bool,
+        typer.Option(
+            "--skip-known",
+            help="Leave out the items of the table that are in the catalogue already.",
+            show_default=False,
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     checkpoint: Checkpoint = "best",
     data: Data = None,
@@ -47,7 +56,8 @@ def add_items(
     """
     from odmt_fast.data.readers.catalogue import catalogue_items
     from odmt_fast.data.readers.table import TableOptions, read_items
-    from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.retrieval.manifest import check_free, has_index, is_bundle
+    from odmt_fast.retrieval.thumbnails import Thumbnails
 
     output = Output(json_output)
     if output_dir is None and not is_bundle(source):
@@ -62,14 +72,25 @@ def add_items(
     recommender = opened(
         source, checkpoint, data, store, allow_other_features=allow_other_features, device=device
     )
+    if not itself and has_index(source):
+        output.note(
+            f"{source}: its approximate index is not copied; export the run with --faiss, and add "
+            "the items there"
+        )
     before = len(recommender.items)
+    if skip_known:
+        known = set(recommender.items.ids)
+        new = new.take(np.array([row for row, i in enumerate(new.ids) if i not in known], int))
     recommender.add_items(new)
     if itself:
         recommender.append(target, before)
     else:
         # What a bundle holds of its users stays in it; a run's users are not exported unasked.
         users = is_bundle(source) and bool(recommender.known.names)
+        pictures = Thumbnails.load(source, recommender.parts)
         recommender.save(target, users=users, overwrite=overwrite)
+        if len(pictures):
+            pictures.with_items(new).save(target, recommender.parts)
     output.result(
         {"bundle": target, "added": len(new), "items": len(recommender.items)},
         lambda console: console.print(

@@ -60,6 +60,23 @@ def export(
         bool,
         typer.Option("--onnx", help="Add the user encoder as ONNX.", show_default=False),
     ] = False,
+    faiss: Annotated[
+        str | None,
+        typer.Option(
+            help="Add an approximate index, for --search faiss: auto, or what FAISS's "
+            "index_factory takes, such as HNSW32.",
+            metavar="auto|FACTORY",
+            show_default="none",
+        ),
+    ] = None,
+    faiss_search: Annotated[
+        str | None,
+        typer.Option(
+            help="Parameters of its search, such as nprobe=16 or efSearch=64.",
+            metavar="NAME=VALUE,...",
+            show_default="FAISS's own; of auto those that recall 0.99 takes",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     ensemble: Ensemble = None,
     checkpoint: Checkpoint = "best",
@@ -73,7 +90,8 @@ def export(
 
     recommend takes the folder like a run; docs/serving.md shows it from Python.
     """
-    from odmt_fast.retrieval.bundle import check_free, is_bundle
+    from odmt_fast.retrieval.approximate import require_faiss
+    from odmt_fast.retrieval.manifest import check_free, is_bundle
     from odmt_fast.retrieval.portable import exported, require_onnx, save_onnx, save_torch
     from odmt_fast.retrieval.thumbnails import Thumbnails
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
@@ -81,6 +99,10 @@ def export(
     output = Output(json_output)
     if onnx:  # now, not once the bundle is written
         require_onnx()
+    if faiss is not None:
+        require_faiss()
+    elif faiss_search is not None:
+        raise ValueError("--faiss-search is of an index; add --faiss auto, or leave it out")
     if is_bundle(bundle) and not overwrite:
         overwrite = agreed(f"{bundle} holds a bundle")
     if not overwrite:  # now, not once the catalogue is encoded
@@ -90,6 +112,8 @@ def export(
     weights = weights_of(run, checkpoint)
     model = trained_model(workspace, weights, allow_other_features=allow_other_features)
     recommender = workspace.recommender(model)
+    if faiss is not None:
+        recommender = recommender.with_index(faiss, faiss_search)
     recommender.save_pretrained(
         bundle,
         origin=workspace.origin(weights),
@@ -107,10 +131,19 @@ def export(
             save_onnx(graph, recommender.parts, bundle)
     size = sum(path.stat().st_size for path in bundle.iterdir())
     people = len(recommender.known.names) if users else 0
+    index = recommender.parts.index
     output.result(
-        {"bundle": bundle, "items": len(recommender.items), "users": people, "bytes": size},
+        {
+            "bundle": bundle,
+            "items": len(recommender.items),
+            "users": people,
+            "bytes": size,
+            "faiss": None if index is None else index.to_json(),
+        },
         lambda console: console.print(
             f"{bundle}: {len(recommender.items):,} items, histories of {people:,} users, "
-            f"{size / 1e6:,.1f} MB"
+            f"{size / 1e6:,.1f} MB",
+            *([] if index is None else [str(index)]),
+            sep="\n",
         ),
     )

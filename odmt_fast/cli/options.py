@@ -60,6 +60,10 @@ Ensemble = Annotated[
         show_default="that of the run",
     ),
 ]
+Search = Annotated[
+    str,
+    typer.Option(help="exact, or faiss: by the index of export --faiss.", metavar="exact|faiss"),
+]
 Targets = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odmt_fast.cli.options import Checkpoint, Data, Device, Ensemble, Json, OtherFeatures, Store
+from odmt_fast.cli.options import (
+    Checkpoint,
+    Data,
+    Device,
+    Ensemble,
+    Json,
+    OtherFeatures,
+    Search,
+    Store,
+)
 from odmt_fast.cli.output import Output, table
 from odmt_fast.cli.settings import of_run
 
@@ -64,6 +73,7 @@ def recommend(
         Path | None,
         typer.Option(help="Write the vectors of all items and users for an inner-product index."),
     ] = None,
+    search: Search = "exact",
     ensemble: Ensemble = None,
     checkpoint: Checkpoint = "best",
     data: Data = None,
@@ -96,6 +106,7 @@ def recommend(
         allow_other_features=allow_other_features,
         device=device,
         ensemble=ensemble,
+        search=search,
     )
 
     for option, listed in (("--allow", allowed), ("--deny", denied)):
@@ -150,6 +161,7 @@ def opened(
     allow_other_features: bool,
     device: str | None,
     ensemble: str | None = None,
+    search: str = "exact",
 ) -> Recommender:
     """The recommender of a run or a bundle.
 
@@ -161,6 +173,11 @@ def opened(
     from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
     if not is_bundle(source):
+        if search != "exact":
+            raise ValueError(
+                f"--search {search} is of a bundle, and {source} is a run; make one with "
+                f"odmt-fast export {source} BUNDLE --faiss auto"
+            )
         given = {"training.device": device, "evaluation.ensemble": ensemble}
         workspace = Workspace.open(of_run(source, given, data, store))
         weights = weights_of(source, checkpoint)
@@ -175,7 +192,7 @@ def opened(
     }
     if named := [name for name, used in of_runs.items() if used]:
         raise ValueError(f"{named[0]} is of a run, and {source} is a bundle; leave it out")
-    return Recommender.load(source, training_device(device or "auto"))
+    return Recommender.load(source, training_device(device or "auto"), search=search)
 
 
 def _names(file: Path, option: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from odmt_fast.cli.options import Device
+from odmt_fast.cli.options import Device, Search
 
 
 def serve(
@@ -18,6 +18,7 @@ def serve(
         float,
         typer.Option(min=0, max=1000, help="Time a request may wait for others to join it."),
     ] = 2.0,
+    search: Search = "exact",
     device: Device = None,
 ) -> None:
     """Answer over HTTP: /recommend, /similar, /items, and a page at /.
@@ -32,7 +33,7 @@ def serve(
         raise ImportError(f"serve needs {error.name}; pip install 'odmt_fast[serve]'") from None
     from odmt_fast.training.precision import training_device
 
-    live = service.Live(bundle, training_device(device or "auto"))
+    live = service.Live(bundle, training_device(device or "auto"), search=search)
     app = service.create_app(live, wait_s=wait_ms / 1000)
     service.serve(
         app, host, port, lambda address: print(f"{bundle} answers at {address}", flush=True)

@@ -96,6 +96,23 @@ class Sequences:
         shift = np.repeat(self.offsets[:-1] + first - (ends - kept), kept)
         return Sequences.from_lengths(self.items[shift + np.arange(shift.size)], kept)
 
+    def part(self, start: int, count: int) -> Sequences:
+        """`count` users from `start` on (fewer where there are not so many), as views."""
+        bounds = self.offsets[start : start + count + 1]
+        return Sequences(self.items[bounds[0] : bounds[-1]], bounds - bounds[0])
+
+    def joined(self, other: Sequences) -> Sequences:
+        """Every user's items followed by those of the same user of `other`.
+
+        Raises:
+            ValueError: the two have not as many users.
+        """
+        if len(self) != len(other):
+            raise ValueError(f"there are {len(self)} users here and {len(other)} there")
+        ends = self.offsets[1:].repeat(other.lengths)
+        items = np.insert(self.items, ends, other.items)
+        return Sequences.from_lengths(items, self.lengths + other.lengths)
+
     def select(self, keep: NDArray[np.bool_]) -> Sequences:
         """The users where `keep` (bool [n_users]) holds."""
         lengths = self.lengths

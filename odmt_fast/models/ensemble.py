@@ -59,6 +59,10 @@ class KnownBranches:
         centre = total / real.sum(1).clamp(min=1)
         return cls(known, centre.to(catalogue.dtype))
 
+    def part(self, start: int) -> KnownBranches:
+        """Of the rows from `start` on."""
+        return KnownBranches(self.known[:, start:], self.centre)
+
     def with_items(self, known: Tensor) -> KnownBranches:
         """With further items behind the others, of which `known` [K, n] is known."""
         return KnownBranches(torch.cat([self.known, known.to(self.known)], dim=1), self.centre)

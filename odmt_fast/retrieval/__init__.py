@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from odmt_fast.retrieval.bundle import is_bundle
 from odmt_fast.retrieval.export import Vectors, export_vectors, load_vectors
 from odmt_fast.retrieval.hub import Origin
+from odmt_fast.retrieval.manifest import is_bundle
 from odmt_fast.retrieval.parts import KnownUsers, Parts
 from odmt_fast.retrieval.recommend import Recommendation, Recommender
 from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors

@@ -4,11 +4,12 @@
 themselves: ``items-*.safetensors`` ("vectors", float32 [K, n_items, d], and of an ensemble of the
 known branches "known", uint8 [K, n_items], and "centre", float32 [K, d]), ``items-*.json`` (ids and
 titles), ``user_encoder-*.safetensors``; with known users ``users-*.safetensors`` and
-``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``. Items that came
-later are files of their own, ``added-*.safetensors`` ("vectors" and "known", with ids and titles in
-the header), whose fingerprints continue that of the bundle, each the one before. New files get new
-names, and the rename of the manifest is the one moment at which the bundle changes: a reader sees
-the old one or the new one. Nothing is pickled, and reading one needs no optional library.
+``users-*.json``; with what encodes further items ``item_encoder-*.safetensors``; with an index
+``faiss-*.index``, named by its own digest. Items that came later are files of their own,
+``added-*.safetensors`` ("vectors" and "known", with ids and titles in the header), whose
+fingerprints continue that of the bundle, each the one before. New files get new names, and the
+rename of the manifest is the one moment at which the bundle changes: a reader sees the old one or
+the new one. Nothing is pickled, and reading one needs no optional library.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,26 @@ from odmt_fast import __version__
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
-from odmt_fast.features.further import StoreEncoder
 from odmt_fast.kernels.linear import libraries
 from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import user_encoder
+from odmt_fast.retrieval.approximate import Index
 from odmt_fast.retrieval.item_side import ItemSide
+from odmt_fast.retrieval.manifest import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    MissingFileError,
+    check_free,
+    consistently,
+    digest_of,
+    file_of,
+    read_manifest,
+    write_manifest,
+    write_text,
+)
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.retrieval.pictures import packed, unpacked
 from odmt_fast.storage import (
     DamagedFileError,
     Digest,
@@ -44,38 +60,16 @@ from odmt_fast.storage import (
     write_atomically,
 )
 
-MANIFEST = "manifest.json"
-FORMAT = "odmt_fast.bundle"
-VERSION = 2
+SEARCHES = ("exact", "faiss")
+"""How lists are searched: "faiss" by the approximate index of the bundle."""
+
 MOST_ADDED = 64
 """Files of later items; with one more the bundle is written anew, without any."""
-_WEIGHTS, _STATE = "weights/", "state/"
 _OWN = re.compile(
     r"(items|users|user_encoder|item_encoder|added)-[0-9a-f]{12}\.(safetensors|json)"
     r"|user_graph-[0-9a-f]{12}\.(pt2|onnx)|pictures-[0-9a-f]{12}\.safetensors"
+    r"|faiss-[0-9a-f]{12}\.index"
 )
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether `folder` looks like a bundle."""
-    return (folder / MANIFEST).is_file()
-
-
-def check_free(folder: Path, *, overwrite: bool = False) -> None:
-    """Raises a ValueError where a bundle lies in `folder`, or what `overwrite` must not replace."""
-    if not is_bundle(folder):
-        return
-    if not overwrite:
-        raise ValueError(
-            f"{folder} holds a bundle; pass --overwrite (overwrite=True) to replace it, or name "
-            "another folder"
-        )
-    with contextlib.suppress(ValueError):  # a damaged one may be replaced
-        values = json.loads((folder / MANIFEST).read_bytes())
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise FileExistsError(
-                f"{folder / MANIFEST} is not the manifest of a bundle; name another folder"
-            )
 
 
 def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
@@ -86,53 +80,96 @@ def write_bundle(folder: Path, parts: Parts, *, overwrite: bool) -> Path:
     return folder
 
 
-def append_items(folder: Path, parts: Parts, start: int) -> None:
+def append_items(
+    folder: Path, parts: Parts, start: int, pictures: dict[str, bytes] | None = None
+) -> None:
     """Puts the items of `parts` from row `start` on into the bundle that holds the others.
 
     What is there is not written again, but for the manifest. When `MOST_ADDED` files of later items
-    are there, all of `parts` is.
+    are there, all of `parts` is. `pictures` are small ones of the new items.
 
     Raises:
         ValueError: the bundle does not hold `start` items, or it is damaged.
         StorageError: it cannot be written; it has not changed.
     """
     with FolderLock(folder, "odmt-fast add-items"):
-        values = _manifest(folder)
+        values = read_manifest(folder)
         added = values["added"]
         held = values["items"] + sum(entry["items"] for entry in added)
         if held != start:
             raise ValueError(f"{folder} holds {held:,} items, not {start:,}; load it again")
         if len(added) >= MOST_ADDED:
-            return _write(folder, parts)
+            shown = companion(folder, parts, "pictures", "safetensors")
+            if shown.is_file():  # before the files that hold the later ones go
+                whole = read_pictures(folder, shown, values) | (pictures or {})
+                save_tensors(shown, packed(whole), {"ids": list(whole)})
+            return _write(folder, parts, values.get("faiss"))
         before = added[-1]["fingerprint"] if added else values["fingerprint"]
         tensors = _item_tensors(parts, start)
         names = {"ids": parts.items.ids[start:], "titles": parts.items.texts[start:]}
+        if pictures:
+            tensors |= packed(pictures)
+            names["pictured"] = tuple(pictures)
         fingerprint = _fingerprint({"before": before, **names}, {"added": tensors})
-        file = _file(folder, "added", fingerprint, "safetensors")
+        file = file_of(folder, "added", fingerprint, "safetensors")
         save_tensors(file, tensors, {"fingerprint": fingerprint, **names})
-        added.append({"fingerprint": fingerprint, "items": len(names["ids"])})
-        values["digest"] = _digest(values)
-        _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        entry = {"fingerprint": fingerprint, "items": len(names["ids"])}
+        added.append(entry | ({"pictures": len(pictures)} if pictures else {}))
+        write_manifest(folder, values)
 
 
-def _write(folder: Path, parts: Parts) -> None:
-    """Of `write_bundle`, once nobody else writes there."""
+def _write(folder: Path, parts: Parts, kept: Mapping[str, Any] | None = None) -> None:
+    """Of `write_bundle`, once nobody else writes there.
+
+    `kept` is what the manifest says of an index that lies there and goes on covering the first
+    items; without it, that of `parts` is written.
+    """
     values, tensors, names = _contents(parts)
     texts = {stem: json.dumps(named) for stem, named in names.items()}
     values["names"] = {stem: Digest().add(text).hex for stem, text in texts.items()}
     values["fingerprint"] = fingerprint = _fingerprint(values, tensors)
-    values["digest"] = _digest(values)
     encoder = _encoder(parts)
     before = [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
     for stem, part in tensors.items():
-        file = _file(folder, stem, fingerprint, "safetensors")
+        file = file_of(folder, stem, fingerprint, "safetensors")
         save_tensors(file, part, {"fingerprint": fingerprint})
     for stem, text in texts.items():
-        _write_text(_file(folder, stem, fingerprint, "json"), text)
-    _write_text(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+        write_text(file_of(folder, stem, fingerprint, "json"), text)
+    stay = [fingerprint, encoder]
+    if parts.index is not None or kept is not None:
+        values["faiss"] = kept or _write_index(folder, parts.index)
+        stay.append(values["faiss"]["digest"])
+    write_manifest(folder, values)
     for path in before:
-        if fingerprint[:12] not in path.name and encoder[:12] not in path.name:
+        if not any(name[:12] in path.name for name in stay):
             path.unlink(missing_ok=True)
+
+
+def _write_index(folder: Path, index: Index | None) -> dict[str, Any]:
+    """What the manifest says of it."""
+    assert index is not None
+    content = index.to_bytes()
+    digest = Digest().add(content).hex
+    file = file_of(folder, "faiss", digest, "index")
+    write_atomically(file, lambda part: part.write_bytes(content))
+    return {**index.to_json(), "items": index.items, "digest": digest}
+
+
+def _read_index(folder: Path, manifest: Mapping[str, Any]) -> Index:
+    values = manifest.get("faiss")
+    if values is None:
+        raise ValueError(
+            f"{folder} has no approximate index; export the run with --faiss, or leave --search "
+            "(search=) out"
+        )
+    file = file_of(folder, "faiss", values["digest"], "index")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(file) from None
+    if Digest().add(content).hex != values["digest"]:
+        raise DamagedFileError(f"{file} is damaged; export again")
+    return Index.of(content, values)
 
 
 def _contents(
@@ -166,7 +203,7 @@ def _contents(
         }
         names["users"] = {"names": parts.known.names}
     if parts.item_side is not None:
-        tensors["item_encoder"], values["item_side"] = _packed(parts.item_side)
+        tensors["item_encoder"], values["item_side"] = parts.item_side.to_tensors()
     return values, tensors, names
 
 
@@ -178,9 +215,18 @@ def _item_tensors(parts: Parts, start: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
-def read_bundle(folder: Path, device: torch.device) -> Parts:
+def read_bundle(folder: Path, device: torch.device, search: str = "exact") -> Parts:
     """Reads what `write_bundle` wrote; see `Recommender.load`."""
-    manifest = _manifest(folder)
+
+    def read(manifest: Mapping[str, Any]) -> Parts:
+        index = _read_index(folder, manifest) if search == "faiss" else None
+        return replace(_read(folder, manifest, device), index=index)
+
+    return consistently(folder, read)
+
+
+def _read(folder: Path, manifest: Mapping[str, Any], device: torch.device) -> Parts:
+    """Of `read_bundle`, what `manifest` names."""
     fingerprint = manifest["fingerprint"]
     try:
         settings = ModelConfig.model_validate(manifest["model"])
@@ -216,7 +262,9 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
         )
     side = None
     if manifest["item_side"]:
-        side = _unpacked(_load(folder, "item_encoder", fingerprint)[0], manifest["item_side"])
+        side = ItemSide.from_tensors(
+            _load(folder, "item_encoder", fingerprint)[0], manifest["item_side"]
+        )
     ids, titles = tuple(names["ids"]), tuple(names["titles"])
     return Parts(
         settings,
@@ -230,66 +278,13 @@ def read_bundle(folder: Path, device: torch.device) -> Parts:
     )
 
 
-def _packed(side: ItemSide) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As tensors and JSON values."""
-    tensors = {_WEIGHTS + name: value for name, value in side.weights.items()}
-    tensors |= {_STATE + encoder.modality: encoder.state for encoder in side.encoders}
-    encoders = [
-        {
-            "modality": encoder.modality,
-            "identity": encoder.identity,
-            "dim": encoder.dim,
-            "dtype": encoder.dtype,
-        }
-        for encoder in side.encoders
-    ]
-    return tensors, {"encoders": encoders, "seed": side.seed, "id_rows": side.id_rows}
-
-
-def _unpacked(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemSide:
-    """The inverse of `_packed`."""
-    return ItemSide(
-        {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
-        tuple(
-            StoreEncoder(**entry, state=tensors[_STATE + entry["modality"]])
-            for entry in values["encoders"]
-        ),
-        values["seed"],
-        values["id_rows"],
-    )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ValueError(
-            f"{folder} is not a bundle: it has no {MANIFEST}; make one with odmt-fast export RUN "
-            f"{folder}"
-        )
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-        if values["format"] != FORMAT:
-            raise ValueError(f"{path} is not the manifest of a bundle (format is not {FORMAT!r})")
-        version, digest = values["version"], values.pop("digest")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is damaged: {error!r}; export again") from error
-    if version != VERSION:
-        raise ValueError(
-            f"{path} has version {version}, this program reads version {VERSION}; update "
-            "odmt_fast, or export the run again"
-        )
-    if digest != _digest(values):
-        raise DamagedFileError(f"{path} is damaged or was edited; export again")
-    return values
-
-
 def _load(folder: Path, stem: str, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header."""
-    path = _file(folder, stem, fingerprint, "safetensors")
+    path = file_of(folder, stem, fingerprint, "safetensors")
     try:
         tensors, header = load_tensors(path)
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+        raise MissingFileError(path) from None
     except DamagedFileError as error:
         raise DamagedFileError(f"{error}; export again") from error
     if header.get("fingerprint") != fingerprint:
@@ -306,7 +301,21 @@ def companion(folder: Path, parts: Parts, stem: str, suffix: str) -> Path:
 
     It stays while the user encoder does; a bundle with another one removes it.
     """
-    return _file(folder, stem, _encoder(parts), suffix)
+    return file_of(folder, stem, _encoder(parts), suffix)
+
+
+def read_pictures(folder: Path, file: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Those of `file`, a `companion` which is there, and those of later items."""
+    try:
+        tensors, header = load_tensors(file)
+    except FileNotFoundError:
+        raise MissingFileError(file) from None
+    found = unpacked(tensors, header["ids"])
+    for entry in manifest["added"]:
+        if entry.get("pictures"):
+            tensors, header = _load(folder, "added", entry["fingerprint"])
+            found |= unpacked(tensors, header["pictured"])
+    return found
 
 
 def _encoder(parts: Parts) -> str:
@@ -316,33 +325,21 @@ def _encoder(parts: Parts) -> str:
 
 
 def _names(folder: Path, stem: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    path = _file(folder, stem, manifest["fingerprint"], "json")
+    path = file_of(folder, stem, manifest["fingerprint"], "json")
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise DamagedFileError(f"{path} is missing; copy the whole folder") from None
+        raise MissingFileError(path) from None
     if Digest().add(text).hex != manifest["names"][stem]:
         raise DamagedFileError(f"{path} is damaged or belongs to another bundle; export again")
     names: dict[str, Any] = json.loads(text)
     return names
 
 
-def _file(folder: Path, stem: str, fingerprint: str, suffix: str) -> Path:
-    return folder / f"{stem}-{fingerprint[:12]}.{suffix}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
-
-
 def _fingerprint(values: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> str:
     """Over weights, vectors, catalogue, users and settings."""
-    digest = Digest().add(_digest(values))
+    digest = Digest().add(digest_of(values))
     for stem, part in tensors.items():
         for name, tensor in part.items():
             digest.add(stem).add(name).add_array(tensor.detach().cpu().contiguous().numpy())
     return digest.hex
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return Digest().add(json.dumps(values, sort_keys=True)).hex

@@ -14,7 +14,7 @@ from odmt_fast.storage import write_atomically
 
 CARD = "README.md"
 _OURS = "<!-- written by odmt_fast; without this line it is yours and stays as it is -->"
-_FILES = ["manifest.json", "*.safetensors", "*.json"]
+_FILES = ["manifest.json", "*.safetensors", "*.json", "faiss-*.index"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def card(parts: Parts, origin: Origin | None) -> str:
     ]
     if origin and origin.metrics:
         sections.append(_table("Test targets", {k: f"{v:.4f}" for k, v in origin.metrics.items()}))
+    if parts.index is not None:
+        sections.append(f'## Search\n\nExact, or with `search="faiss"` by an {parts.index}.\n')
     told: dict[str, Any] = {"model": settings.model_dump(mode="json")}
     if origin:
         told["training"] = dict(origin.training)

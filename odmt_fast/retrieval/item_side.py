@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from odmt_fast.models.zoo import MODELS
 from odmt_fast.randomness import torch_generator
 
 _IDS = "id_embedding.weight"
+_WEIGHTS, _STATE = "weights/", "state/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,34 @@ class ItemSide:
             return None
         weights = {k: v for k, v in model.items.state_dict().items() if k != _IDS}
         return cls(weights, tuple(encoders), seed, model.n_items + 1)
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As tensors and JSON values."""
+        tensors = {_WEIGHTS + name: value for name, value in self.weights.items()}
+        tensors |= {_STATE + encoder.modality: encoder.state for encoder in self.encoders}
+        encoders = [
+            {
+                "modality": encoder.modality,
+                "identity": encoder.identity,
+                "dim": encoder.dim,
+                "dtype": encoder.dtype,
+            }
+            for encoder in self.encoders
+        ]
+        return tensors, {"encoders": encoders, "seed": self.seed, "id_rows": self.id_rows}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> ItemSide:
+        """The inverse of `to_tensors`."""
+        return cls(
+            {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)},
+            tuple(
+                StoreEncoder(**entry, state=tensors[_STATE + entry["modality"]])
+                for entry in values["encoders"]
+            ),
+            values["seed"],
+            values["id_rows"],
+        )
 
     @torch.no_grad()
     def encode(self, items: ItemTable, settings: ModelConfig) -> Tensor:

@@ -14,6 +14,7 @@ from odmt_fast.data.sequences import Sequences
 from odmt_fast.models.base import SequentialModel
 from odmt_fast.models.ensemble import KnownBranches, stacked
 from odmt_fast.models.users.base import UserEncoder
+from odmt_fast.retrieval.approximate import Index
 from odmt_fast.retrieval.item_side import ItemSide
 
 
@@ -54,6 +55,7 @@ class Parts:
         item_side: encodes further items; None where nothing is there that could.
         known_branches: what the branches know of the items, on the device of the catalogue, where
             those that do not know an item do not count in its score; None = all count.
+        index: of the first items, by which lists are searched; None = exactly.
 
     Raises:
         ValueError: `items` or `branches` do not fit the catalogue.
@@ -67,6 +69,7 @@ class Parts:
     known: KnownUsers = NOBODY
     item_side: ItemSide | None = None
     known_branches: KnownBranches | None = None
+    index: Index | None = None
 
     def __post_init__(self) -> None:
         branches, rows, _ = self.catalogue.shape

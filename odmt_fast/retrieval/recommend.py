@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +15,15 @@ from torch.nn.functional import normalize
 from odmt_fast.data.dataset import items_of_frame
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
+from odmt_fast.retrieval.approximate import AUTO, Index
+from odmt_fast.retrieval.candidates import top_k_among
+from odmt_fast.retrieval.limits import Limits, Names
 from odmt_fast.retrieval.parts import Parts
 from odmt_fast.retrieval.search import item_vectors, top_k, user_vectors
 from odmt_fast.retrieval.stored import Stored
 
 _BATCH = 512
+_MEASURED = 1000
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,12 @@ class Recommendation:
 
 
 class Recommender(Stored):
-    """Exact top-k over a catalogue encoded once.
+    """Top-k over a catalogue encoded once: exact, or by an index where one is asked for.
 
     Items and users go by their names in the source. `allow` and `deny` are names of items: all that
     may be returned, and some that may not; names that are not in the catalogue change nothing.
+    Of `recommend` and `recommend_all` each may be a list of such lists, one for every history: then
+    only what is allowed is scored.
 
     Args:
         parts: of a trained model; `load` reads them from a bundle.
@@ -52,12 +59,23 @@ class Recommender(Stored):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._take(parts)
-
-    def _take(self, parts: Parts) -> None:
-        self.parts = parts
         self.item_vectors = item_vectors(parts.catalogue, parts.known_branches)
         self._rows = {name: row for row, name in enumerate(parts.items.ids, 1)}
+
+    def followed_by(self, parts: Parts) -> Self:
+        """That of `parts`, in which further items stand behind those here: theirs are made alone.
+
+        Args:
+            parts: of `Parts.with_items` of those here.
+        """
+        start = len(self.items) + 1
+        made = copy(self)
+        made.parts = parts
+        known = None if parts.known_branches is None else parts.known_branches.part(start)
+        new = item_vectors(parts.catalogue[:, start:], known)
+        made.item_vectors = torch.cat([self.item_vectors, new])
+        made._rows = self._rows | {n: r for r, n in enumerate(parts.items.ids[start - 1 :], start)}
+        return made
 
     def add_items(
         self,
@@ -83,7 +101,31 @@ class Recommender(Stored):
         """
         if not isinstance(items, ItemTable):
             items = items_of_frame(items, images, item=item, texts=texts, image=image)
-        self._take(self.parts.with_items(items))
+        grown = self.followed_by(self.parts.with_items(items))
+        self.parts, self.item_vectors, self._rows = grown.parts, grown.item_vectors, grown._rows
+
+    def with_index(self, factory: str = AUTO, search: str | None = None, k: int = 10) -> Self:
+        """One that searches by an approximate index of FAISS, measured on up to 1,000 known users.
+
+        Args:
+            factory: of FAISS's ``index_factory``, such as "HNSW32"; "auto" = lists of vectors.
+            search: parameters of its search, such as "efSearch=64".
+            k: items of the lists on which its recall is measured.
+
+        Raises:
+            ImportError: faiss is not installed.
+            ValueError: see `Index.built`.
+        """
+        users = self.known.sequences
+        rows = users.lengths.nonzero()[0]
+        rows = rows[:: max(1, -(-len(rows) // _MEASURED))]
+        asked = Sequences.from_lists([users[row].tolist() for row in rows])
+        queries = self.user_vectors(asked) if len(asked) else self.item_vectors[:0]
+        history = csr(asked, queries.device)
+        index = Index.built(
+            self.item_vectors, queries, *history, factory=factory, search=search, k=k
+        )
+        return type(self)(replace(self.parts, index=index))
 
     @property
     def items(self) -> ItemTable:
@@ -95,8 +137,8 @@ class Recommender(Stored):
         histories: Iterable[Sequence[str]],
         k: int = 10,
         *,
-        allow: Collection[str] | None = None,
-        deny: Collection[str] = (),
+        allow: Names | None = None,
+        deny: Names = (),
     ) -> list[list[Recommendation]]:
         """The k best new items for each history, best first.
 
@@ -106,13 +148,14 @@ class Recommender(Stored):
             allow, deny: see above.
 
         Raises:
-            ValueError: a history is empty, an item of it is not in the catalogue, nothing of
-                `allow` can be returned, or k is below 1.
+            ValueError: a history is empty, an item of it is not in the catalogue, nothing of an
+                `allow` for all can be returned, lists are given for another number of histories,
+                or k is below 1.
         """
         asked = Sequences.from_lists([self.dense_ids(names) for names in histories])
-        allowed = self._allowed(allow, deny)
+        limits = Limits.of(allow, deny, self._rows, len(asked))
         found: list[list[Recommendation]] = []
-        for ids, scores in self._best(asked, k, allowed):
+        for ids, scores in self._best(asked, k, limits):
             found += self._lists(ids, scores)
         return found
 
@@ -120,8 +163,8 @@ class Recommender(Stored):
         self,
         k: int = 10,
         *,
-        allow: Collection[str] | None = None,
-        deny: Collection[str] = (),
+        allow: Names | None = None,
+        deny: Names = (),
     ) -> Any:
         """The k best new items for every known user.
 
@@ -135,7 +178,8 @@ class Recommender(Stored):
         import pyarrow as pa
 
         self._require_users()
-        blocks = list(self._best(self.known.sequences, k, self._allowed(allow, deny)))
+        limits = Limits.of(allow, deny, self._rows, len(self.known.names))
+        blocks = list(self._best(self.known.sequences, k, limits))
         ids, scores = (torch.cat(part).cpu() for part in zip(*blocks, strict=True))
         found = ids > 0
         users, ranks = found.nonzero(as_tuple=True)
@@ -167,7 +211,7 @@ class Recommender(Stored):
         asked = torch.tensor(self.dense_ids(items), dtype=torch.int64, device=device)
         vectors = normalize(self.item_vectors, dim=1)
         offsets = torch.arange(len(asked) + 1, device=asked.device)
-        allowed = self._allowed(allow, deny)
+        allowed = Limits.of(allow, deny, self._rows, len(asked)).to(device).allowed
         return self._lists(*top_k(vectors[asked], vectors, k, offsets, asked, allowed=allowed))
 
     def explain(self, history: Sequence[str], item: str) -> dict[str, float]:
@@ -178,7 +222,7 @@ class Recommender(Stored):
         """
         (row,) = self.dense_ids([item])
         asked = Sequences.from_lists([self.dense_ids(history)])
-        ((states, _, _),) = self._states(asked)
+        ((_, states, _),) = self._states(asked)
         vectors = self.item_vectors[row].view(len(self.parts.branches), -1)
         shares = (states[:, 0] * vectors).sum(1)
         return dict(zip(self.parts.branches, shares.tolist(), strict=True))
@@ -189,7 +233,7 @@ class Recommender(Stored):
         Raises:
             ValueError: a history is empty.
         """
-        return torch.cat([user_vectors(states) for states, _, _ in self._states(histories)])
+        return torch.cat([user_vectors(states) for _, states, _ in self._states(histories)])
 
     def history(self, user: str) -> list[str]:
         """Items of a known user, oldest first.
@@ -220,21 +264,6 @@ class Recommender(Stored):
             )
         return [self._rows[name] for name in names]
 
-    def _allowed(self, allow: Collection[str] | None, deny: Collection[str]) -> Tensor | None:
-        """bool [n_items + 1], which may be returned; None = all."""
-        if allow is None and not deny:
-            return None
-        allowed = torch.zeros(len(self.items) + 1, dtype=torch.bool)
-        allowed[1:] = allow is None
-        allowed[[self._rows[name] for name in allow or () if name in self._rows]] = True
-        allowed[[self._rows[name] for name in deny if name in self._rows]] = False
-        if allow and not allowed.any():
-            raise ValueError(
-                f"none of the {len(allow):,} items of allow may be returned: they are not in the "
-                f"catalogue of {len(self.items):,}, or denied"
-            )
-        return allowed.to(self.item_vectors.device)
-
     def _lists(self, ids: Tensor, scores: Tensor) -> list[list[Recommendation]]:
         return [
             [
@@ -246,30 +275,43 @@ class Recommender(Stored):
         ]
 
     def _best(
-        self, histories: Sequences, k: int, allowed: Tensor | None
+        self, histories: Sequences, k: int, limits: Limits
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Ids and scores [B, k] of batches of users."""
-        for states, offsets, whole in self._states(histories):
-            yield top_k(user_vectors(states), self.item_vectors, k, offsets, whole, allowed=allowed)
+        index, items, device = self.parts.index, self.item_vectors, self.item_vectors.device
+        limits = limits.to(device)
+        for start, states, past in self._states(histories):
+            queries, left_out = user_vectors(states), past
+            if limits.denied is not None:
+                left_out = past.joined(limits.denied.part(start, _BATCH))
+            offsets, history = csr(left_out, device)
+            if limits.among is not None:
+                among = csr(limits.among.part(start, _BATCH), device)
+                yield top_k_among(
+                    queries, items, k, *among, offsets, history, allowed=limits.allowed
+                )
+            elif index is not None and not limits.allow:
+                yield index.top_k(queries, items, k, offsets, history, allowed=limits.allowed)
+            else:
+                yield top_k(queries, items, k, offsets, history, allowed=limits.allowed)
 
-    def _states(self, histories: Sequences) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """States [K, B, d], and the whole history as CSR, of batches of users."""
+    def _states(self, histories: Sequences) -> Iterator[tuple[int, Tensor, Sequences]]:
+        """First user, states [K, B, d] and whole histories of batches of users."""
         lengths = histories.lengths
         if lengths.size and lengths.min() < 1:
             raise ValueError(f"the history of user {int(lengths.argmin())} is empty; give an item")
         catalogue = self.parts.catalogue
         for start in range(0, len(histories), _BATCH):
-            bounds = histories.offsets[start : start + _BATCH + 1]
-            part = Sequences(histories.items[bounds[0] : bounds[-1]], bounds - bounds[0])
-            recent = part.tail(self.parts.settings.max_seq_len)
+            part = histories.part(start, _BATCH)
+            offsets, recent = csr(part.tail(self.parts.settings.max_seq_len), catalogue.device)
             with torch.no_grad():
-                states = self.parts.users.encode(
-                    catalogue,
-                    torch.tensor(recent.items, dtype=torch.int64, device=catalogue.device),
-                    torch.tensor(recent.offsets, device=catalogue.device),
-                )
-            yield (
-                states,
-                torch.tensor(part.offsets, device=catalogue.device),
-                torch.tensor(part.items, dtype=torch.int64, device=catalogue.device),
-            )
+                states = self.parts.users.encode(catalogue, recent, offsets)
+            yield start, states, part
+
+
+def csr(sequences: Sequences, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Offsets and items, int64 on `device`."""
+    return (
+        torch.tensor(sequences.offsets, device=device),
+        torch.tensor(sequences.items, dtype=torch.int64, device=device),
+    )

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import torch
 
-from odmt_fast.retrieval.bundle import append_items, read_bundle, write_bundle
+from odmt_fast.retrieval.bundle import SEARCHES, read_bundle, write_bundle
 from odmt_fast.retrieval.hub import Origin, downloaded, write_card
 from odmt_fast.retrieval.parts import NOBODY, KnownUsers, Parts
+from odmt_fast.retrieval.thumbnails import append
 
 
 class Stored:
@@ -30,7 +31,13 @@ class Stored:
         return self.parts.known
 
     @classmethod
-    def load(cls, bundle: str | PathLike[str], device: torch.device | str = "cpu") -> Self:
+    def load(
+        cls,
+        bundle: str | PathLike[str],
+        device: torch.device | str = "cpu",
+        *,
+        search: str = "exact",
+    ) -> Self:
         """The recommender that was saved to the folder `bundle`.
 
         So that the bits are the same, this process multiplies by the library that the saving one
@@ -39,18 +46,25 @@ class Stored:
         Args:
             bundle: made by `save` or ``odmt-fast export``.
             device: where to search.
+            search: "faiss" searches lists by the approximate index that was exported with
+                ``--faiss``, where no `allow` is given; scores are exact, items may be missing.
 
         Raises:
-            ValueError: `bundle` is none, or of another version; (DamagedFileError) one of its files
-                is missing, damaged, or another bundle's.
+            ImportError: `search` is "faiss", and faiss is not installed.
+            ValueError: `bundle` is none, has no such index, or is of another version;
+                (DamagedFileError) one of its files is missing, damaged, or another bundle's.
         """
-        return cls(read_bundle(Path(bundle), torch.device(device)))
+        if search not in SEARCHES:
+            raise ValueError(f"search is {search!r}; give one of {', '.join(SEARCHES)}")
+        return cls(read_bundle(Path(bundle), torch.device(device), search))
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | PathLike[str],
         device: torch.device | str = "cpu",
+        *,
+        search: str = "exact",
         **options: Any,
     ) -> Self:
         """That of a folder, as `load` reads it, or of a model repository of the Hugging Face Hub.
@@ -58,7 +72,7 @@ class Stored:
         Args:
             name_or_path: a folder that `save_pretrained`, `save` or ``odmt-fast export`` made, or
                 ``owner/name`` where there is no such folder.
-            device: where to search.
+            device, search: see `load`.
             options: of ``huggingface_hub.snapshot_download``: ``revision``, ``cache_dir``,
                 ``token``, ``local_files_only``.
 
@@ -69,7 +83,7 @@ class Stored:
         folder = Path(name_or_path)
         if not folder.is_dir():
             folder = downloaded(str(name_or_path), options)
-        return cls.load(folder, device)
+        return cls.load(folder, device, search=search)
 
     def save(
         self,
@@ -80,6 +94,8 @@ class Stored:
         overwrite: bool = False,
     ) -> Path:
         """Writes a bundle: a folder that `load` needs and nothing else.
+
+        An approximate index that lists are searched by here goes in.
 
         Args:
             bundle: the folder.
@@ -126,17 +142,18 @@ class Stored:
         """Puts the items from row `start` on, which `add_items` brought, into a bundle on the disk.
 
         It is durable on return, and takes what those items take, however large the catalogue is.
+        Where the bundle holds small pictures, those of the new items join them.
 
         Args:
             bundle: holds the first `start` items, such as the folder this one was loaded from.
             start: ``len(items)`` before `add_items`.
 
         Raises:
-            ValueError: it holds another number of items, or is damaged.
+            ValueError: it holds another number of items, or is damaged; a picture cannot be read.
             FolderInUseError: another process writes it.
             StorageError: it cannot be written. In all cases it has not changed.
         """
-        append_items(Path(bundle), self.parts, start)
+        append(Path(bundle), self.parts, start)
 
     def _leaving(self, users: bool, item_encoder: bool) -> Parts:
         return replace(

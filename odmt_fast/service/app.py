@@ -93,6 +93,7 @@ def create_app(
                 "items": len(now.items),
                 "users": len(now.known.names),
                 "branches": now.parts.branches,
+                "search": live.search,
                 "encodes_items": now.parts.item_side is not None,
             }
         )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from odmt_fast.retrieval import Recommendation, Recommender
+from odmt_fast.retrieval.limits import Names
 
 Value = TypeVar("Value")
 Answer = list[Recommendation] | ValueError
@@ -43,7 +44,8 @@ class Question:
 def answers(recommender: Recommender, questions: Sequence[Question]) -> list[Answer]:
     """The list of each question, or why there is none: a wrong question spoils no other.
 
-    Questions with the same k, allow and deny are one call.
+    Questions with the same k and no allow are one call, as are those with the same k, allow and
+    deny.
     """
     found: dict[int, Answer] = {}
     groups: dict[tuple[object, ...], list[tuple[int, list[str]]]] = {}
@@ -56,12 +58,15 @@ def answers(recommender: Recommender, questions: Sequence[Question]) -> list[Ans
         except ValueError as error:
             found[place] = error
             continue
-        groups.setdefault((question.k, question.allow, question.deny), []).append((place, history))
+        together = None if question.allow is None else (question.allow, question.deny)
+        groups.setdefault((question.k, together), []).append((place, history))
     for group in groups.values():
         places, histories = zip(*group, strict=True)
         asked = questions[places[0]]
+        denied = [questions[place].deny for place in places]
+        deny: Names = asked.deny if len(set(denied)) == 1 else denied
         try:
-            lists = recommender.recommend(histories, asked.k, allow=asked.allow, deny=asked.deny)
+            lists = recommender.recommend(histories, asked.k, allow=asked.allow, deny=deny)
             found.update(zip(places, lists, strict=True))
         except ValueError as error:  # about k, allow and deny, which all of them have in common
             found.update(dict.fromkeys(places, error))

@@ -10,8 +10,8 @@ import torch
 
 from odmt_fast.data.items import ItemTable
 from odmt_fast.retrieval import Recommender
-from odmt_fast.retrieval.bundle import MANIFEST
-from odmt_fast.retrieval.thumbnails import Thumbnails
+from odmt_fast.retrieval.manifest import MANIFEST
+from odmt_fast.retrieval.thumbnails import Thumbnails, append
 from odmt_fast.storage import file_digest
 
 
@@ -24,21 +24,23 @@ class Live:
 
     Args:
         bundle: folder of a bundle.
-        device: where to search.
+        device, search: see `Recommender.load`.
 
     Raises:
-        ValueError: see `Recommender.load`.
+        ImportError, ValueError: see `Recommender.load`.
     """
 
-    def __init__(self, bundle: Path, device: torch.device | str = "cpu") -> None:
-        self.bundle, self._device = bundle, device
+    def __init__(
+        self, bundle: Path, device: torch.device | str = "cpu", *, search: str = "exact"
+    ) -> None:
+        self.bundle, self._device, self.search = bundle, device, search
         self._changing = threading.Lock()
         self._load()
 
     def _load(self) -> None:
         # Before the bundle is read: if it is exchanged meanwhile, the next `add` notices.
         manifest = self._digest()
-        recommender = Recommender.load(self.bundle, self._device)
+        recommender = Recommender.load(self.bundle, self._device, search=self.search)
         self.thumbnails = Thumbnails.load(self.bundle, recommender.parts)
         self.recommender = recommender
         self._manifest = manifest
@@ -72,9 +74,9 @@ class Live:
                     "the items"
                 )
             parts = self.recommender.parts.with_items(items)
-            # A bundle keeps no pictures, and those of the new items lie in a request's folder.
-            table = replace(parts.items, images=(None,) * len(parts.items))
-            grown = Recommender(replace(parts, items=table))
-            grown.append(self.bundle, len(self.recommender.items))
+            pictures = append(self.bundle, parts, len(self.recommender.items))
             self._manifest = self._digest()
-            self.recommender = grown
+            # The pictures themselves lie in a request's folder and go with it.
+            table = replace(parts.items, images=(None,) * len(parts.items))
+            self.thumbnails = Thumbnails(self.thumbnails.files | pictures.files)
+            self.recommender = self.recommender.followed_by(replace(parts, items=table))

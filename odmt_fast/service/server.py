@@ -28,13 +28,7 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], object]) 
     Raises:
         OSError: the port is taken, or the host is none of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(f"--host {host} --port {port}: {reason}; choose another") from error
-    with listening:
+    with listener(host, port) as listening:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listening.getsockname()[1]}"
         config = uvicorn.Config(
@@ -44,6 +38,23 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], object]) 
             timeout_graceful_shutdown=_PATIENCE_S,
         )
         asyncio.run(_run(uvicorn.Server(config), app, listening, lambda: ready(address)))
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens, and whose connections send at once what is written to them.
+
+    Raises:
+        OSError: see `serve`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"--host {host} --port {port}: {reason}; choose another") from error
+    # asyncio sets TCP_NODELAY where a socket names its protocol, which `create_server` leaves out.
+    # Without it an answer's second part waits for the client to acknowledge the first: 40 ms.
+    return socket.socket(family, made.type, socket.IPPROTO_TCP, made.detach())
 
 
 async def _run(

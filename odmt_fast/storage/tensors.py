@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise DamagedFileError(f"{path} was not written by odmt_fast, or its header is damaged")
         entry = json.loads(metadata[_METADATA])
         digest, values = entry["digest"], entry["header"]
+    except RuntimeError as error:  # torch opens it once more, and it was removed in between
+        if path.exists():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DamagedFileError):
             raise

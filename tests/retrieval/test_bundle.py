@@ -24,7 +24,7 @@ from odmt_fast.models.ensemble import KnownBranches
 from odmt_fast.models.zoo import BACKBONES, MODELS, build
 from odmt_fast.retrieval import KnownUsers, Parts, Recommender
 from odmt_fast.retrieval import bundle as bundles
-from odmt_fast.retrieval.bundle import MANIFEST
+from odmt_fast.retrieval.manifest import MANIFEST
 from odmt_fast.storage import DamagedFileError, Digest, FolderLock
 
 N_ITEMS, N_USERS = 60, 700
@@ -177,7 +177,7 @@ def test_replacing_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("odmt_fast.retrieval.bundle._write_text", dies)
+        patch.setattr("odmt_fast.retrieval.bundle.write_manifest", dies)
         with pytest.raises(OSError, match="no space"):
             new.save(tmp_path, overwrite=True)
     assert digest(Recommender.load(tmp_path)) == digest(old)
@@ -208,7 +208,12 @@ def grown(asked: Recommender, *names: str) -> Recommender:
         known = torch.zeros(branches, len(names), dtype=torch.bool)
         known[-1] = True
         parts = replace(parts, known_branches=parts.known_branches.with_items(known))
-    return Recommender(parts)
+    made = asked.followed_by(parts)
+    whole = Recommender(parts)
+    assert made.item_vectors.equal(whole.item_vectors) and made.dense_ids(names) == whole.dense_ids(
+        names
+    )
+    return made
 
 
 def counting_the_known(asked: Recommender) -> Recommender:
@@ -276,9 +281,82 @@ def test_many_later_items_become_one_piece(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bundles, "_write_text", dies)
+        patch.setattr(bundles, "write_manifest", dies)
         with pytest.raises(OSError, match="no space"):
             more.append(tmp_path, len(asked.items))
     assert digest(Recommender.load(tmp_path)) == digest(asked)
     more.append(tmp_path, len(asked.items))
     assert digest(Recommender.load(tmp_path)) == digest(more)
+
+
+_READER = """
+import sys
+from odmt_fast import Recommender
+print("ready", flush=True)
+while not sys.stdin.closed:
+    asked = Recommender.load("b")
+    ids = asked.items.ids
+    [items] = asked.recommend([[ids[0], ids[1]]], 3)
+    print(len(ids), items[0].id, items[0].score.hex(), flush=True)
+"""
+
+
+def test_a_reader_sees_the_old_bundle_or_the_new_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process loads it over and over while this one exchanges it and adds to it."""
+    monkeypatch.setattr(bundles, "MOST_ADDED", 1)
+    both = [recommender(1), recommender(2, backbone="gru4rec")]
+    both = [*both, *(grown(grown(asked, "n1"), "n2") for asked in both)]
+    expected = set()
+    for asked in (*both, *(grown(asked, "n1") for asked in both[:2])):
+        first = asked.recommend([["i0", "i1"]], 3)[0][0]
+        expected.add((str(len(asked.items.ids)), first.id, first.score.hex()))
+    both[0].save(tmp_path / "b")
+    with subprocess.Popen(
+        [sys.executable, "-c", _READER],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    ) as reading:
+        try:
+            assert reading.stdout is not None and reading.stderr is not None
+            assert reading.stdout.readline() == "ready\n"
+            for turn in range(30):
+                asked = both[turn % 2]
+                asked.save(tmp_path / "b", overwrite=True)
+                for name in ("n1", "n2"):  # the second makes it one piece again
+                    start, asked = len(asked.items), grown(asked, name)
+                    asked.append(tmp_path / "b", start)
+            assert reading.poll() is None, reading.stderr.read()
+        finally:
+            reading.terminate()
+        seen = [tuple(line.split()) for line in reading.stdout.read().splitlines()]
+    whole = [line for line in seen if len(line) == 3]  # the last may be cut
+    assert len(whole) >= len(seen) - 1 and len(whole) > 5
+    assert set(whole) <= expected and len(set(whole)) > 1
+
+
+def test_a_bundle_exchanged_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [recommender(1), recommender(2)]
+    asked[0].save(tmp_path)
+    inner, left = bundles.load_tensors, [3]
+
+    def exchanging(path: Path) -> object:
+        if left[0] and "user_encoder" in path.name:
+            left[0] -= 1
+            asked[left[0] % 2].save(tmp_path, overwrite=True)
+            path.unlink(missing_ok=True)
+        return inner(path)
+
+    monkeypatch.setattr(bundles, "load_tensors", exchanging)
+    asked[1].save(tmp_path, overwrite=True)
+    assert Recommender.load(tmp_path).parts.catalogue.equal(asked[0].parts.catalogue)
+    left[0] = 1000
+    with pytest.raises(ValueError, match="was exchanged 10 times while it was read"):
+        Recommender.load(tmp_path)

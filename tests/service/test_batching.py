@@ -103,6 +103,30 @@ def test_answers_of_nobody(live: Live) -> None:
     assert answers(live.recommender, []) == []
 
 
+def test_what_is_denied_to_each_is_one_call(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = live.recommender
+    denied = [frozenset(f"i{n + step}" for step in range(n % 4)) for n in range(12)]
+    questions = [Question(("i1", f"i{n}"), 4, None, deny) for n, deny in enumerate(denied)]
+    expected = [asked.recommend([q.past], q.k, deny=q.deny)[0] for q in questions]
+    calls: list[int] = []
+    inner = Recommender.recommend
+
+    def counted(self: Recommender, histories: Any, *rest: Any, **named: Any) -> Any:
+        calls.append(len(histories))
+        return inner(self, histories, *rest, **named)
+
+    monkeypatch.setattr(Recommender, "recommend", counted)
+    for items, theirs in zip(answers(asked, questions), expected, strict=True):
+        assert isinstance(items, list)
+        close([item.to_dict() for item in items], theirs)
+    assert calls == [12]
+    # One whose allow is denied entirely is told so, the others have their lists.
+    both = [Question(("i1",), 3, frozenset(["i5"]), frozenset(d)) for d in ([], ["i5"])]
+    mine, none = answers(asked, both)
+    assert isinstance(mine, list) and [item.id for item in mine] == ["i5"]
+    assert isinstance(none, ValueError) and "none of the 1 items of allow" in str(none)
+
+
 def test_reload_under_traffic_loses_nothing(live: Live, bundle: Path) -> None:
     old, new = live.recommender, made(2, 70)
     lists = [[item.id for item in r.recommend([["i1"]], 5)[0]] for r in (old, new)]

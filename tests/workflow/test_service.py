@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from odmt_fast import Recommender
+from odmt_fast.cli import main
+from odmt_fast.data.items import ImageSource
+from odmt_fast.retrieval import bundle as bundles
+from odmt_fast.retrieval.thumbnails import Thumbnails
 from odmt_fast.service import Live, create_app
 
 
@@ -87,6 +92,60 @@ def test_new_items(bundle: Path, shop: Path) -> None:
             "image of item 'n5' cannot be read: the file is not a picture"
         )
         assert len(live.recommender.items) == 27
+
+
+def test_pictures_of_new_items(
+    bundle: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "MOST_ADDED", 2)
+    images = shop / "images"
+    picture = base64.b64encode((images / "i03.png").read_bytes()).decode()
+
+    def shown(client: TestClient) -> list[bool]:
+        names = ("i00", "n1", "n2", "n3", "n4")
+        found = [client.get("/picture", params={"item": name}).status_code for name in names]
+        return [status == 200 for status in found]
+
+    with TestClient(create_app(Live(bundle))) as client:  # a bundle without takes none
+        first = {"id": "n0", "text": "thing", "picture": picture}
+        assert client.post("/items", json={"items": [first]}).status_code == 200
+        assert client.get("/picture", params={"item": "n0"}).status_code == 404
+    asked = Recommender.load(bundle)
+    sources = (ImageSource(images / "i00.png"), *(None,) * (len(asked.items) - 1))
+    Thumbnails.of(replace(asked.items, images=sources)).save(bundle, asked.parts)
+    live = Live(bundle)
+    with TestClient(create_app(live)) as client:
+        new = {"id": "n1", "text": "thing", "picture": picture}
+        assert (
+            client.post("/items", json={"items": [new, {"id": "n2", "text": "b"}]}).status_code
+            == 200
+        )
+        assert shown(client) == [True, True, False, False, False]
+        assert client.post("/reload").status_code == 200
+        assert shown(client) == [True, True, False, False, False]
+        # The command keeps them too, also where the bundle becomes one piece, or another.
+        (tmp_path / "new.csv").write_text("item,text\nn3,third\n")
+        (tmp_path / "more").mkdir()
+        shutil.copy(images / "i05.png", tmp_path / "more" / "n3.png")
+        words = ["add-items", str(bundle), str(tmp_path / "new.csv"), str(tmp_path / "more")]
+        assert main([*words, "--output", str(tmp_path / "other")]) == 0
+        assert main(words) == 0
+        assert not [*bundle.glob("added-*")]
+        assert client.post("/reload").status_code == 200
+        assert shown(client) == [True, True, False, True, False]
+        live.bundle = tmp_path / "other"
+        assert client.post("/reload").status_code == 200
+        assert shown(client) == [True, True, False, True, False]
+
+
+def test_the_whole_table_of_a_shop(bundle: Path, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text((shop / "items.csv").read_text() + "n9,never bought\n")
+    words = ["add-items", str(bundle), str(tmp_path / "all.csv")]
+    assert main(words) == 1
+    assert main([*words, "--skip-known"]) == 0
+    assert Recommender.load(bundle).items.ids[24:] == ("n9",)
+    assert main([*words, "--skip-known"]) == 0
+    assert len(Recommender.load(bundle).items) == 25
 
 
 def test_a_bundle_exchanged_behind_it_is_not_overwritten(bundle: Path) -> None:
