@@ -170,7 +170,7 @@ class Recommender(Stored):
 
         Returns:
             A `pyarrow.Table`, a row per item: user (string), rank (int32, from 1), item (string),
-            title (string), score (float).
+            title (string; "?" for what is no Unicode text), score (float).
 
         Raises:
             ValueError: no user is known, or see `recommend`.
@@ -184,12 +184,14 @@ class Recommender(Stored):
         found = ids > 0
         users, ranks = found.nonzero(as_tuple=True)
         rows = pa.array((ids[found] - 1).numpy())
+        # Arrow's strings are UTF-8, which has no lone surrogates; a title may come with one.
+        titles = [text and text.encode(errors="replace").decode() for text in self.items.texts]
         return pa.table(
             {
                 "user": pa.array(self.known.names, pa.string()).take(pa.array(users.numpy())),
                 "rank": pa.array((ranks + 1).to(torch.int32).numpy()),
                 "item": pa.array(self.items.ids, pa.string()).take(rows),
-                "title": pa.array(self.items.texts, pa.string()).take(rows),
+                "title": pa.array(titles, pa.string()).take(rows),
                 "score": pa.array(scores[found].float().numpy()),
             }
         )

@@ -84,7 +84,7 @@ def test_wrong_lists_are_refused(asked: Recommender) -> None:
             asked.recommend([["i1"], ["i2"]], **{name: [["i3"]]})
         with pytest.raises(ValueError, match=f"{name} has 2 entries for 2 histories; give a list"):
             asked.recommend([["i1"], ["i2"]], **{name: [["i3"], "i4"]})
-        with pytest.raises(ValueError, match=f"{name} is 'i3', where a list of ids must be"):
+        with pytest.raises(ValueError, match=f"{name} is 'i3', where a list of item ids must be"):
             asked.recommend([["i1"]], **{name: "i3"})
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         asked.recommend([["i1"]], 0, allow=[["i3"]])
