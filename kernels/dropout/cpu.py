@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.dropout.reference import kept_scale, threshold
 
 DropoutArgument = tuple[int, float, int, int]
@@ -22,7 +23,7 @@ def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
 def apply(x: Tensor, p: float, seed: Tensor, groups: int) -> Tensor:
     """`op.dropout` of a contiguous float32 or bfloat16 tensor; also its own gradient."""
     y = torch.empty_like(x)
-    _C.dropout(
+    run(_C.dropout, 
         x.dtype == torch.bfloat16,
         x.numel() // groups,
         groups,
