@@ -14,8 +14,8 @@ from torch import Tensor
 from odmt_fast.kernels.debiased_logits.passes import SCALARS, pointers, stream
 from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.spec import Spec
-from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.launch.device import on_device_of
+from odmt_fast.kernels.launch.dry import run
 
 
 def forward(
@@ -47,8 +47,12 @@ def forward(
         return
     terms = totals.new_empty((rows, totals.numel()), dtype=torch.float32)
     with on_device_of(logits):
-        run(_C.distilled_rows_cuda_forward, 
-            **common, scalar=SCALARS[logits.dtype], terms=terms.data_ptr(), stream=stream(logits)
+        run(
+            _C.distilled_rows_cuda_forward,
+            **common,
+            scalar=SCALARS[logits.dtype],
+            terms=terms.data_ptr(),
+            stream=stream(logits),
         )
     totals += terms.sum(0, dtype=torch.float64)
 
@@ -86,6 +90,9 @@ def backward(
         run(_C.distilled_rows_backward, **common, bf16=logits.dtype == torch.bfloat16)
         return
     with on_device_of(logits):
-        run(_C.distilled_rows_cuda_backward, 
-            **common, scalar=SCALARS[logits.dtype], stream=stream(logits)
+        run(
+            _C.distilled_rows_cuda_backward,
+            **common,
+            scalar=SCALARS[logits.dtype],
+            stream=stream(logits),
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.cpu import (
     bias_gradient,
     grouped,
@@ -17,7 +18,6 @@ from odmt_fast.kernels.linear.cpu import (
     input_gradient,
     weight_gradient,
 )
-from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.cpu import forward as linear_forward
 
 # Large enough for products at full rate, small enough to count little beside what is saved.
@@ -77,7 +77,8 @@ def _through_relu(
         dup_bias,
         strict=True,
     ):
-        run(_C.relu_backward_bias, 
+        run(
+            _C.relu_backward_bias,
             x.dtype == torch.bfloat16,
             *part.shape,
             part.data_ptr(),

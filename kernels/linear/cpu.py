@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.libraries import current, narrow
 from odmt_fast.kernels.linear.reference import linear_reference
-from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.row_products import sum_of_row_products
 
 # A new number of rows costs oneDNN about a millisecond to make its kernel, the time of this many
@@ -111,7 +111,8 @@ def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b] in fp32."""
     sums = torch.empty(groups_of(weight), dy.shape[1], dtype=torch.float32)
     for part, total in zip(grouped(dy, len(sums)), sums, strict=True):
-        run(_C.column_sum, 
+        run(
+            _C.column_sum,
             dy.dtype == torch.bfloat16,
             *part.shape,
             part.data_ptr(),

@@ -29,8 +29,14 @@ def forward(
     lse = torch.empty(queries.shape[:3], dtype=torch.float32)
     cu_seqlens = cu_seqlens.contiguous()
     shape = attention_argument(hidden, heads, d, cu_seqlens, mask, scale, dropout_argument(p, seed))
-    run(_C.readout_attention_forward, 
-        shape, readouts, queries.data_ptr(), hidden.data_ptr(), out.data_ptr(), lse.data_ptr()
+    run(
+        _C.readout_attention_forward,
+        shape,
+        readouts,
+        queries.data_ptr(),
+        hidden.data_ptr(),
+        out.data_ptr(),
+        lse.data_ptr(),
     )
     return out, lse
 
@@ -52,7 +58,8 @@ def backward(
     dqueries, dhidden = torch.empty_like(queries), torch.empty_like(hidden)
     cu_seqlens = cu_seqlens.contiguous()
     shape = attention_argument(hidden, heads, d, cu_seqlens, mask, scale, dropout_argument(p, seed))
-    run(_C.readout_attention_backward, 
+    run(
+        _C.readout_attention_backward,
         shape,
         readouts,
         queries.data_ptr(),

@@ -1,9 +1,9 @@
 """Runs a training step without computing it, and counts what it would hold and do.
 
 The code of the step itself runs: the model, its operators, autograd, the optimiser. Whole numbers
-(lengths, indices) are computed; tensors of floats are made, so that the allocator's view of the step
-is the real one, and never written, so that no page of them comes to be: an operator of torch hands
-out new tensors of the shapes it would return, and the compiled extension is not called
+(lengths, indices) are computed. Tensors of floats are made, so that the allocator sees what it
+would see, and never written, so that no page of them comes to be: an operator of torch hands out
+tensors of the shapes it would return, and the compiled extension is not called
 (`odmt_fast.kernels.launch.dry`).
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 # The extension point that torch's notes on extending it name.
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from odmt_fast.kernels.launch.dry import dry
 
@@ -31,7 +31,7 @@ _VIEWS_UNSAID = {"_unsafe_view", "_reshape_alias"}
 _PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "baddbmm_": 1, "_addmm_activation": 1}
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What the operators within it would do.
 
     Attributes:
@@ -44,7 +44,7 @@ class Counting(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = self.made = self.calls = 0
         self.flop = 0.0
         self.names: Counter[str] = Counter()
@@ -86,7 +86,9 @@ class Counting(TorchDispatchMode):
         if targets := _targets(func, args, kwargs):
             returns = len(func._schema.returns)
             return None if returns == 0 else targets[0] if returns == 1 else tuple(targets)
-        made = func(*tree_map(_shape, args), **tree_map(_shape, {**kwargs, **_on_meta(func, kwargs)}))
+        made = func(
+            *tree_map(_shape, args), **tree_map(_shape, {**kwargs, **_on_meta(func, kwargs)})
+        )
         return self._kept(tree_map(_unwritten, made))
 
     def _kept(self, made: Any) -> Any:
