@@ -15,6 +15,7 @@ from bench import (
     movielens_table,
     operator_table,
     paired,
+    plan,
     retrieval_table,
     step_table,
 )
@@ -180,6 +181,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "retrieval": retrieval_table.section,
     "retrieval_avx2": retrieval_table.section,
     "launches": launches.section,
+    "plan": plan.section,
     OPERATORS: operator_table.section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,

@@ -69,7 +69,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _VIEWS_UNSAID or _is_view(func):
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if not _writes_floats(tensors, kwargs):
+        if not _of_floats(name, tensors, args, kwargs):
             return self._kept(func(*args, **kwargs))
         self.told(name)
         self.flop += _flop(name, args)
@@ -114,11 +114,14 @@ def _is_view(func: Any) -> bool:
     return bool(returned) and all(x is not None and not x.is_write for x in returned)
 
 
-def _writes_floats(tensors: list[Tensor], kwargs: Any) -> bool:
+def _of_floats(name: str, tensors: list[Tensor], args: Any, kwargs: Any) -> bool:
+    """Whether an operator reads tensors of floats or, where it reads none, makes one."""
     if tensors:
         return any(x.is_floating_point() for x in tensors)
     dtype = kwargs.get("dtype")
-    return dtype is None or dtype.is_floating_point
+    if dtype is None and name in ("arange", "full", "scalar_tensor"):
+        return any(isinstance(x, float) for x in tree_leaves(args))
+    return dtype is None or bool(dtype.is_floating_point)
 
 
 def _on_meta(func: Any, kwargs: Any) -> dict[str, Any]:
