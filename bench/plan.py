@@ -137,8 +137,8 @@ def section(results: dict[str, Any]) -> str:
             f"{near['seconds']}. *Tensors* is what is counted alive; *predicted* adds what the "
             "process holds before the step and what the heap takes beyond tensors. Not predicted "
             "are the libraries' own blocks: oneDNN's kernels of bf16, MKL's packed factors. "
-            f"Seconds rest on timed steps of {', '.join(map(str, PROBED))} users in one pass. Forward, "
-            "backward and update; `python -m bench.plan`.",
+            f"Seconds rest on timed steps of {', '.join(map(str, PROBED))} users in one pass. "
+            "Forward, backward and update; `python -m bench.plan`.",
             "",
             table(head, body),
         ]

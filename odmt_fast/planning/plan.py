@@ -95,6 +95,11 @@ class _Steps:
                 "filter or bring more interactions"
             )
 
+    def items(self, batch_size: int) -> int:
+        """Distinct items of the batch that `of` counts."""
+        users, step, _ = self._largest(batch_size)
+        return self.collate.sizes(users, 1, step).items
+
     def of(self, way: Way) -> tuple[Footprint, float]:
         """Of the largest of the first batches, and the work of their mean as a share of its."""
         users, step, mean = self._largest(way.batch_size)
@@ -185,6 +190,8 @@ def plan(
     for way in _ways(steps.users, batch_sizes, micro_items):
         if any(not row.fits and row.way.micro_items == way.micro_items for row in rows):
             continue  # a smaller batch did not fit
+        if way.micro_items is not None and way.micro_items >= steps.items(way.batch_size):
+            continue  # one part of all items is encoded twice for nothing
         say(f"counting {way.batch_size} users, {way}")
         row = _row(way, *steps.of(way), base, memory, pace, config)
         rows.append(row)
