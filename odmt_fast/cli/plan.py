@@ -58,6 +58,7 @@ def plan(
 
     from odmt_fast import planning
     from odmt_fast.features.resident import source_bytes
+    from odmt_fast.planning.heap import resident_bytes
     from odmt_fast.training.libraries import choose
     from odmt_fast.training.placement import free_host_bytes
     from odmt_fast.training.precision import resolve
@@ -74,7 +75,8 @@ def plan(
     found = "bf16" if card and precision == "auto" else resolve(precision, torch.device("cpu"))
     config = workspace.config.updated({"training.precision": found})
     tokens = sum(map(source_bytes, stores.values())) if card else 0
-    room = given or (card.memory if card else free_host_bytes())
+    free = free_host_bytes()  # beside what this process has
+    room = given or (card.memory if card else free and free + (resident_bytes() or 0))
     if not room:
         raise ValueError("how much memory is free is not told here; give --memory, such as 8GiB")
     planned = planning.plan(

@@ -168,11 +168,16 @@ def plan(
         say: is told what happens.
 
     Raises:
-        ValueError: no way fits, or an argument that is no size.
+        ValueError: no way fits, an argument is no size, or the ID table is sparse.
     """
     for name, values in (("batch-size", batch_sizes), ("micro-items", micro_items)):
         if wrong := [value for value in values if value < 1]:
             raise ValueError(f"--{name} {wrong[0]} must be at least 1")
+    if config.model.id_table == "sparse":
+        raise ValueError(
+            "plan cannot count model.id_table=sparse, whose rows are found by computing; add "
+            "--set model.id_table=dense, which takes no less"
+        )
     steps = _Steps(model, split, config)
     probes: tuple[Probe, ...] = ()
     pace: Rates | Card

@@ -64,6 +64,8 @@ def test_errors_name_a_remedy(words: list[object], command: Callable[..., Any]) 
     assert "give more --memory" in refused.err
     refused = command(*words, "--batch-size", 0)
     assert refused.status == 1 and "--batch-size 0 must be at least 1" in refused.err
+    refused = command(*words, "--set", "model.id_table=sparse")
+    assert refused.status == 1 and "add --set model.id_table=dense" in refused.err
     refused = command(*words, "--memory", "much")
     assert refused.status == 1 and "--memory much is no size" in refused.err
 
