@@ -10,6 +10,7 @@ nothing else may run, or the seconds are no measurement. ``--widths 64 --users 6
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from odmt_fast.planning.footprint import footprint
 from odmt_fast.planning.heap import resident_bytes
 from odmt_fast.planning.pace import Probe, Rates
 from odmt_fast.planning.pace import timed as seconds_of
-from odmt_fast.training.memory import keep_freed_memory
+from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.step import TrainingStep, adamw
 
@@ -61,12 +62,13 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
     """Rows of all ways; nothing of the sizes beyond `PROBED` is computed."""
     keep_freed_memory()
     current()
-    config, probes, rows = settings(precision), [], []
+    config, probes, rows, libraries = settings(precision), [], [], 0
     for size in PROBED:
         model, batch = made(size, width, 0)
         counts = footprint(model, batch, model.sources, config)
-        step = partial(stepper(model, config), batch, EPOCH)
-        probes.append(Probe(size, counts, seconds_of(step)))
+        seconds, left = taken(model, batch, config)
+        libraries += left
+        probes.append(Probe(size, counts, seconds))
     rates = Rates.of(probes)
     for size in users:
         for micro_items in MICRO_ITEMS:
@@ -77,11 +79,24 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
                     "width": width, "precision": precision, "users": size,
                     "micro_items": micro_items, "items": len(batch.items), "rows": batch.n_rows,
                     "alive": counts.alive, "parameters": counts.parameters,
-                    "tokens": counts.tokens, "grown": counts.grown,
+                    "tokens": counts.tokens, "grown": counts.grown, "libraries": libraries,
                     "predicted_seconds": rates.seconds(counts),
                 }
             )  # fmt: skip
     return rows
+
+
+def taken(model: SequentialModel, batch: Batch, config: Config) -> tuple[float, int]:
+    """Seconds of a step, and bytes that stay with the process when all of it is freed."""
+    release_freed_memory()
+    before = resident_bytes() or 0
+    step = partial(stepper(model, config), batch, EPOCH)
+    seconds = seconds_of(step)
+    del step
+    model.zero_grad(set_to_none=True)
+    gc.collect()
+    release_freed_memory()
+    return seconds, max(0, (resident_bytes() or 0) - before)
 
 
 def measure(width: int, precision: str, users: int, micro_items: int) -> dict[str, float]:
@@ -97,7 +112,7 @@ def measure(width: int, precision: str, users: int, micro_items: int) -> dict[st
 
 def joined(row: dict[str, Any], found: dict[str, float]) -> dict[str, Any]:
     """Prediction and measurement of the peak of the process, whose batch was there before."""
-    beside = found["before"] - row["tokens"]
+    beside = found["before"] - row["tokens"] + row["libraries"]
     return {
         **row,
         "predicted_bytes": beside + row["grown"],
@@ -135,8 +150,8 @@ def section(results: dict[str, Any]) -> str:
             "",
             f"The peak is within {NEAR:.0%} in {near['bytes']} of {len(rows)} rows, the time in "
             f"{near['seconds']}. *Tensors* is what is counted alive; *predicted* adds what the "
-            "process holds before the step and what the heap takes beyond tensors. Not predicted "
-            "are the libraries' own blocks: oneDNN's kernels of bf16, MKL's packed factors. "
+            "process holds before the step, what stayed with it after the timed ones (the "
+            "libraries' own blocks, say oneDNN's kernels) and what the heap takes beyond tensors. "
             f"Seconds rest on timed steps of {', '.join(map(str, PROBED))} users in one pass. "
             "Forward, backward and update; `python -m bench.plan`.",
             "",
