@@ -9,6 +9,7 @@ from torch import Tensor
 
 from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.launch.device import on_device_of
+from odmt_fast.kernels.launch.dry import run
 
 SCALARS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Numbers of the storage types in the extension (csrc/distilled_rows.h)."""
@@ -68,10 +69,22 @@ def _run(source: Tensor, out: Tensor, candidates: Candidates, *, forward: bool) 
     from_, to = source.data_ptr(), out.data_ptr()
     if source.device.type == "cuda":
         with on_device_of(source):
-            _C.debiased_rows_cuda(
-                from_, to, scalar=SCALARS[narrow], forward=forward, stream=stream(source), **shape
+            run(
+                _C.debiased_rows_cuda,
+                from_,
+                to,
+                scalar=SCALARS[narrow],
+                forward=forward,
+                stream=stream(source),
+                **shape,
             )
     elif forward:
-        _C.debiased_rows_forward(scores=from_, out=to, bf16=narrow == torch.bfloat16, **shape)
+        run(_C.debiased_rows_forward, scores=from_, out=to, bf16=narrow == torch.bfloat16, **shape)
     else:
-        _C.debiased_rows_backward(gradient=from_, out=to, bf16=narrow == torch.bfloat16, **shape)
+        run(
+            _C.debiased_rows_backward,
+            gradient=from_,
+            out=to,
+            bf16=narrow == torch.bfloat16,
+            **shape,
+        )

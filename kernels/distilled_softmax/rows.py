@@ -15,6 +15,7 @@ from odmt_fast.kernels.debiased_logits.passes import SCALARS, pointers, stream
 from odmt_fast.kernels.debiased_logits.reference import Candidates
 from odmt_fast.kernels.distilled_softmax.spec import Spec
 from odmt_fast.kernels.launch.device import on_device_of
+from odmt_fast.kernels.launch.dry import run
 
 
 def forward(
@@ -42,12 +43,16 @@ def forward(
     }
     if logits.device.type == "cpu":
         bf16 = logits.dtype == torch.bfloat16
-        _C.distilled_rows_forward(**common, bf16=bf16, totals=totals.data_ptr())
+        run(_C.distilled_rows_forward, **common, bf16=bf16, totals=totals.data_ptr())
         return
     terms = totals.new_empty((rows, totals.numel()), dtype=torch.float32)
     with on_device_of(logits):
-        _C.distilled_rows_cuda_forward(
-            **common, scalar=SCALARS[logits.dtype], terms=terms.data_ptr(), stream=stream(logits)
+        run(
+            _C.distilled_rows_cuda_forward,
+            **common,
+            scalar=SCALARS[logits.dtype],
+            terms=terms.data_ptr(),
+            stream=stream(logits),
         )
     totals += terms.sum(0, dtype=torch.float64)
 
@@ -82,9 +87,12 @@ def backward(
         "detach_teacher": spec.detach_teacher,
     }
     if logits.device.type == "cpu":
-        _C.distilled_rows_backward(**common, bf16=logits.dtype == torch.bfloat16)
+        run(_C.distilled_rows_backward, **common, bf16=logits.dtype == torch.bfloat16)
         return
     with on_device_of(logits):
-        _C.distilled_rows_cuda_backward(
-            **common, scalar=SCALARS[logits.dtype], stream=stream(logits)
+        run(
+            _C.distilled_rows_cuda_backward,
+            **common,
+            scalar=SCALARS[logits.dtype],
+            stream=stream(logits),
         )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from odmt_fast import _C
 from odmt_fast.kernels.dropout.reference import kept_scale, threshold
+from odmt_fast.kernels.launch.dry import run
 
 DropoutArgument = tuple[int, float, int, int]
 """(threshold, scale of the kept values, address and length of the seed); address 0 = no dropout."""
@@ -22,7 +23,8 @@ def dropout_argument(p: float, seed: Tensor | None) -> DropoutArgument:
 def apply(x: Tensor, p: float, seed: Tensor, groups: int) -> Tensor:
     """`op.dropout` of a contiguous float32 or bfloat16 tensor; also its own gradient."""
     y = torch.empty_like(x)
-    _C.dropout(
+    run(
+        _C.dropout,
         x.dtype == torch.bfloat16,
         x.numel() // groups,
         groups,

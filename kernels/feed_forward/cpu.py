@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.cpu import (
     bias_gradient,
     grouped,
@@ -76,7 +77,8 @@ def _through_relu(
         dup_bias,
         strict=True,
     ):
-        _C.relu_backward_bias(
+        run(
+            _C.relu_backward_bias,
             x.dtype == torch.bfloat16,
             *part.shape,
             part.data_ptr(),

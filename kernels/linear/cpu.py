@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from odmt_fast import _C
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.linear.libraries import current, narrow
 from odmt_fast.kernels.linear.reference import linear_reference
 from odmt_fast.kernels.linear.row_products import sum_of_row_products
@@ -60,7 +61,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = Fals
         return _onednn_product(x, weight, bias, "relu" if relu else "none")
     y = linear_reference(x, weight, bias)
     if relu:
-        _C.relu(y.dtype == torch.bfloat16, *y.shape, y.data_ptr(), torch.get_num_threads())
+        run(_C.relu, y.dtype == torch.bfloat16, *y.shape, y.data_ptr(), torch.get_num_threads())
     return y
 
 
@@ -110,7 +111,8 @@ def bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """Column sums of dy [R, b] in each group of `weight`, [b] or [G, b] in fp32."""
     sums = torch.empty(groups_of(weight), dy.shape[1], dtype=torch.float32)
     for part, total in zip(grouped(dy, len(sums)), sums, strict=True):
-        _C.column_sum(
+        run(
+            _C.column_sum,
             dy.dtype == torch.bfloat16,
             *part.shape,
             part.data_ptr(),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odmt_fast import _C
 from odmt_fast.kernels.dropout.cpu import DropoutArgument, dropout_argument
+from odmt_fast.kernels.launch.dry import run
 
 Three = tuple[Tensor, Tensor, Tensor]
 AttentionArgument = tuple[bool, int, int, int, int, str, float, DropoutArgument, int, int]
@@ -63,7 +64,15 @@ def forward(
     cu_seqlens = cu_seqlens.contiguous()
     dropout = dropout_argument(p, seed)
     shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout, groups)
-    _C.packed_attention_forward(shape, _heads(q), _heads(k), _heads(v), _heads(out), lse.data_ptr())
+    run(
+        _C.packed_attention_forward,
+        shape,
+        _heads(q),
+        _heads(k),
+        _heads(v),
+        _heads(out),
+        lse.data_ptr(),
+    )
     return out, lse
 
 
@@ -93,5 +102,13 @@ def backward(
     dropout = dropout_argument(p, seed)
     shape = attention_argument(q, heads, width, cu_seqlens, mask, scale, dropout, groups)
     inputs = (_heads(x) for x in (q, k, v, dout))
-    _C.packed_attention_backward(shape, *inputs, lse.data_ptr(), _heads(dq), _heads(dk), _heads(dv))
+    run(
+        _C.packed_attention_backward,
+        shape,
+        *inputs,
+        lse.data_ptr(),
+        _heads(dq),
+        _heads(dk),
+        _heads(dv),
+    )
     return dq, dk, dv

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from odmt_fast import _C
 from odmt_fast.kernels.dropout.cpu import dropout_argument
+from odmt_fast.kernels.launch.dry import run
 from odmt_fast.kernels.packed_attention.cpu import attention_argument
 
 
@@ -28,8 +29,14 @@ def forward(
     lse = torch.empty(queries.shape[:3], dtype=torch.float32)
     cu_seqlens = cu_seqlens.contiguous()
     shape = attention_argument(hidden, heads, d, cu_seqlens, mask, scale, dropout_argument(p, seed))
-    _C.readout_attention_forward(
-        shape, readouts, queries.data_ptr(), hidden.data_ptr(), out.data_ptr(), lse.data_ptr()
+    run(
+        _C.readout_attention_forward,
+        shape,
+        readouts,
+        queries.data_ptr(),
+        hidden.data_ptr(),
+        out.data_ptr(),
+        lse.data_ptr(),
     )
     return out, lse
 
@@ -51,7 +58,8 @@ def backward(
     dqueries, dhidden = torch.empty_like(queries), torch.empty_like(hidden)
     cu_seqlens = cu_seqlens.contiguous()
     shape = attention_argument(hidden, heads, d, cu_seqlens, mask, scale, dropout_argument(p, seed))
-    _C.readout_attention_backward(
+    run(
+        _C.readout_attention_backward,
         shape,
         readouts,
         queries.data_ptr(),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from odmt_fast import _C
 from odmt_fast.kernels.dropout.cpu import dropout_argument
+from odmt_fast.kernels.launch.dry import run
 
 
 def forward(
@@ -28,7 +29,8 @@ def forward(
     rstd = torch.empty(rows, dtype=torch.float32)
     groups = len(weight) if weight.dim() == 2 else 1
     weight, bias = weight.float(), bias.float()
-    _C.residual_norm_forward(
+    run(
+        _C.residual_norm_forward,
         x.dtype == torch.bfloat16,
         rows,
         d,
@@ -65,7 +67,8 @@ def backward(
     dweight = torch.empty(weight.shape, dtype=torch.float32)
     dbias = torch.empty(weight.shape, dtype=torch.float32)
     scale = weight.float()
-    _C.residual_norm_backward(
+    run(
+        _C.residual_norm_backward,
         total.dtype == torch.bfloat16,
         rows,
         d,

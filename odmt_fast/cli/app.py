@@ -23,6 +23,7 @@ from odmt_fast.cli.evaluate import evaluate
 from odmt_fast.cli.export import export
 from odmt_fast.cli.extract import extract
 from odmt_fast.cli.output import print_json
+from odmt_fast.cli.plan import plan
 from odmt_fast.cli.plot import plot
 from odmt_fast.cli.prepare import prepare
 from odmt_fast.cli.profile import profile
@@ -82,10 +83,12 @@ def _root(
 
 _COMMANDS = (
     *(demo, prepare, extract, train, evaluate, recommend, export, add_items, serve),
-    *(compare, study, tune, plot, baselines, profile, doctor),
+    *(compare, study, tune, plot, baselines, plan, profile, doctor),
 )
 for _command in _COMMANDS:
-    app.command(epilog=listing() if _command in (train, baselines, profile) else None)(_command)
+    app.command(epilog=listing() if _command in (train, baselines, plan, profile) else None)(
+        _command
+    )
 
 app.add_typer(studies, name="studies")
 

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
         "workflow",
     },
+    "planning": {*BEFORE_MODELS, "models", "training"},
     "service": {"config", "data", "retrieval", "storage"},
     "workflow": {
         *BEFORE_MODELS,
