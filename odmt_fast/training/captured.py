@@ -35,6 +35,7 @@ def capture_missing(config: Config, device: torch.device, processes: int) -> str
         "training.capture=off": settings.capture == "off",
         f"{device} has no graphs": device.type != "cuda",
         "training.precision=fp16 scales its losses on the host": settings.precision == "fp16",
+        "training.compile=True makes its own graphs": settings.compile,
         "training.recompute=True reads lengths on the host": settings.recompute,
         "training.micro_items reads lengths on the host": settings.micro_items is not None,
         "model.id_table=sparse counts the rows it updates": config.model.id_table == "sparse",
