@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from bench.machine import limited_isa
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--benchmark", action="store_true", help="run the benches and time them")
     parser.addoption("--results", type=Path, metavar="FOLDER", help="where rows of operators go")
+    parser.addoption("--add", action="store_true", help="keep the rows that the file has")
+    parser.addoption("--tiny", action="store_true", help="sizes that only try the benches")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,9 +28,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def results_folder(config: pytest.Config) -> Path | None:
-    """Where rows are saved: a run of some tests (-k) is a trial, and needs --results."""
+    """Where rows are saved: a run of some tests, or a tiny one, is a trial and needs --results."""
     folder: Path | None = config.getoption("--results")
-    return folder or (None if config.getoption("-k") else results.FOLDER)
+    trial = config.getoption("-k") or config.getoption("-m") or config.getoption("--tiny")
+    return folder or (None if trial else results.FOLDER)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +42,12 @@ def record(pytestconfig: pytest.Config) -> Callable[[str, dict[str, Any]], None]
     rows: dict[str, list[dict[str, Any]]] = {}
 
     def add(name: str, row: dict[str, Any]) -> None:
-        rows.setdefault(name, []).append(row)
+        if name not in rows:
+            rows[name] = []
+            if folder is not None and pytestconfig.getoption("--add"):
+                file = folder / f"{results.timed(name)}.json"
+                rows[name] = json.loads(file.read_text())["rows"] if file.exists() else []
+        rows[name].append(row)
         if folder is not None:
             results.save(results.timed(name), rows[name], folder=folder)
 

@@ -2,12 +2,15 @@
 # bench/gpu.sh [--sanitize] OUT [PYTEST OPTION ...]: everything that wants a GPU, on a bare box without network.
 #
 # Builds the package (into a folder that is removed again), runs the tests marked `gpu` (OUT/<file>.log and
-# .xml), then the operators and the training step (OUT/operators_<gpu>.json, saved after every row; what
-# compiles for long comes last). Copied to bench/results, the file is shown by `make report`. Ends within 9
-# minutes; the exit code is not 0 when anything failed or was cut short. Needs nvcc, a C++ compiler, and Python
-# with torch, triton, numpy, pydantic, safetensors, xxhash, filelock, pybind11, setuptools, pytest and
-# pytest-benchmark; what is absent is named first, and what can run without it does. The options choose benches:
-# bench/gpu.sh out -k packed_attention
+# .xml), then measures, each part with a time limit of its own: training steps of 128, 512, 1,024 and 4,096
+# users beside the official code in fp16, the reference and the tuned baseline; every operator beside its
+# rivals; what torch.compile makes of all of them, which takes it longest. Rows are saved as they come in
+# OUT/operators_<gpu>.json and, unless options choose some, at the end in bench/results, where `make report`
+# finds them. Ends within 9 minutes; the exit code is not 0 when anything failed or was cut short. Needs nvcc, a
+# C++ compiler, and Python with torch, triton, numpy, pydantic, safetensors, xxhash, filelock, pybind11,
+# setuptools, pytest and pytest-benchmark; what is absent is named first, and what can run without it does.
+# Options are pytest's: `bench/gpu.sh out -k packed_attention` measures some, `bench/gpu.sh out --tiny`
+# tries every part in sizes for which a CPU will do.
 #
 #   ODMT_OFFICIAL=<clone of xyliugo/ODMT>   adds the official code to the training step
 #   PYTHON=<interpreter>                    default python3
@@ -53,13 +56,32 @@ fi
 declare -A running
 for file in $(grep -rlE '^pytestmark = .*\bmark\.gpu\b|^\s*@pytest\.mark\.gpu\b' tests --include='test_*.py'); do
     report=$out/$(echo "${file%.py}" | tr / -)
-    within 200 "${tests[@]}" "$file" --junitxml="$report.xml" >"$report.log" 2>&1 &
+    within 190 "${tests[@]}" "$file" --junitxml="$report.xml" >"$report.log" 2>&1 &
     running[$file]=$!
 done
 for file in "${!running[@]}"; do
     wait "${running[$file]}" || failed=1
     echo "$file: $(tail -n 1 "$out/$(echo "${file%.py}" | tr / -).log")"
 done
-within 520 "$python" -m pytest bench/test_operators.py --benchmark --results "$out" \
-    -p no:cacheprovider -q --benchmark-columns=median,stddev,rounds "$@" || failed=1
+bench=("$python" -m pytest bench/test_operators.py --benchmark --add --results "$out" -p no:cacheprovider -q
+    --benchmark-columns=median,stddev,rounds)
+rm -f "$out"/operators*.json
+chosen=
+# measure SECOND MARKS OPTION ...: one part of the benches; the options may leave nothing of it.
+measure() {
+    local code=0
+    within "$1" "${bench[@]}" -m "$2" "${@:3}" || code=$?
+    [ $code = 5 ] && return
+    chosen=1
+    [ $code = 0 ] || failed=1
+}
+measure 310 'step and not slow_start' "$@"
+measure 400 'not step and not slow_start' "$@"
+measure 525 'slow_start' "$@"
+[ -n "$chosen" ] || { echo "no bench is chosen by: $*"; failed=1; }
+if [ $# = 0 ]; then
+    for file in "$out"/operators_*.json; do
+        [ -e "$file" ] && [ "$(dirname "$file")" != "$PWD/bench/results" ] && cp "$file" bench/results/
+    done
+fi
 exit $failed

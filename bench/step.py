@@ -23,6 +23,7 @@ from bench.rates import matmul_rate
 from bench.stages import stage_seconds
 from bench.workload import EPOCH, Workload
 from odmt_fast.studies.floor import needed_work
+from odmt_fast.training.compiled import CompiledModel
 from odmt_fast.training.memory import keep_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -36,13 +37,14 @@ def build(
     With `vary` the engine's batch leaves out another user every time, as no two batches of a
     training run have the same number of tokens.
     """
-    if name == "engine":
+    if name in ENGINES:
         engine = workload.engine()
         if vary:
             batches = cycle([workload.batch_without(user) for user in range(workload.users)])
         else:
             batches = cycle([workload.packed_batch])
-        return engine, lambda: engine(next(batches), EPOCH)["loss"]
+        called = CompiledModel(engine) if name == "engine_compiled" else engine
+        return engine, lambda: called(next(batches), EPOCH)["loss"]
     model: nn.Module = workload.reference()
     if name in ("tuned", "compiled"):
         model = Tuned(model, compiled=name == "compiled")
@@ -55,7 +57,9 @@ def build(
     return model, loss
 
 
-IMPLEMENTATIONS = ("untouched", "reference", "tuned", "compiled", "engine")
+ENGINES = ("engine", "engine_compiled")
+"""The second as with ``training.compile``."""
+IMPLEMENTATIONS = ("untouched", "reference", "tuned", "compiled", *ENGINES)
 """`untouched` is the reference in a process whose allocator is left as it is; all others keep
 freed memory, as the engine's training loop does."""
 
@@ -98,7 +102,7 @@ def main() -> None:
         model.items.recompute = True
     batch = workload.packed_batch
     work = needed_work(workload.config, batch, batch.features)
-    if options.implementation == "engine":
+    if options.implementation in ENGINES:
         workload.forget_padded_features()
     memory = PeakMemory()
     seconds = timed_steps(model, loss, dtype, options.steps)

@@ -12,6 +12,7 @@ GIB = 2**30
 
 IMPLEMENTATIONS = {
     "engine": "`odmt_fast.ODMT`",
+    "engine_compiled": "`odmt_fast.ODMT`, torch.compile",
     "tuned": "tuned baseline",
     "compiled": "tuned baseline, torch.compile",
     "reference": "reference, freed memory kept",

@@ -25,23 +25,38 @@ SECONDS = 1.0
 pytestmark = pytest.mark.benchmark(timer=clock, disable_gc=True)
 
 
-def settings() -> Iterator[Setting]:
+def settings(tiny: bool = False) -> Iterator[Setting]:
     """bf16 on a GPU; on a CPU fp32, and bf16 where it has instructions for it."""
     if DEVICE == "cpu":
-        yield Setting(DEVICE)
+        yield Setting(DEVICE, tiny=tiny)
     if not narrow(torch.empty(0, dtype=torch.bfloat16, device=DEVICE)):
-        yield Setting(DEVICE, torch.bfloat16)
+        yield Setting(DEVICE, torch.bfloat16, tiny)
 
 
-def parameters() -> list[Any]:
+def parameters(tiny: bool = False) -> list[Any]:
     """A case and the name of a variant; what compiles for long comes last, as it may be cut off."""
     pairs = [
-        (case, v) for setting in settings() for case in all_cases(setting) for v in case.variants()
+        (case, v)
+        for setting in settings(tiny)
+        for case in all_cases(setting)
+        for v in case.variants()
     ]
     return [
-        pytest.param(case, v.name, id=f"{case.operator}-{case.setting.name}-{case.label}-{v.name}")
+        pytest.param(
+            case,
+            v.name,
+            id=f"{case.operator}-{case.setting.name}-{case.label}-{v.name}",
+            marks=[
+                *([pytest.mark.step] if case.operator == "training_step" else []),
+                *([pytest.mark.slow_start] if v.slow_start else []),
+            ],
+        )
         for case, v in sorted(pairs, key=lambda pair: pair[1].slow_start)
     ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize(("case", "variant"), parameters(metafunc.config.getoption("--tiny")))
 
 
 @lru_cache(maxsize=1)
@@ -51,7 +66,6 @@ def prepared(case: Case) -> Case:
     return replace(case)
 
 
-@pytest.mark.parametrize(("case", "variant"), parameters())
 def test_operator(
     benchmark: Any, record: Callable[[str, Row], None], case: Case, variant: str
 ) -> None:
@@ -77,6 +91,9 @@ def measured(benchmark: Any, case: Case, variant: str) -> Row:
     row: Row = {"operator": case.operator, "case": case.label, "dtype": case.setting.name}
     row |= {"variant": variant, "ours": chosen.ours, "note": chosen.note}
     try:
+        if chosen.slow_start:
+            # Of a function compiled too often torch runs the eager one, and says so in a log only.
+            torch.compiler.reset()
         run = chosen.make()
         run.step()  # compiles
         lead()
@@ -92,7 +109,7 @@ def measured(benchmark: Any, case: Case, variant: str) -> Row:
         return row | {"error": f"{type(error).__name__}: {error}"[:500]}
     if distance is not None and distance > LARGEST_DISTANCE:
         return row | {"error": f"differs from the reference by {distance:.2g} of its norm"}
-    rounds = min(max(int(SECONDS / seconds), 5), 50)
+    rounds = 5 if case.setting.tiny else min(max(int(SECONDS / seconds), 5), 50)
     benchmark.pedantic(run.step, setup=lead, rounds=rounds)
     rates = rates_of(DEVICE, case.setting.dtype, case.setting.tiny)
     floor, bound = case.work.floor(rates)

@@ -12,6 +12,8 @@ from bench.results import measured, save, timed
 CASES = [
     ("engine", "fp32"),
     ("engine", "bf16"),
+    ("engine_compiled", "fp32"),
+    ("engine_compiled", "bf16"),
     ("tuned", "fp32"),
     ("tuned", "bf16"),
     ("compiled", "fp32"),

@@ -1,8 +1,9 @@
 """Which implementation of an operator runs: the fastest that can, or the one that is forced.
 
-``ODMT_FAST_BACKEND=reference|cpu|triton|cuda`` forces one for every operator that has it; a forced
-backend that cannot run raises and names what is missing. Operators without that backend
-(`batch_index` runs on the CPU only) keep their own choice. Only ``op.py`` files call `choose`.
+``ODMT_FAST_BACKEND=reference|cpu|triton|cuda|xformers`` forces one for every operator that has it;
+a forced backend that cannot run raises and names what is missing. Operators without that backend
+(`batch_index` runs on the CPU only) keep their own choice; xformers is never anybody's own choice.
+Only ``op.py`` files call `choose`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
-BACKENDS = ("reference", "cpu", "triton", "cuda")
+BACKENDS = ("reference", "cpu", "triton", "cuda", "xformers")
 ENVIRONMENT_VARIABLE = "ODMT_FAST_BACKEND"
 
 Missing = Callable[[str], str | None]
@@ -124,3 +125,19 @@ def triton_missing(device_type: str) -> str | None:
     if device_type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"Triton kernels take CUDA tensors (or TRITON_INTERPRET=1), got {device_type}"
     return None
+
+
+@cache
+def _xformers_error() -> str | None:
+    try:
+        import xformers.ops  # noqa: F401
+    except ImportError as error:
+        return f"xformers is not installed ({error}); pip install 'odmt_fast[xformers]'"
+    return None
+
+
+def xformers_missing(device_type: str) -> str | None:
+    """`Missing` check of xformers, which is imported for tensors it could take only."""
+    if device_type != "cuda":
+        return f"xformers takes CUDA tensors, got {device_type}"
+    return _xformers_error()

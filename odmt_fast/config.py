@@ -207,6 +207,16 @@ class TrainingConfig(Section):
         description="on a GPU, record the steps of every shape once and repeat them as one launch "
         "(CUDA graphs); off launches every kernel of every step",
     )
+    float8: bool = Field(
+        False,
+        description="with precision bf16: the linear maps of the items' layers multiply in float8, "
+        "their weights' gradients in bf16; needs a GPU from sm_89 on",
+    )
+    compile: bool = Field(
+        False,
+        description="make one graph of forward and backward by torch.compile, at the first batch; "
+        "such steps are not captured",
+    )
     recompute: bool = Field(
         False,
         description="recompute item activations in the backward: less memory, more time",

@@ -18,6 +18,7 @@ OPERATORS = (
     "feed_forward",
     "readout_attention",
     "residual_norm",
+    "adamw",
     "dropout",
     "debiased_logits",
     "rank_of_target",

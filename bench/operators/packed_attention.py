@@ -2,8 +2,9 @@
 
 The rivals get padded tensors as they like them, the mask as a bias in their dtype, and neither
 padding nor unpadding nor the making of the mask is counted. Padded queries read the first key, so
-that no softmax is empty. Where torch attends to packed tokens itself (nested tensors, causal mask
-only) it gets them packed.
+that no softmax is empty. Who attends to packed tokens gets them packed: torch's nested tensors
+(causal mask only), and xformers, by masks that are made before (`kernels.packed_attention`'s
+backend makes them in every call).
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ class PackedAttention(Case):
             yield Variant("SDPA, nested tensors", nested)
         if self.setting.cuda or self.setting.tiny:
             yield Variant("xformers", self._xformers)
+            yield Variant("xformers, packed", self._xformers_packed)
             yield Variant("FlexAttention", self._flex, slow_start=True)
         yield from self.compiled("reference, torch.compile", self._packed, self._reference)
 
@@ -237,6 +239,20 @@ class PackedAttention(Case):
         attention = partial(memory_efficient_attention, attn_bias=bias, p=self.dropout)
         upstream, comparable = self.padded(self.upstream), self._comparable(lambda x: x[self.valid])
         return Run(lambda: attention(*leaves), leaves, (upstream,), comparable)
+
+    def _xformers_packed(self) -> Run:
+        try:
+            from odmt_fast.kernels.packed_attention import by_xformers
+        except ImportError as error:
+            raise CannotRun(f"not installed ({error})") from None
+        planned = by_xformers.calls(self.cu_seqlens, self.mask)
+        attention = partial(
+            by_xformers.memory_efficient_attention, p=self.dropout, scale=self.size**-0.5
+        )
+        return self._packed(
+            lambda q, k, v: by_xformers.attend(q, k, v, planned, attention),
+            self._comparable(lambda x: x),
+        )
 
     def _flex(self) -> Run:
         if self.dropout:

@@ -22,22 +22,25 @@ from bench.workload import EPOCH, Workload
 from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.config import TrainingConfig
 from odmt_fast.studies.floor import needed_work
+from odmt_fast.training.compiled import CompiledModel
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.step import TrainingStep, adamw
 
 CLIP = 5.0
+USERS = (128, 512, 1024, 4096)
+"""Of the batches on a GPU; the catalogue grows with them."""
 TINY = Workload(users=4, width=32, steps=5, text_tokens=9, items=40)
 TINY_SHOP = Shop(users=12, items=40, width=32, steps=5, text_tokens=9, image_tokens=3)
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """A batch of short users beside rivals, a larger one of ours alone, then runs over a shop."""
+    """Batches of short users beside rivals, then runs over a shop."""
     if setting.tiny:
         yield Step(setting, TINY)
         yield WholeShop(setting, TINY_SHOP, 4)
     elif setting.cuda:
-        yield Step(setting, Workload(users=128))
-        yield Step(setting, Workload(users=1024, items=20_000), rivals=False)
+        for users in USERS:
+            yield Step(setting, Workload(users=users, items=max(5000, 20 * users)))
         shop = Shop()
         yield WholeShop(setting, shop, 128)
         yield WholeShop(setting, shop, 1024)
@@ -49,7 +52,6 @@ class Step(Case):
 
     operator = "training_step"
     workload: Workload
-    rivals: bool = True
 
     @property
     def label(self) -> str:
@@ -65,24 +67,27 @@ class Step(Case):
     def variants(self) -> Iterator[Variant]:
         """Ours first."""
         yield Variant("ours, bf16", partial(self._engine, "bf16"))
-        if not self.rivals:
-            return
         if self.setting.cuda:
             yield Variant("ours, fp16", partial(self._engine, "fp16"))
         yield Variant("reference, bf16", partial(self._reference, "reference"))
         yield Variant("tuned reference, bf16", partial(self._reference, "tuned"))
         yield Variant("official code, fp16", self._official)
+        compiled = partial(self._engine, "bf16", compiled=True)
+        yield Variant("ours, torch.compile, bf16", compiled, slow_start=True)
         name = "tuned reference, torch.compile, bf16"
         yield Variant(name, partial(self._reference, "compiled"), slow_start=True)
 
-    def _engine(self, precision: str) -> Run:
+    def _engine(self, precision: str, *, compiled: bool = False) -> Run:
         """Ours, by the classes that train; tokens are gathered on the device."""
         device = torch.device(self.setting.device)
         model = self.workload.engine().to(device)
         sources = [tokens.to(device) for tokens in self.workload.sources]
         optimizer = adamw(model, TrainingConfig(learning_rate=1e-4))
         scaled = MixedPrecision(precision, device)  # type: ignore[arg-type]
-        step = TrainingStep(model, optimizer, scaled, CLIP)
+        # The benches' own test takes the backend that generates no code.
+        backend = "eager" if self.setting.tiny else "inductor"
+        called = CompiledModel(model, backend) if compiled else model
+        step = TrainingStep(called, optimizer, scaled, CLIP)
         batch = self.workload.batch
         batch = batch.map(lambda x: x.pin_memory()) if self.setting.cuda else batch
 

@@ -64,10 +64,10 @@ def packed_attention(
     model/model.py, `version="v1"`.
     """
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
-    backend = _backend(q, max_seqlen)
-    if backend == "reference":
-        return packed_attention_reference(
-            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups
+    backend = _backend(q, max_seqlen, dropout)
+    if backend in ("reference", "xformers"):
+        return _by_autograd(
+            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups, backend
         )
     settings = (max_seqlen, mask, scale, dropout, groups, backend)
     return _operator(q, k, v, cu_seqlens, seed, *settings)[0]
@@ -94,10 +94,10 @@ def packed_self_attention(
         raise ValueError(f"packed_self_attention: qkv must be [P, 3, H, D], got {list(qkv.shape)}")
     q, k, v = qkv.unbind(1)
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
-    backend = _backend(q, max_seqlen)
-    if backend == "reference":
-        return packed_attention_reference(
-            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups
+    backend = _backend(q, max_seqlen, dropout)
+    if backend in ("reference", "xformers"):
+        return _by_autograd(
+            q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups, backend
         )
     settings = (max_seqlen, mask, scale, dropout, groups, backend)
     return _self_operator(qkv, cu_seqlens, seed, *settings)[0]
@@ -136,13 +136,39 @@ def _check(
     check_groups(OP, groups, q.shape[0], "tokens")
 
 
-def _backend(q: Tensor, max_seqlen: int) -> str:
-    d, limit = q.shape[-1], None
+def _backend(q: Tensor, max_seqlen: int, p: float) -> str:
+    d, limit, xformers_limit = q.shape[-1], None, None
     if d % 8 or not 16 <= d <= LARGEST_HEAD:
         limit = f"the head size must be a multiple of 8 in [16, {LARGEST_HEAD}], got {d}"
     elif q.is_cuda and q.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():
         limit = configs.limit(device_of(q), q.element_size(), max_seqlen)
-    return choose_backend(OP, q.device.type, q.dtype, limit)
+    if p > 0.0:
+        # No number in it: a graph may be traced for any.
+        xformers_limit = (
+            "xformers draws dropout from torch's generator, not from seed; use dropout=0"
+        )
+    return choose_backend(OP, q.device.type, q.dtype, limit, xformers_limit=xformers_limit)
+
+
+def _by_autograd(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    mask: str,
+    scale: float,
+    p: float,
+    seed: Tensor | None,
+    groups: int,
+    backend: str,
+) -> Tensor:
+    """The backends that are differentiable themselves."""
+    if backend == "xformers":
+        from odmt_fast.kernels.packed_attention.by_xformers import packed_attention_xformers
+
+        return packed_attention_xformers(q, k, v, cu_seqlens, mask, scale)
+    return packed_attention_reference(q, k, v, cu_seqlens, max_seqlen, mask, scale, p, seed, groups)
 
 
 def _forward(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
-from odmt_fast.kernels.linear import cast, linear
+from odmt_fast.kernels.linear import cast, float8_linear, linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT, packed_self_attention
 from odmt_fast.kernels.readout_attention import readout_attention
 from odmt_fast.kernels.residual_norm import residual_norm
@@ -69,12 +69,16 @@ class Block(nn.Module):
         width: d.
         heads: attention heads H; head size d / H.
         groups: independent copies G of the block, or None for one without the dimension.
+
+    Attributes:
+        float8: whether the products of Q, K, V, O and the feed-forward maps round their operands to
+            float8 (of a readout O and the feed-forward maps); of a block of one group.
     """
 
     def __init__(self, width: int, heads: int, groups: int | None = None) -> None:
         super().__init__()
         g = () if groups is None else (groups,)
-        self.heads, self.groups = heads, groups or 1
+        self.heads, self.groups, self.float8 = heads, groups or 1, False
         self.qkv = nn.Parameter(torch.empty(*g, 3 * width, width))
         self.out = nn.Parameter(torch.empty(*g, width, width))
         self.attention_norm = Affine((*g, width), (*g, width))
@@ -113,7 +117,7 @@ class Block(nn.Module):
         """x [R, d] in segments `cu_seqlens` (int32) -> [R, d]."""
         rows, width = x.shape
         attended = packed_self_attention(
-            linear(x, self.qkv).view(rows, 3, self.heads, -1),
+            self._map(x, self.qkv).view(rows, 3, self.heads, -1),
             cu_seqlens,
             max_seqlen=max_seqlen,
             mask=mask,
@@ -175,9 +179,16 @@ class Block(nn.Module):
 
     def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:
         """O, residual, norm, feed-forward, residual, norm; attended and x [R, d]."""
-        x = self._residual_norm(linear(attended, self.out), x, self.attention_norm, sites[1])
-        y = feed_forward(x, self.up.weight, self.up.bias, self.down.weight, self.down.bias)
+        x = self._residual_norm(self._map(attended, self.out), x, self.attention_norm, sites[1])
+        if self.float8:
+            hidden = float8_linear(x, self.up.weight, self.up.bias).relu()
+            y = float8_linear(hidden, self.down.weight, self.down.bias)
+        else:
+            y = feed_forward(x, self.up.weight, self.up.bias, self.down.weight, self.down.bias)
         return self._residual_norm(y, x, self.norm, sites[2])
+
+    def _map(self, x: Tensor, weight: Tensor) -> Tensor:
+        return float8_linear(x, weight) if self.float8 else linear(x, weight)
 
     @staticmethod
     def _residual_norm(y: Tensor, x: Tensor, norm: Affine, site: Site) -> Tensor:

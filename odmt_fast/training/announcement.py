@@ -29,6 +29,11 @@ def announce(
         f"{start} on {device} in {precision} at epoch {progress.epoch}, step {progress.step}: "
         f"{len(collate.users)} users, {collate.skipped} left out with fewer than 2 training items"
     )
+    if loop.compiles:
+        reporter.message(
+            "the first batch compiles forward and backward (training.compile), which takes a "
+            "minute or more"
+        )
 
 
 def tell_threads(reporter: Reporter, before: int | None, device: torch.device) -> None:

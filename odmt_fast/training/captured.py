@@ -21,6 +21,7 @@ from torch import Tensor
 from odmt_fast.batch.batch import Batch
 from odmt_fast.batch.packet import blocks_of, layout_of, moved
 from odmt_fast.config import Config
+from odmt_fast.kernels.backend import ENVIRONMENT_VARIABLE, forced
 
 Outcome = tuple[dict[str, Tensor], Tensor]
 """Loss terms and gradient norm."""
@@ -34,10 +35,12 @@ def capture_missing(config: Config, device: torch.device, processes: int) -> str
         "training.capture=off": settings.capture == "off",
         f"{device} has no graphs": device.type != "cuda",
         "training.precision=fp16 scales its losses on the host": settings.precision == "fp16",
+        "training.compile=True makes its own graphs": settings.compile,
         "training.recompute=True reads lengths on the host": settings.recompute,
         "training.micro_items reads lengths on the host": settings.micro_items is not None,
         "model.id_table=sparse counts the rows it updates": config.model.id_table == "sparse",
         f"{processes} processes exchange gradients in the step": processes > 1,
+        f"{ENVIRONMENT_VARIABLE}=xformers reads lengths on the host": forced() == "xformers",
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from odmt_fast.data.split import Split
 
 # The rest of TrainingConfig (how long, where, how many threads) may change between two sessions.
-_TRAINING = ("negatives", "learning_rate", "weight_decay", "clip_norm", "precision", "seed")
+_TRAINING = (
+    "negatives",
+    "learning_rate",
+    "weight_decay",
+    "clip_norm",
+    "precision",
+    "compile",
+    "float8",
+    "seed",
+)
 OVERRIDABLE = ("learning_rate", "weight_decay", "clip_norm", "precision")
 """Settings of ``training`` that a run may go on with when they were given by ``--override``."""
 

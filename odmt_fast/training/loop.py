@@ -17,6 +17,7 @@ from odmt_fast.config import Config
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.training import checkpoint
 from odmt_fast.training.captured import CapturedStep, CudaGraphs, Step, capture_missing
+from odmt_fast.training.compiled import compiled
 from odmt_fast.training.diagnostics import Yardsticks, news
 from odmt_fast.training.distributed import agree, average, averaging
 from odmt_fast.training.errors import NonFiniteLossError
@@ -76,7 +77,7 @@ class TrainingLoop:
         self._precision = MixedPrecision(config.training.precision, self._device)
         self._processes = loader.processes
         step = TrainingStep(
-            averaging(model, self._processes),
+            averaging(compiled(model, config, self._processes.count), self._processes),
             self._optimizer,
             self._precision,
             config.training.clip_norm,
@@ -135,6 +136,11 @@ class TrainingLoop:
     def finished(self) -> bool:
         """Whether no epoch is left to train."""
         return self.progress.epoch > self._config.training.epochs or self.out_of_patience
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the first step waits for torch.compile."""
+        return self._config.training.compile
 
     @property
     def _sees_every_step(self) -> bool:

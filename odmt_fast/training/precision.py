@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from odmt_fast.config import Precision
+from odmt_fast.config import Precision, TrainingConfig
+from odmt_fast.kernels.linear.float8 import float8_missing
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.processes import launched, local_device
 
@@ -55,6 +56,19 @@ def resolve(precision: Precision, device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if device.type == "cpu" and current().bf16_is_fast else "fp32"
+
+
+def check_float8(settings: TrainingConfig, device: torch.device) -> None:
+    """Raises ValueError where ``training.float8`` is set and cannot be had."""
+    if not settings.float8:
+        return
+    if settings.precision != "bf16":
+        raise ValueError(
+            f"training.float8=True goes with training.precision=bf16, got {settings.precision}; "
+            "use --precision bf16, or --set training.float8=false"
+        )
+    if (missing := float8_missing(device)) is not None:
+        raise ValueError(f"training.float8=True: {missing}; use --set training.float8=false")
 
 
 @contextmanager

@@ -30,7 +30,12 @@ from odmt_fast.training.logs import RunLogs, tensorboard_missing
 from odmt_fast.training.loop import Evaluate, TrainingLoop
 from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.placement import batch_sources, placement_of, reading
-from odmt_fast.training.precision import products_of_fp32, resolve, training_device
+from odmt_fast.training.precision import (
+    check_float8,
+    products_of_fp32,
+    resolve,
+    training_device,
+)
 from odmt_fast.training.progress import EpochRecord
 from odmt_fast.training.report import Reporter, SilentReporter, default_reporter
 from odmt_fast.training.schedule import CheckpointClock, StopRequest
@@ -140,7 +145,8 @@ def train(
         )
     if isinstance(model, _WithPopularity):
         model.check_popularity(torch.from_numpy(np.unique(split.train.items)).long())
-    _choose_memory(model, settings)
+    _tell_items(model, settings)
+    check_float8(settings, device)
     loss = getattr(model, "loss", None)
     reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
@@ -247,10 +253,10 @@ def train(
         reporter.close()
 
 
-def _choose_memory(model: nn.Module, settings: TrainingConfig) -> None:
-    """Tells the item encoder whether to keep its activations for the backward pass."""
+def _tell_items(model: nn.Module, settings: TrainingConfig) -> None:
+    """Tells the item encoder whether to keep its activations, and how to multiply."""
     items = getattr(model, "items", None)
-    for name, idle in (("recompute", False), ("micro_items", None)):
+    for name, idle in (("recompute", False), ("micro_items", None), ("float8", False)):
         asked = getattr(settings, name)
         if items is not None and hasattr(items, name):
             setattr(items, name, asked)

@@ -140,7 +140,7 @@ def test_every_operator_agrees_with_its_reference(operator: str) -> None:
 
 def test_what_compiles_for_long_comes_last() -> None:
     given = [(p.values[0], p.values[1]) for p in parameters()]
-    assert {case.operator for case, _ in given} == set(OPERATORS) - {"training_step"}
+    assert {case.operator for case, _ in given} == set(OPERATORS) - {"training_step", "adamw"}
     slow = [next(v.slow_start for v in case.variants() if v.name == name) for case, name in given]
     assert slow == sorted(slow)
     # To be asked what there is costs no tensors.

@@ -62,9 +62,9 @@ def test_varied_steps_have_batches_of_their_own() -> None:
 def test_all_implementations_take_the_step(clone: Path) -> None:
     case = Step(Setting(tiny=True), TINY)
     losses = {v.name: float(v.make().step()[0]) for v in case.variants()}
-    assert len(losses) == 5 and [name for name in losses if name.startswith("ours")] == [
-        "ours, bf16"
-    ]
+    assert len(losses) == 6
+    ours = [loss for name, loss in losses.items() if name.startswith("ours")]
+    assert len(ours) == 2 and ours[0] == pytest.approx(ours[1], rel=0.3)
     # Equal weights, other dropout.
     assert losses["ours, bf16"] == pytest.approx(losses["reference, bf16"], rel=0.3)
     assert case.work.flop > 0

@@ -56,6 +56,17 @@ class IMT(ItemEncoder):
         shapes = (len(self.branches), width, width), (len(self.branches), width)
         self.heads = nn.ModuleList([Affine(*shapes), Affine(*shapes)])
 
+    @property
+    def float8(self) -> bool:
+        """Whether the blocks' linear maps multiply in float8 (`kernels/linear/float8.py`)."""
+        return all(block.float8 for block in self.blocks)
+
+    @float8.setter
+    def float8(self, value: bool) -> None:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.float8 = value
+
     def initialise(self, generator: torch.Generator | None) -> None:
         """Xavier normal for the IDs, torch's defaults for the maps, as officially."""
         xavier_normal(generator, self.id_embedding.weight)
