@@ -103,6 +103,7 @@ def _word(x: object) -> str:
 
 def _flop(name: str, args: tuple[Any, ...]) -> float:
     shapes = [tuple(x.shape) for x in args if isinstance(x, Tensor)]
+    name = name.rstrip("_")  # what is added to in place
     if name in ("addmm", "baddbmm", "_addmm_activation"):
         shapes = shapes[1:]
     elif name not in ("mm", "bmm"):
