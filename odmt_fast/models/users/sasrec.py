@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.linear import cast
 from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.models.block import LAYER_NORM_EPS, Affine, Block
 from odmt_fast.models.initial import xavier_normal
@@ -45,7 +46,7 @@ class SASRec(UserEncoder):
         total = rows.inputs.shape[0]
         x = residual_norm(
             gather_rows(items, rows.inputs),
-            gather_rows(self.positions.to(items.dtype), rows.positions),
+            gather_rows(cast(self.positions, items.dtype), rows.positions),
             self.norm.weight,
             self.norm.bias,
             eps=LAYER_NORM_EPS,

@@ -26,6 +26,7 @@ OPERATORS = (
     "rank_of_target",
     "top_k",
     "table_rows",
+    "item_tokens",
 )
 
 pytest.importorskip("triton", reason="triton is not installed")
