@@ -101,6 +101,8 @@ def steps(rows: Rows) -> Tensor:
 def branch_segments(rows: Rows, branches: int) -> Tensor:
     """int32 [K B + 1]: where the users lie when the rows of branch k follow those of k - 1."""
     total = len(rows.inputs)
+    if total == 0:
+        return rows.cu_seqlens.new_zeros(branches * (len(rows.cu_seqlens) - 1) + 1)
     end, device = branches * total, rows.cu_seqlens.device
     first = torch.arange(0, end, total, dtype=torch.int32, device=device)
     return F.pad((rows.cu_seqlens[:-1] + first[:, None]).view(-1), (0, 1), value=end)
@@ -109,5 +111,5 @@ def branch_segments(rows: Rows, branches: int) -> Tensor:
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     """table [K, n, d] at index [M], for every k -> [K M, d]; the backward sums equal rows."""
     groups, n, width = table.shape
-    shift = torch.arange(0, groups * n, n, device=index.device)[:, None]
+    shift = torch.arange(0, groups * n, max(n, 1), device=index.device)[:, None]
     return F.embedding((index + shift).view(-1), table.reshape(groups * n, width))
