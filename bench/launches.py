@@ -134,6 +134,7 @@ def _as_a_gpu(trace: _Trace) -> Iterator[None]:
         f"{kernels}.distilled_softmax.rows.stream": lambda _: 0,
         f"{kernels}.linear.op.triton_missing": lambda _: None,
         f"{kernels}.item_tokens.op.triton_missing": lambda _: None,
+        f"{kernels}.gathered_rows.op.triton_missing": lambda _: None,
         f"{kernels}.feed_forward.gpu._one_product_runs": lambda *_: True,
         f"{kernels}.linear.products.wide_products_run": lambda *_: True,
     }

@@ -106,10 +106,3 @@ def branch_segments(rows: Rows, branches: int) -> Tensor:
     end, device = branches * total, rows.cu_seqlens.device
     first = torch.arange(0, end, total, dtype=torch.int32, device=device)
     return F.pad((rows.cu_seqlens[:-1] + first[:, None]).view(-1), (0, 1), value=end)
-
-
-def gather_rows(table: Tensor, index: Tensor) -> Tensor:
-    """table [K, n, d] at index [M], for every k -> [K M, d]; the backward sums equal rows."""
-    groups, n, width = table.shape
-    shift = torch.arange(0, groups * n, max(n, 1), device=index.device)[:, None]
-    return F.embedding((index + shift).view(-1), table.reshape(groups * n, width))

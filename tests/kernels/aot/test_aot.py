@@ -27,6 +27,7 @@ OPERATORS = (
     "top_k",
     "table_rows",
     "item_tokens",
+    "gathered_rows",
 )
 
 pytest.importorskip("triton", reason="triton is not installed")
