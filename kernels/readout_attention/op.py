@@ -60,7 +60,8 @@ def readout_attention(
     outputs text[0], image[0] and id are used (`MergedAttentionFusion.forward`).
     """
     _check(queries, hidden, cu_seqlens, max_seqlen, mask, dropout, seed)
-    backend = backend_of(hidden, *queries.shape[1:3], max_seqlen)
+    _, readouts, heads, _ = queries.shape
+    backend = backend_of(hidden, readouts, heads, max_seqlen)
     if backend == "reference":
         return readout_attention_reference(
             queries, hidden, cu_seqlens, max_seqlen, mask, scale, dropout, seed
