@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.models.noise import Noise
@@ -101,8 +100,6 @@ def steps(rows: Rows) -> Tensor:
 def branch_segments(rows: Rows, branches: int) -> Tensor:
     """int32 [K B + 1]: where the users lie when the rows of branch k follow those of k - 1."""
     total = len(rows.inputs)
-    if total == 0:
-        return rows.cu_seqlens.new_zeros(branches * (len(rows.cu_seqlens) - 1) + 1)
-    end, device = branches * total, rows.cu_seqlens.device
-    first = torch.arange(0, end, total, dtype=torch.int32, device=device)
-    return F.pad((rows.cu_seqlens[:-1] + first[:, None]).view(-1), (0, 1), value=end)
+    branch = torch.arange(branches, dtype=torch.int32, device=rows.cu_seqlens.device)
+    starts = (rows.cu_seqlens[:-1] + branch[:, None] * total).reshape(-1)
+    return torch.cat([starts, rows.cu_seqlens[-1:] + (branches - 1) * total])
