@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 BUDGET = 173
-"""Launches of forward and backward at the official sizes, the optimiser makes three more; 180 in all
-are allowed. Lower it with what you fuse."""
+"""Launches of forward and backward at the official sizes, the optimiser makes three more; at most
+180 in all. Lower it with what you fuse."""
 
 
 def test_two_batches_of_a_shape_launch_the_same() -> None:
