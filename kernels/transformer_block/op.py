@@ -105,7 +105,7 @@ def _check(
         "up_bias": (hidden,),
         "down": (width, hidden),
     }
-    for name, weight in weights._asdict().items():
+    for name, weight in zip(weights._fields, weights, strict=True):
         check_master(op, name, weight, (*groups, *sizes.get(name, (width,))), x)
     if shape.heads < 1 or width % shape.heads:
         raise ValueError(f"{op}: heads must divide the width {width}, got {shape.heads}")

@@ -39,3 +39,18 @@ def test_wrong_arguments_are_named() -> None:
         gathered_rows(table, index.int())
     with pytest.raises(ValueError, match="holds no values"):
         gathered_rows(table.to("meta"), index)
+
+
+def test_compiled() -> None:
+    table, index = torch.randn(2, 4, 3), torch.tensor([1, 1, 3])
+    results = []
+    for function in (
+        gathered_rows,
+        torch.compile(gathered_rows, fullgraph=True, backend="aot_eager"),
+    ):
+        leaf = table.clone().requires_grad_()
+        made = function(leaf, index)
+        made.square().sum().backward()
+        results.append((made.detach(), leaf.grad))
+    for eager, compiled in zip(*results, strict=True):
+        assert torch.equal(compiled, eager)

@@ -72,3 +72,20 @@ def test_wrong_arguments_are_named(change: Callable[[Given], Given], message: st
         item_tokens(*change(given()))
     with pytest.raises(ValueError, match="needs a seed"):
         item_tokens(*given(), dropout=0.1)
+
+
+def test_compiled(seed: Tensor) -> None:
+    case = given()
+    tensors = [t.float() for t in (*case.values, *case.weights, *case.biases)]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return case.run(*tensors, p=0.3, seed=seed)
+
+    results = []
+    for function in (run, torch.compile(run, fullgraph=True, backend="aot_eager")):
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        made = function(*leaves)
+        made.square().sum().backward()
+        results.append([made.detach(), *(leaf.grad for leaf in leaves)])
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)

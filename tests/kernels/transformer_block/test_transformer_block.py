@@ -63,3 +63,17 @@ def test_no_rows() -> None:
     made = transformer_block(nothing, given.cu_seqlens[:1], given.weights, given.seeds, given.shape)
     made.sum().backward()
     assert made.shape == nothing.shape == nothing.grad.shape
+
+
+@pytest.mark.parametrize("readouts", [0, 2])
+def test_compiled(readouts: int) -> None:
+    given = problem(Case(None, "asymmetric", 0.2, readouts))
+    tensors = [t.float() for t in (given.x, *given.weights)]
+    results = []
+    for function in (given.run, torch.compile(given.run, fullgraph=True, backend="aot_eager")):
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        made = function(*leaves)
+        made.square().sum().backward()
+        results.append([made.detach(), *(leaf.grad for leaf in leaves)])
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-4)
