@@ -103,6 +103,7 @@ def _word(x: object) -> str:
 
 def _flop(name: str, args: tuple[Any, ...]) -> float:
     shapes = [tuple(x.shape) for x in args if isinstance(x, Tensor)]
+    name = name.rstrip("_")  # what is added to in place
     if name in ("addmm", "baddbmm", "_addmm_activation"):
         shapes = shapes[1:]
     elif name not in ("mm", "bmm"):
@@ -132,7 +133,10 @@ def _as_a_gpu(trace: _Trace) -> Iterator[None]:
         f"{kernels}.distilled_softmax.op.cuda_extension_missing": lambda _: None,
         f"{kernels}.distilled_softmax.rows.stream": lambda _: 0,
         f"{kernels}.linear.op.triton_missing": lambda _: None,
+        f"{kernels}.item_tokens.op.triton_missing": lambda _: None,
+        f"{kernels}.gathered_rows.op.triton_missing": lambda _: None,
         f"{kernels}.feed_forward.gpu._one_product_runs": lambda *_: True,
+        f"{kernels}.linear.products.wide_products_run": lambda *_: True,
     }
     with ExitStack() as stack:
         stack.enter_context(assume(KNOWN[90]))

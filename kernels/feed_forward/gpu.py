@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.bwd import relu_bwd
+from odmt_fast.kernels.linear.products import (
+    bias_gradient,
+    groups_of,
+    input_gradient,
+    weight_gradient,
+)
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -23,24 +29,21 @@ def forward(
 def backward(
     dy: Tensor, x: Tensor, hidden: Tensor, up: Tensor, down: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, up, up_bias, down, down_bias; those of the biases in fp32."""
-    groups = up.shape[0] if up.dim() == 3 else 1
-    ddown = _weight_gradient(dy, hidden, down)
-    ddown_bias = dy.view(groups, -1, dy.shape[1]).sum(1, dtype=torch.float32)
-    dhidden = linear_reference(dy, down.transpose(-1, -2))
-    dup_bias = relu_bwd(dhidden, hidden, groups)
-    dup = _weight_gradient(dhidden, x, up)
-    dx = linear_reference(dhidden, up.transpose(-1, -2))
-    return dx, dup, dup_bias.view(up.shape[:-1]), ddown, ddown_bias.view(down.shape[:-1])
+    """Gradients of x, up, up_bias, down, down_bias; those of weights and biases in fp32."""
+    ddown_bias = bias_gradient(dy, down, torch.float32)
+    dx, dup, dup_bias, ddown = through_relu(dy, x, hidden, up, down)
+    return dx, dup, dup_bias, ddown, ddown_bias
 
 
-def _weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """dy^T x in the shape of `weight`, contiguous, so that no gradient is copied."""
-    if weight.dim() == 2:
-        return dy.t() @ x
-    groups = weight.shape[0]
-    rows, of_rows = (t.view(groups, -1, t.shape[1]) for t in (dy, x))
-    return torch.bmm(rows.transpose(1, 2), of_rows)
+def through_relu(
+    dy: Tensor, x: Tensor, hidden: Tensor, up: Tensor, down: Tensor, onto: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, up, up_bias, down; that of x added to `onto`, in place, if given."""
+    ddown = weight_gradient(dy, hidden, down, torch.float32)
+    dhidden = input_gradient(dy, down)
+    dup_bias = relu_bwd(dhidden, hidden, groups_of(up)).view(up.shape[:-1])
+    dup = weight_gradient(dhidden, x, up, torch.float32)
+    return input_gradient(dhidden, up, onto), dup, dup_bias, ddown
 
 
 def _relu_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

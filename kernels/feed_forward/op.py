@@ -10,8 +10,8 @@ from torch import Tensor
 
 from odmt_fast.kernels.feed_forward.reference import feed_forward_reference
 from odmt_fast.kernels.linear.copies import cast
-from odmt_fast.kernels.linear.grouped import grouped_linear
 from odmt_fast.kernels.linear.op import check_master, check_rows, linear_backend
+from odmt_fast.kernels.linear.products import written_linear
 
 
 def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
@@ -46,10 +46,9 @@ def feed_forward(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias
     if backend in ("triton", "cpu"):
         made: Tensor = _FeedForward.apply(backend, x.contiguous(), *weights)  # type: ignore[no-untyped-call]
         return made
-    up, up_bias, down, down_bias = (cast(weight, x.dtype) for weight in weights)
-    if backend == "grouped":
-        return grouped_linear(grouped_linear(x, up, up_bias).relu(), down, down_bias)
-    return feed_forward_reference(x, up, up_bias, down, down_bias)
+    if backend == "written":
+        return written_linear(written_linear(x, up, up_bias).relu(), down, down_bias)
+    return feed_forward_reference(x, *(cast(weight, x.dtype) for weight in weights))
 
 
 class _FeedForward(torch.autograd.Function):

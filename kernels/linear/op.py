@@ -17,7 +17,7 @@ from odmt_fast.kernels.backend import (
 from odmt_fast.kernels.launch.backends import CPU_DTYPES, TRITON_DTYPES, dtype_missing
 from odmt_fast.kernels.launch.checks import check_floating
 from odmt_fast.kernels.linear.copies import cast
-from odmt_fast.kernels.linear.grouped import grouped_linear
+from odmt_fast.kernels.linear.products import written_linear
 from odmt_fast.kernels.linear.reference import linear_reference
 
 
@@ -43,8 +43,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     backend = linear_backend("linear", x, weight)
     if backend == "cpu":
         return _Linear.apply(x.contiguous(), weight, bias)  # type: ignore[no-untyped-call]
-    product = grouped_linear if backend == "grouped" else linear_reference
-    return product(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
+    if backend == "written":
+        return written_linear(x, weight, bias)
+    return linear_reference(x, cast(weight, x.dtype), None if bias is None else cast(bias, x.dtype))
 
 
 def check_rows(op: str, x: Tensor, weight: Tensor, name: str = "weight") -> None:
@@ -73,13 +74,13 @@ def check_master(op: str, name: str, master: Tensor, shape: Sequence[int], x: Te
 
 
 def linear_backend(op: str, x: Tensor, weight: Tensor, *, triton: bool = False) -> str:
-    """ "triton", "cpu", "grouped" or "reference" for an operator made of linear maps of x.
+    """ "triton", "cpu", "written" or "reference" for an operator made of linear maps of x.
 
     Args:
         op: its name.
         x: rows of the first map.
         weight: of the first map.
-        triton: whether it has kernels for a GPU; else the reference is cuBLAS there.
+        triton: whether it has kernels for a GPU; else its products alone are written there.
     """
 
     def gpu(device_type: str) -> str | None:
@@ -90,13 +91,14 @@ def linear_backend(op: str, x: Tensor, weight: Tensor, *, triton: bool = False) 
             return "under torch.compile the compiler fuses the reference"
         return dtype_missing(x.dtype, CPU_DTYPES) or extension_missing(device_type)
 
-    def grouped(device_type: str) -> str | None:
+    def written(device_type: str) -> str | None:
         if torch.compiler.is_compiling():
             return "under torch.compile the compiler fuses the reference"
-        return None if weight.dim() == 3 else f"it takes weights [G, b, a], got {weight.dim()}-d"
+        single = device_type == "cpu" and weight.dim() == 2
+        return "on a CPU autograd's own backward of a single map is as good" if single else None
 
     kernels = {"triton": gpu} if triton and not torch.compiler.is_compiling() else {}
-    candidates = {**kernels, "cpu": cpu, "grouped": grouped, "reference": runs_anywhere}
+    candidates = {**kernels, "cpu": cpu, "written": written, "reference": runs_anywhere}
     backend = choose(op, x.device.type, candidates)
     return backend if x.numel() and weight.numel() else "reference"  # no library multiplies nothing
 

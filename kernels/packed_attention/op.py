@@ -64,7 +64,7 @@ def packed_attention(
     model/model.py, `version="v1"`.
     """
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
-    backend = _backend(q, max_seqlen, dropout)
+    backend = backend_of(q, q.shape[-1], max_seqlen, dropout)
     if backend in ("reference", "xformers"):
         return _by_autograd(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups, backend
@@ -94,7 +94,7 @@ def packed_self_attention(
         raise ValueError(f"packed_self_attention: qkv must be [P, 3, H, D], got {list(qkv.shape)}")
     q, k, v = qkv.unbind(1)
     _check(q, k, v, cu_seqlens, max_seqlen, mask, dropout, seed, groups)
-    backend = _backend(q, max_seqlen, dropout)
+    backend = backend_of(q, q.shape[-1], max_seqlen, dropout)
     if backend in ("reference", "xformers"):
         return _by_autograd(
             q, k, v, cu_seqlens, max_seqlen, mask, scale, dropout, seed, groups, backend
@@ -136,8 +136,9 @@ def _check(
     check_groups(OP, groups, q.shape[0], "tokens")
 
 
-def _backend(q: Tensor, max_seqlen: int, p: float) -> str:
-    d, limit, xformers_limit = q.shape[-1], None, None
+def backend_of(q: Tensor, d: int, max_seqlen: int, p: float) -> str:
+    """That of `packed_attention` for tensors like q with heads of size d and dropout p."""
+    limit = xformers_limit = None
     if d % 8 or not 16 <= d <= LARGEST_HEAD:
         limit = f"the head size must be a multiple of 8 in [16, {LARGEST_HEAD}], got {d}"
     elif q.is_cuda and q.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():

@@ -60,7 +60,8 @@ def readout_attention(
     outputs text[0], image[0] and id are used (`MergedAttentionFusion.forward`).
     """
     _check(queries, hidden, cu_seqlens, max_seqlen, mask, dropout, seed)
-    backend = _backend(queries, max_seqlen)
+    _, readouts, heads, _ = queries.shape
+    backend = backend_of(hidden, readouts, heads, max_seqlen)
     if backend == "reference":
         return readout_attention_reference(
             queries, hidden, cu_seqlens, max_seqlen, mask, scale, dropout, seed
@@ -107,17 +108,17 @@ def _check(
         )
 
 
-def _backend(queries: Tensor, max_seqlen: int) -> str:
-    _, readouts, heads, d = queries.shape
+def backend_of(hidden: Tensor, readouts: int, heads: int, max_seqlen: int) -> str:
+    """That of `readout_attention` for hidden [P, d]."""
     limit = None
     if readouts * heads > MOST_ROWS:
         limit = f"readouts * heads must be at most {MOST_ROWS}, got {readouts} * {heads}"
-    elif d > LARGEST_WIDTH:
-        limit = f"the width must be at most {LARGEST_WIDTH}, got {d}"
-    elif queries.is_cuda and queries.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():
+    elif hidden.shape[1] > LARGEST_WIDTH:
+        limit = f"the width must be at most {LARGEST_WIDTH}, got {hidden.shape[1]}"
+    elif hidden.is_cuda and hidden.dtype in TRITON_DTYPES and not torch.compiler.is_compiling():
         block_r = configs.padded_rows(readouts * heads)
-        limit = configs.limit(device_of(queries), queries.element_size(), max_seqlen, block_r)
-    return choose_backend(OP, queries.device.type, queries.dtype, limit)
+        limit = configs.limit(device_of(hidden), hidden.element_size(), max_seqlen, block_r)
+    return choose_backend(OP, hidden.device.type, hidden.dtype, limit)
 
 
 def _forward(

@@ -16,7 +16,8 @@ def _launch(rows: int, d: int, groups: int, dtype: torch.dtype, p: float) -> Non
     weight = meta(groups, d, dtype=torch.float32)
     statistic = meta(rows, dtype=torch.float32)
     residual_norm_fwd(x, x, weight, weight, 1e-6, p, SEED)
-    residual_norm_bwd(x, x, statistic, statistic, weight, p, SEED)
+    for sum_dx in (False, True):
+        residual_norm_bwd(x, x, statistic, statistic, weight, p, SEED, sum_dx=sum_dx)
 
 
 AOT_CASES = (

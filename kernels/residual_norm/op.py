@@ -50,7 +50,7 @@ def residual_norm(
     Source: official model/modules.py, `layer_norm(x + dropout(sublayer(x)))`.
     """
     _check(x, residual, weight, bias, dropout, seed)
-    backend = _backend(x)
+    backend = backend_of(x)
     if backend == "reference":
         return residual_norm_reference(x, residual, weight, bias, eps, dropout, seed)
     return _operator(x, residual, weight, bias, seed, eps, dropout, backend)[0]
@@ -89,7 +89,8 @@ def _check(
         )
 
 
-def _backend(x: Tensor) -> str:
+def backend_of(x: Tensor) -> str:
+    """That of `residual_norm` for x [R, d]."""
     limit = None
     if x.shape[1] > LARGEST_WIDTH:
         limit = f"the width is at most {LARGEST_WIDTH}, got {x.shape[1]}"
@@ -136,7 +137,9 @@ def _backward(
         return cpu.backward(dout, total, mean, rstd, weight, p, seed)
     from odmt_fast.kernels.residual_norm.bwd import residual_norm_bwd
 
-    return residual_norm_bwd(dout, total, mean, rstd, weight, p, seed)
+    dx, dresidual, sums = residual_norm_bwd(dout, total, mean, rstd, weight, p, seed)
+    dweight, dbias = sums.to(weight.dtype).unbind()
+    return dx, dresidual, dweight, dbias
 
 
 def _like(x: Tensor, *_: object) -> Four:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from odmt_fast.kernels.feed_forward import feed_forward
-from odmt_fast.kernels.linear import cast, float8_linear, linear
-from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT, packed_self_attention
-from odmt_fast.kernels.readout_attention import readout_attention
+from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.kernels.residual_norm import residual_norm
+from odmt_fast.kernels.transformer_block import (
+    Seeds,
+    Shape,
+    Weights,
+    readout_block,
+    transformer_block,
+)
 from odmt_fast.models.initial import Draw
 from odmt_fast.models.noise import Site, counted_from
 
 LAYER_NORM_EPS = 1e-6
-
-
-class _TakeRows(torch.autograd.Function):
-    """Distinct rows of x [L, d]; no row is taken twice, so the backward copies and adds nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.total = x.shape[0]
-        return x.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.total, grad.shape[1]).index_copy_(0, rows, grad), None
 
 
 class Affine(nn.Module):
@@ -115,17 +102,9 @@ class Block(nn.Module):
         sites: tuple[Site, Site, Site],
     ) -> Tensor:
         """x [R, d] in segments `cu_seqlens` (int32) -> [R, d]."""
-        rows, width = x.shape
-        attended = packed_self_attention(
-            self._map(x, self.qkv).view(rows, 3, self.heads, -1),
-            cu_seqlens,
-            max_seqlen=max_seqlen,
-            mask=mask,
-            scale=1 / math.sqrt(width // self.heads),
-            groups=self.groups,
-            **sites[0],
+        return transformer_block(
+            x, cu_seqlens, self._weights(), *self._described(max_seqlen, mask, sites)
         )
-        return self._rest(attended.reshape(rows, width), x, sites)
 
     def readout(
         self,
@@ -137,10 +116,7 @@ class Block(nn.Module):
         mask: str,
         sites: tuple[Site, Site, Site],
     ) -> Tensor:
-        """The block for a few rows of every segment only (identity 3).
-
-        Keys and values are never formed: ``q . (W_K h) = (W_K^T q) . h`` and
-        ``sum_j p_j W_V h_j = W_V sum_j p_j h_j``.
+        """The block for a few rows of every segment only (identity 3), see `readout_block`.
 
         Args:
             x: [L, d] hidden states of all tokens.
@@ -153,43 +129,30 @@ class Block(nn.Module):
         Returns:
             [U R, d].
         """
-        items, r = readouts.shape
-        width = x.shape[1]
-        head = width // self.heads
-        w_q, w_k, w_v = cast(self.qkv, x.dtype).view(3, width, width).unbind(0)
-        residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
-        q = linear(residual, w_q).view(-1, self.heads, head).transpose(0, 1)
-        w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
-        # A head is a group of the linear map, its rows one after the other.
-        queries = linear(q.reshape(-1, head), w_k.transpose(1, 2))
-        queries = queries.view(self.heads, -1, width).transpose(0, 1)
-        weighted = readout_attention(
-            queries.reshape(items, r, self.heads, width),
-            x,
-            cu_seqlens,
-            max_seqlen=max_seqlen,
-            mask=mask,
-            scale=1 / math.sqrt(head),
-            **sites[0],
+        return readout_block(
+            x, cu_seqlens, readouts, self._weights(), *self._described(max_seqlen, mask, sites)
         )
-        weighted = weighted.view(items * r, self.heads, width).transpose(0, 1)
-        values = linear(weighted.reshape(-1, width), w_v)
-        values = values.view(self.heads, -1, head).transpose(0, 1)
-        return self._rest(values.reshape(items * r, width), residual, sites)
 
-    def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:
-        """O, residual, norm, feed-forward, residual, norm; attended and x [R, d]."""
-        x = self._residual_norm(self._map(attended, self.out), x, self.attention_norm, sites[1])
-        if self.float8:
-            hidden = float8_linear(x, self.up.weight, self.up.bias).relu()
-            y = float8_linear(hidden, self.down.weight, self.down.bias)
-        else:
-            y = feed_forward(x, self.up.weight, self.up.bias, self.down.weight, self.down.bias)
-        return self._residual_norm(y, x, self.norm, sites[2])
+    def _weights(self) -> Weights:
+        return Weights(
+            self.qkv,
+            self.out,
+            self.attention_norm.weight,
+            self.attention_norm.bias,
+            self.up.weight,
+            self.up.bias,
+            self.down.weight,
+            self.down.bias,
+            self.norm.weight,
+            self.norm.bias,
+        )
 
-    def _map(self, x: Tensor, weight: Tensor) -> Tensor:
-        return float8_linear(x, weight) if self.float8 else linear(x, weight)
-
-    @staticmethod
-    def _residual_norm(y: Tensor, x: Tensor, norm: Affine, site: Site) -> Tensor:
-        return residual_norm(y, x, norm.weight, norm.bias, eps=LAYER_NORM_EPS, **site)
+    def _described(
+        self, max_seqlen: int, mask: str, sites: tuple[Site, Site, Site]
+    ) -> tuple[Seeds, Shape]:
+        first, second, third = sites
+        dropout = first["dropout"], second["dropout"], third["dropout"]
+        shape = Shape(
+            self.heads, max_seqlen, mask, LAYER_NORM_EPS, self.groups, dropout, self.float8
+        )
+        return (first["seed"], second["seed"], third["seed"]), shape

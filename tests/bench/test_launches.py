@@ -19,8 +19,9 @@ pytestmark = pytest.mark.skipif(
     bool(cuda_extension_missing("cuda")), reason="needs odmt_fast._C with its CUDA side"
 )
 
-BUDGET = 257
-"""Launches of forward and backward at the official sizes; lower it with what you fuse."""
+BUDGET = 173
+"""Launches of forward and backward at the official sizes, the optimiser makes three more; at most
+180 in all. Lower it with what you fuse."""
 
 
 def test_two_batches_of_a_shape_launch_the_same() -> None:

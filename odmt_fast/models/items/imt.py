@@ -12,13 +12,12 @@ from torch.utils.checkpoint import checkpoint
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
-from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.item_tokens import item_tokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.models.block import Affine, Block
 from odmt_fast.models.initial import linear_default, xavier_normal
 from odmt_fast.models.items.base import ItemEncoder, id_table
-from odmt_fast.models.items.layout import TokenLayout, interleave
 from odmt_fast.models.noise import Noise, Site, counted_from
 
 PART_TOKENS = 6_144
@@ -111,15 +110,14 @@ class IMT(ItemEncoder):
         ids = self.id_embedding(items).to(dtype)
         sites = noise.sites(1 + Block.SITES * len(self.blocks))
         if not (self.training and (self.recompute or self.micro_items)):
-            return self._encode(items, ids, features, sites)
+            return self._encode(ids, features, sites)
         encoded: list[Tensor] = []
         item = token = 0
-        for part, own_ids, tokens in self._parts(items, ids, features):
+        for own_ids, tokens in self._parts(ids, features):
             own_sites = self._sites_from(sites, item, token)
             encoded.append(
                 checkpoint(
                     self._encode,
-                    part,
                     own_ids,
                     tokens,
                     own_sites,
@@ -127,22 +125,21 @@ class IMT(ItemEncoder):
                     preserve_rng_state=False,
                 )
             )
-            item += len(part)
-            token += len(part) + sum(modality.values.shape[0] for modality in tokens)
+            item += len(own_ids)
+            token += len(own_ids) + sum(modality.values.shape[0] for modality in tokens)
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=1)
 
     def _parts(
-        self, items: Tensor, ids: Tensor, features: tuple[PackedTokens, ...]
-    ) -> list[tuple[Tensor, Tensor, tuple[PackedTokens, ...]]]:
-        """The micro-batches: items, their ID embeddings and their tokens."""
+        self, ids: Tensor, features: tuple[PackedTokens, ...]
+    ) -> list[tuple[Tensor, tuple[PackedTokens, ...]]]:
+        """The micro-batches: the ID embeddings of their items and the tokens."""
         most = self.micro_items or max(1, PART_TOKENS // _longest(features))
         if self.id_projection.out_features % 4:
-            most = len(items)  # a micro-batch could begin within four random numbers of a draw
+            most = len(ids)  # a micro-batch could begin within four random numbers of a draw
         tokens = [modality.split(most) for modality in features]
-        parts = zip(torch.split(items, most), torch.split(ids, most), strict=True)
         return [
-            (part, own_ids, tuple(modality[number] for modality in tokens))
-            for number, (part, own_ids) in enumerate(parts)
+            (own_ids, tuple(modality[number] for modality in tokens))
+            for number, own_ids in enumerate(torch.split(ids, most))
         ]
 
     def _sites_from(self, sites: tuple[Site, ...], item: int, token: int) -> tuple[Site, ...]:
@@ -159,26 +156,18 @@ class IMT(ItemEncoder):
         return tuple(found)
 
     def _encode(
-        self,
-        items: Tensor,
-        ids: Tensor,
-        features: tuple[PackedTokens, ...],
-        sites: tuple[Site, ...],
+        self, ids: Tensor, features: tuple[PackedTokens, ...], sites: tuple[Site, ...]
     ) -> Tensor:
         """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
-        layout = TokenLayout.of(
-            items,
+        layers = (*self.projections.values(), self.id_projection)
+        x, cu_seqlens, readouts = item_tokens(
+            (*(tokens.values.to(ids.dtype) for tokens in features), ids),
             tuple(tokens.lengths for tokens in features),
-            tuple(tokens.values.shape[0] for tokens in features),
-            _longest(features),
+            tuple(_weight(layer) for layer in layers),
+            tuple(_bias(layer) for layer in layers),
+            **sites[0],
         )
-        groups = [
-            _project(tokens.values.to(ids.dtype), projection)
-            for tokens, projection in zip(features, self.projections.values(), strict=True)
-        ]
-        groups.append(_project(ids, self.id_projection))
-        x = interleave(tuple(groups), layout)
-        x = dropout(x, sites[0]["dropout"], sites[0]["seed"])
+        longest = _longest(features)
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             first = 1 + Block.SITES * number
@@ -186,21 +175,21 @@ class IMT(ItemEncoder):
             if number == len(self.blocks) - 1:
                 x = block.readout(
                     x,
-                    layout.cu_seqlens,
-                    layout.readouts,
-                    max_seqlen=layout.max_seqlen,
+                    cu_seqlens,
+                    readouts,
+                    max_seqlen=longest,
                     mask=self.mask,
                     sites=own,
                 )
             else:
                 x = block(
                     x,
-                    layout.cu_seqlens,
-                    max_seqlen=layout.max_seqlen,
+                    cu_seqlens,
+                    max_seqlen=longest,
                     mask=self.mask,
                     sites=own,
                 )
-        return self._branch_heads(x.view(*layout.readouts.shape, -1))
+        return self._branch_heads(x.view(*readouts.shape, -1))
 
     def _branch_heads(self, readouts: Tensor) -> Tensor:
         """[U, R, d], ID last -> [K, U, d], ID first."""
@@ -218,8 +207,17 @@ def _longest(features: tuple[PackedTokens, ...]) -> int:
 
 def _project(x: Tensor, layer: nn.Module) -> Tensor:
     """A linear map or a group of them, in the dtype of x."""
-    assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
-    return linear(x, layer.weight, layer.bias)
+    return linear(x, _weight(layer), _bias(layer))
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.bias, Tensor)
+    return layer.bias
 
 
 def check_limits(sources: Mapping[str, TokenSource]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.kernels.debiased_logits import Candidates
-from odmt_fast.models.users.base import gather_rows
+from odmt_fast.kernels.gathered_rows import gathered_rows
 
 
 def columns_of(items: Tensor, batch: Batch, log_p: Tensor) -> tuple[Tensor, Candidates]:
@@ -40,7 +40,7 @@ def columns_of(items: Tensor, batch: Batch, log_p: Tensor) -> tuple[Tensor, Cand
     counts, targets = batch.counts, batch.targets
     if batch.own_targets:
         groups, first, width = items.shape
-        items = torch.cat([items, gather_rows(items, targets).view(groups, -1, width)], dim=1)
+        items = torch.cat([items, gathered_rows(items, targets).view(groups, -1, width)], dim=1)
         log_q, counts = (torch.cat([x, x.new_zeros(len(targets))]) for x in (log_q, counts))
         targets = torch.arange(first, items.shape[1], device=items.device)
     return items, Candidates(

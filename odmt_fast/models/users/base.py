@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.models.noise import Noise
@@ -104,10 +103,3 @@ def branch_segments(rows: Rows, branches: int) -> Tensor:
     branch = torch.arange(branches, dtype=torch.int32, device=rows.cu_seqlens.device)
     starts = (rows.cu_seqlens[:-1] + branch[:, None] * total).reshape(-1)
     return torch.cat([starts, rows.cu_seqlens[-1:] + (branches - 1) * total])
-
-
-def gather_rows(table: Tensor, index: Tensor) -> Tensor:
-    """table [K, n, d] at index [M], for every k -> [K M, d]; the backward sums equal rows."""
-    groups, n, width = table.shape
-    shift = torch.arange(groups, device=index.device)[:, None] * n
-    return F.embedding((index + shift).view(-1), table.reshape(groups * n, width))

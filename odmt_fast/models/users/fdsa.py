@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from odmt_fast.config import ModelConfig
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import Affine
 from odmt_fast.models.initial import linear_default
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Histories, Rows, UserEncoder, gather_rows
+from odmt_fast.models.users.base import Histories, Rows, UserEncoder
 
 STREAMS = 2
 
@@ -48,7 +49,7 @@ class FDSA(UserEncoder):
 
         The second half of a state is zero: what is scored is the ID alone.
         """
-        read = gather_rows(items, rows.inputs)
+        read = gathered_rows(items, rows.inputs)
         total, width = len(read), read.shape[1] // STREAMS
         own = Histories(
             inputs=torch.arange(total, device=read.device),

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import Affine
 from odmt_fast.models.initial import linear_default
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows, steps
+from odmt_fast.models.users.base import Rows, UserEncoder, steps
 
 
 class GRULayer(nn.Module):
@@ -84,7 +85,7 @@ class GRU4Rec(UserEncoder):
         total, users = rows.inputs.shape[0], rows.cu_seqlens.shape[0] - 1
         slots = steps(rows) * users + rows.row_user
         (first,) = noise.sites(1)
-        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
+        x = dropout(gathered_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
         for layer in self.layers:
             x = layer(x, slots, rows.max_seqlen, users)
         return linear(x, self.out.weight, self.out.bias).view(branches, total, width)

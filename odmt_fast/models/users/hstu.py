@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import LAYER_NORM_EPS, Affine
 from odmt_fast.models.initial import xavier_normal
 from odmt_fast.models.noise import Noise, Site
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows, steps
+from odmt_fast.models.users.base import Rows, UserEncoder, steps
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class HSTULayer(nn.Module):
         v, q, k = heads.permute(3, 0, 1, 4, 2, 5)  # each [K, B, H, L, d / H]
         step = torch.arange(length, device=vqk.device)
         distance = (step[:, None] - step).clamp(min=0)
-        bias = gather_rows(self.distance_bias[..., None].to(wide.dtype), distance.view(-1))
+        bias = gathered_rows(self.distance_bias[..., None].to(wide.dtype), distance.view(-1))
         scores = q @ k.transpose(-1, -2) + bias.view(branches, 1, 1, length, length)
         # Causal is enough: whatever is padded comes later than every row that is read back.
         attended = (F.silu(scores) / self.max_seq_len).tril() @ v
@@ -132,8 +133,8 @@ class HSTU(UserEncoder):
         users = len(rows.cu_seqlens) - 1
         slots = Slots(rows.row_user * rows.max_seqlen + steps(rows), users, rows.max_seqlen)
         first, *sites = noise.sites(1 + len(self.layers))
-        x = gather_rows(items, rows.inputs) * math.sqrt(width)
-        x = x + gather_rows(self.positions.to(items.dtype), rows.positions)
+        x = gathered_rows(items, rows.inputs) * math.sqrt(width)
+        x = x + gathered_rows(self.positions, rows.positions, items.dtype)
         x = dropout(x, first["dropout"], first["seed"], branches)
         for layer, site in zip(self.layers, sites, strict=True):
             x = layer(x, slots, site)

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import packed_self_attention
 from odmt_fast.models.block import Affine, layer_norm
 from odmt_fast.models.initial import xavier_normal
 from odmt_fast.models.noise import Noise, Site
-from odmt_fast.models.users.base import Rows, UserEncoder, branch_segments, gather_rows
+from odmt_fast.models.users.base import Rows, UserEncoder, branch_segments
 
 
 class LiGRBlock(nn.Module):
@@ -118,8 +119,8 @@ class LiGR(UserEncoder):
         """Item embeddings [K, U, d] -> states [K, M, d] after every step."""
         branches, _, width = items.shape
         (first,) = noise.sites(1)
-        positions = gather_rows(self.positions.to(items.dtype), rows.positions)
-        x = gather_rows(items, rows.inputs) + positions
+        positions = gathered_rows(self.positions, rows.positions, items.dtype)
+        x = gathered_rows(items, rows.inputs) + positions
         x = dropout(x, first["dropout"], first["seed"], branches)
         cu_seqlens = branch_segments(rows, branches)
         for block in self.blocks:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import Affine, layer_norm
 from odmt_fast.models.initial import linear_default
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows, steps
+from odmt_fast.models.users.base import Rows, UserEncoder, steps
 
 TAPS = 3
 """Steps a convolution reads, its own the last."""
@@ -105,7 +106,7 @@ class NextItNet(UserEncoder):
         """Item embeddings [K, U, d] -> states [K, M, d] after every step."""
         branches, _, width = items.shape
         (first,) = noise.sites(1)
-        x = dropout(gather_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
+        x = dropout(gathered_rows(items, rows.inputs), first["dropout"], first["seed"], branches)
         x = x.view(branches, -1, width)
         step = steps(rows)
         for block in self.blocks:

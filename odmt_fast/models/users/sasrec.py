@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from odmt_fast.config import ModelConfig
 from odmt_fast.kernels.dropout import dropout
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.residual_norm import residual_norm
 from odmt_fast.models.block import LAYER_NORM_EPS, Affine, Block
 from odmt_fast.models.initial import xavier_normal
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, branch_segments, gather_rows
+from odmt_fast.models.users.base import Rows, UserEncoder, branch_segments
 
 
 class SASRec(UserEncoder):
@@ -44,8 +45,8 @@ class SASRec(UserEncoder):
         branches, _, width = items.shape
         total = rows.inputs.shape[0]
         x = residual_norm(
-            gather_rows(items, rows.inputs),
-            gather_rows(self.positions.to(items.dtype), rows.positions),
+            gathered_rows(items, rows.inputs),
+            gathered_rows(self.positions, rows.positions, items.dtype),
             self.norm.weight,
             self.norm.bias,
             eps=LAYER_NORM_EPS,

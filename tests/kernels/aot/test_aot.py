@@ -26,6 +26,8 @@ OPERATORS = (
     "rank_of_target",
     "top_k",
     "table_rows",
+    "item_tokens",
+    "gathered_rows",
 )
 
 pytest.importorskip("triton", reason="triton is not installed")

@@ -25,6 +25,8 @@ from odmt_fast.config import ModelConfig
 from odmt_fast.data.sequences import Sequences
 from odmt_fast.features.tokens import TokenTable
 from odmt_fast.kernels.distilled_softmax import op as distilled_softmax
+from odmt_fast.kernels.gathered_rows import op as gathered_rows
+from odmt_fast.kernels.item_tokens import op as item_tokens
 from odmt_fast.kernels.launch import backends, checks
 from odmt_fast.kernels.launch.device import KNOWN, assume
 from odmt_fast.kernels.linear import op as linear
@@ -91,7 +93,7 @@ def main() -> None:
     recorded(keys)
     # Tensors without storage stand for those of a GPU; neither we nor autocast would take them.
     checks.check_holds_values = lambda *_: None
-    for module in (backends, distilled_softmax, linear):
+    for module in (backends, distilled_softmax, gathered_rows, item_tokens, linear):
         module.triton_missing = lambda _: None
     torch.autocast = lambda *_, **__: nullcontext()
     torch.is_autocast_enabled = lambda _: False

@@ -1,4 +1,4 @@
-"""Grouped linear maps without the extension: as autograd would have it, but for a copy less."""
+"""Linear maps by torch's products: as autograd would have it, but for copies and casts less."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from accuracy import assert_no_worse
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from odmt_fast.kernels.linear import op
-from odmt_fast.kernels.linear.grouped import grouped_linear
+from odmt_fast.kernels.linear import op, products
+from odmt_fast.kernels.linear.products import written_linear
 from odmt_fast.kernels.linear.reference import linear_reference
 from odmt_fast.models.block import Block
 
@@ -24,20 +24,23 @@ def no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(3, 9, 16, 64), (2, 70, 33, 5), (1, 1, 8, 8), (3, 700, 8, 8)])
+@pytest.mark.parametrize(
+    "shape", [(3, 9, 16, 64), (2, 70, 33, 5), (1, 1, 8, 8), (3, 700, 8, 8), (None, 9, 16, 64)]
+)
 def test_no_worse_than_twice_the_eager_error(
     with_gradients: Callable[..., list[Tensor]],
-    shape: tuple[int, int, int, int],
+    shape: tuple[int | None, int, int, int],
     bias: bool,
     dtype: torch.dtype,
 ) -> None:
     groups, rows, inner, outer = shape
     torch.manual_seed(rows)
-    shapes = [(groups * rows, inner), (groups, outer, inner), (groups, outer)][: 2 + bias]
-    tensors = [torch.randn(s, dtype=torch.float64).to(dtype).double() for s in shapes]
+    of_group = () if groups is None else (groups,)
+    shapes = [((groups or 1) * rows, inner), (*of_group, outer, inner), (*of_group, outer)]
+    tensors = [torch.randn(s, dtype=torch.float64).to(dtype).double() for s in shapes[: 2 + bias]]
 
     def ours(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return grouped_linear(x, weight, bias)
+        return written_linear(x, weight, bias)
 
     names = ("y", "dx", "dW", "db")
     if dtype != torch.float64:
@@ -46,6 +49,42 @@ def test_no_worse_than_twice_the_eager_error(
     got, exact = (with_gradients(function, tensors, dtype) for function in (ours, linear_reference))
     for name, a, b in zip(names, got, exact, strict=False):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def as_on_a_gpu(multiply: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """torch.mm or bmm with the argument that only GPUs know: summed and written in `out_dtype`."""
+
+    def product(
+        left: Tensor,
+        right: Tensor,
+        *,
+        out_dtype: torch.dtype | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        dtype = out_dtype or left.dtype
+        return multiply(left.to(dtype), right.to(dtype), out=out)
+
+    return product
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 16, 64), (None, 700, 8, 8)])
+def test_a_narrow_product_is_not_rounded_before_it_is_a_master_weights_gradient(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int | None, int, int, int]
+) -> None:
+    groups, rows, inner, outer = shape
+    of_group = () if groups is None else (groups,)
+    x, dy = (torch.randn((groups or 1) * rows, n).bfloat16() for n in (inner, outer))
+    weight = torch.randn(*of_group, outer, inner)
+    rounded = products.weight_gradient(dy, x, weight.bfloat16(), torch.float32)
+    for name in ("mm", "bmm"):
+        monkeypatch.setattr(torch, name, as_on_a_gpu(getattr(torch, name)))
+    monkeypatch.setattr(products, "wide_products_run", products.wide_products_run.__wrapped__)
+    assert products.wide_products_run(x.device, x.dtype, torch.float32)
+    got = products.weight_gradient(dy, x, weight.bfloat16(), torch.float32)
+    exact = products.weight_gradient(dy.double(), x.double(), weight.double(), torch.float64)
+    assert got.dtype == rounded.dtype == torch.float32 and got.is_contiguous()
+    torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
+    assert (rounded - exact).abs().max() > 10 * (got - exact).abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -1,0 +1,6 @@
+"""The post-norm Transformer block over packed rows, whole and for a few rows of every segment."""
+
+from odmt_fast.kernels.transformer_block.op import readout_block, transformer_block
+from odmt_fast.kernels.transformer_block.problem import Seeds, Shape, Weights
+
+__all__ = ["Seeds", "Shape", "Weights", "readout_block", "transformer_block"]
