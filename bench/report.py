@@ -11,6 +11,7 @@ from bench import (
     allocators,
     anchor_table,
     cold,
+    comparison_table,
     launches,
     movielens_table,
     operator_table,
@@ -216,6 +217,10 @@ def main() -> None:
             write_between(RESULTS, cold.marks(data), cold.section(load(f"cold_{data}")))
     if (FOLDER / f"{anchor_table.NAME}.json").exists():
         write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
+    for file in sorted((FOLDER / "studies").glob("*-compared.json")):
+        name = file.stem.removesuffix("-compared")
+        text = comparison_table.section(load(f"studies/{name}"), load(f"studies/{file.stem}"))
+        write_between(RESULTS, comparison_table.marks(name), text)
 
 
 def write_between(page: Path, marks: tuple[str, str], text: str) -> None:

@@ -11,6 +11,7 @@ import bench.report
 import bench.results
 from bench import comparison
 from bench.comparison import COUNTED, TABLES, Study, plan, run_study
+from bench.comparison_table import marks, section
 from odmt_fast.data.demo import DemoOptions, write_demo
 
 GRID = """
@@ -69,6 +70,14 @@ def test_a_table_goes_on_where_it_stopped(folder: Path, study: Study, tmp_path: 
     ]
     gap = sum(hits) / len(hits) - sum(against) / len(against)
     assert found["odmt", "hr@10"]["difference"] == pytest.approx(gap)
+    lines = section(both, compared).splitlines()
+    assert len({len(line) for line in lines if line.startswith("|")}) == 1
+    assert lines[0].startswith("40 users ranked, 80 items") and "2 seeds" in lines[0]
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| ·")] == [
+        "· id branch",
+        "· text branch",
+        "· image branch",
+    ]
     study.grid_file.write_text(GRID.replace("odmt: {}", "odmt: {model.tau: 0.5}"))
     with pytest.raises(ValueError, match="row odmt was made with {}, the file says"):
         run_study(study, [1], work, fresh=False)
@@ -85,3 +94,10 @@ def test_a_plan_tells_what_it_would_cost(
 @pytest.mark.parametrize("name", TABLES)
 def test_the_files_of_the_tables_are_grids(name: str) -> None:
     assert {"sasrec-id", "odmt"} <= set(comparison.TABLES[name].grid().rows)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_has_a_place_for_each_table(name: str) -> None:
+    page = bench.report.RESULTS.read_text("utf-8")
+    begin, end = marks(name)
+    assert page.index(begin) < page.index(end)
