@@ -19,6 +19,7 @@ from bench import (
     retrieval_table,
     step_table,
 )
+from bench.peers.__main__ import section as peers_section
 from bench.results import FOLDER, ROOT, load
 from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
 from bench.table import table
@@ -182,6 +183,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "retrieval_avx2": retrieval_table.section,
     "launches": launches.section,
     OPERATORS: operator_table.section,
+    "peers": peers_section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
 }
