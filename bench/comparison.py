@@ -6,7 +6,8 @@ counts, and trains every row of examples/studies/movielens.yaml. A finished run 
 inside a training too. Started twice, two processes share the runs: each takes what the other does
 not work at. ``--only NAME`` runs some rows, ``--plan`` trains one epoch of each and tells what all
 would cost. At the end all rows are compared with the best baseline, target by target, and
-``make report`` writes the tables of docs/results.md.
+``make report`` writes the tables of docs/results.md. ``movielens-ablation`` varies one setting of
+ODMT at a time (temperature, weight and ramp-up of the distillation, mask, teacher, layers).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from bench.trainings import (
     without_folders,
 )
 from odmt_fast.cli.settings import load_grid
+from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.storage import FolderInUseError
+from odmt_fast.studies.ablation import BASE, PARTS, ablation
 from odmt_fast.studies.baselines import run_baselines
 from odmt_fast.studies.grid import Grid
 from odmt_fast.workflow.workspace import Workspace
@@ -58,7 +61,7 @@ class Study:
         grid_file: rows and settings, as ``odmt-fast study`` reads them.
         features: makes, in a folder, what the words of ``odmt-fast extract`` name; by modality.
         prepare: words of ``odmt-fast prepare``; none = the official layout.
-        given: settings beside those of the file.
+        counted: baselines that only count.
     """
 
     name: str
@@ -66,11 +69,15 @@ class Study:
     grid_file: Path
     features: Mapping[str, Callable[[Path, Path], Words]]
     prepare: Words = ()
-    given: Mapping[str, Any] = field(default_factory=dict)
+    counted: tuple[str, ...] = COUNTED
 
-    def grid(self, dataset: Path | None = None) -> Grid:
+    def grid(self, dataset: Path) -> Grid:
         """The rows, on `dataset`; the seeds are the caller's."""
-        return load_grid(self.grid_file, (), {"data.path": dataset, **self.given})
+        return load_grid(self.grid_file, (), {"data.path": dataset})
+
+    def baselines(self, grid: Grid) -> list[str]:
+        """The rows that the others are to beat, beside what is counted."""
+        return [name for name, config in grid.rows.items() if config.model.name != "odmt"]
 
     def prepared(self, work: Path) -> tuple[Path, dict[str, list[str]]]:
         """The dataset with its features, made in `work`, and by which words they were."""
@@ -80,6 +87,24 @@ class Study:
             run("extract", str(dataset), "--modality", modality, *made)
             told[modality] = without_folders(made)
         return dataset, told
+
+
+@dataclass(frozen=True)
+class Ablation(Study):
+    """One setting at a time around the row ``odmt`` of a grid, against that row."""
+
+    counted: tuple[str, ...] = ()
+
+    def grid(self, dataset: Path) -> Grid:
+        """The rows of `odmt_fast.studies.ablation`."""
+        base = super().grid(dataset).rows["odmt"]
+        stores = Workspace.open(base).with_default_stores().stores()
+        dims = {name: store.dim for name, store in stores.items()}
+        return ablation(base, dims, PARTS, [1])
+
+    def baselines(self, grid: Grid) -> list[str]:
+        """The row as given."""
+        return [BASE]
 
 
 def text_words(source: Path, work: Path) -> Words:
@@ -107,6 +132,12 @@ TABLES = {
     study.name: study
     for study in (
         Study("movielens", SOURCES / "movielens-posters", STUDIES / "movielens.yaml", ALL),
+        Ablation(
+            "movielens-ablation",
+            SOURCES / "movielens-posters",
+            STUDIES / "movielens.yaml",
+            {"text": text_words, "image": image_words},
+        ),
         Study("beauty", SOURCES / "amazon-beauty", STUDIES / "titles.yaml", TEXT, TITLES),
         Study("beauty-time", SOURCES / "amazon-beauty", STUDIES / "titles.yaml", TEXT, TIME),
         Study("food", SOURCES / "food", STUDIES / "titles.yaml", TEXT, TITLES),
@@ -122,6 +153,7 @@ def run_study(
     """Runs what is missing, a seed after the other; data, features and runs lie in `work`."""
     dataset, told = study.prepared(work)
     grid = study.grid(dataset)
+    chosen = _chosen(grid, only)
     workspace = Workspace.open(grid.base)
     head = {
         "source": study.source.name,
@@ -132,13 +164,15 @@ def run_study(
     }
     record = results.Record(f"studies/{study.name}", head, ("model", "seed"), fresh=fresh)
     _check_rows(record, grid)
-    counted = _counted(workspace)
+    counted = run_baselines(
+        workspace.split, workspace.data.n_items, grid.base, study.counted, print
+    )
     for name, result in counted.items():
         row = {"model": name, "seed": None, "settings": {}, "metrics": _metrics(result)}
         record.add(row)
     for seed in seeds:
-        for name, config in grid.rows.items():
-            if (only and name not in only) or record.has(model=name, seed=seed):
+        for name, config in chosen.items():
+            if record.has(model=name, seed=seed):
                 continue
             print(f"{name}, seed {seed}", flush=True)
             own = {"training.seed": seed, "training.output": folder_of(work, name, seed)}
@@ -154,8 +188,15 @@ def run_study(
         record.rows(),
         counted,
         lambda model, seed: folder_of(work, model, seed),
-        [name for name, config in grid.rows.items() if config.model.name != "odmt"],
+        study.baselines(grid),
     )
+
+
+def _chosen(grid: Grid, only: Collection[str]) -> dict[str, Config]:
+    """The rows that ``--only`` names; all, where it names none."""
+    if unknown := set(only) - set(grid.rows):
+        raise ValueError(f"--only {unknown.pop()!r} is not one of: {', '.join(grid.rows)}")
+    return {name: config for name, config in grid.rows.items() if not only or name in only}
 
 
 def folder_of(work: Path, model: str, seed: int) -> Path:
@@ -181,18 +222,11 @@ def _check_rows(record: results.Record, grid: Grid) -> None:
             )
 
 
-def _counted(workspace: Workspace) -> dict[str, EvaluationResult]:
-    return run_baselines(workspace.split, workspace.data.n_items, workspace.config, COUNTED, print)
-
-
 def plan(study: Study, seeds: int, work: Path, *, only: Collection[str] = ()) -> None:
     """Trains one epoch of every row and prints what it takes; no result is written."""
     dataset, _ = study.prepared(work)
-    grid = study.grid(dataset)
     body, total = [], 0.0
-    for name, config in grid.rows.items():
-        if only and name not in only:
-            continue
+    for name, config in _chosen(study.grid(dataset), only).items():
         output = work / "plan" / name
         _, figures = trained(
             config.updated({"training.epochs": 1, "training.output": output}), resume=False
@@ -218,9 +252,6 @@ def main() -> None:
     options = parser.parse_args()
     study = TABLES[options.table]
     present(study.source)
-    rows = study.grid().rows
-    if unknown := set(options.only) - set(rows):
-        raise SystemExit(f"--only {unknown.pop()!r} is not one of: {', '.join(rows)}")
     work = options.work or results.ROOT / "runs" / study.name
     if options.plan:
         plan(study, options.seeds, work, only=options.only)

@@ -8,6 +8,7 @@ from statistics import mean, median
 from typing import Any
 
 from bench import (
+    ablation_plot,
     allocators,
     anchor_table,
     cold,
@@ -17,6 +18,7 @@ from bench import (
     operator_table,
     paired,
     retrieval_table,
+    spaces,
     step_table,
 )
 from bench.peers.__main__ import section as peers_section
@@ -222,7 +224,13 @@ def main() -> None:
     for file in sorted((FOLDER / "studies").glob("*-compared.json")):
         name = file.stem.removesuffix("-compared")
         text = comparison_table.section(load(f"studies/{name}"), load(f"studies/{file.stem}"))
+        if name == ablation_plot.NAME:
+            drawn = ablation_plot.draw(load(f"studies/{name}"))
+            places = [picture.relative_to(RESULTS.parent) for picture in drawn]
+            text = "\n\n".join([text, *(f"![{place.stem}]({place})" for place in places)])
         write_between(RESULTS, comparison_table.marks(name), text)
+    if (FOLDER / f"{spaces.NAME}.json").exists():
+        write_between(RESULTS, spaces.MARKS, spaces.section(load(spaces.NAME)))
 
 
 def write_between(page: Path, marks: tuple[str, str], text: str) -> None:

@@ -134,9 +134,9 @@ def section(found: Mapping[str, Any]) -> str:
             "## SASRec beside other libraries",
             "",
             f"{found['source']}: one run each of {found['epochs']} epochs, the first not counted, "
-            f"fp32, {found['threads']} threads; {settings}. RecBole makes a sample of every prefix of a "
-            "sequence, with one target; the others take a sequence at once, with a target at every "
-            "step. Made by `python -m bench.peers`, whose docstring says how.",
+            f"fp32, {found['threads']} threads; {settings}. RecBole makes a sample of every prefix "
+            "of a sequence, with one target; the others take a sequence at once, with a target at "
+            "every step. Made by `python -m bench.peers`, whose docstring says how.",
             "",
             table(head, body, left=2),
         ]

@@ -9,9 +9,11 @@ import pytest
 
 import bench.report
 import bench.results
-from bench import comparison
-from bench.comparison import COUNTED, TABLES, Study, plan, run_study
+from bench import spaces
+from bench.ablation_plot import draw
+from bench.comparison import COUNTED, TABLES, Ablation, Study, folder_of, plan, run_study
 from bench.comparison_table import marks, section
+from odmt_fast.cli.settings import load_grid
 from odmt_fast.data.demo import DemoOptions, write_demo
 
 GRID = """
@@ -86,6 +88,8 @@ def test_a_table_goes_on_where_it_stopped(folder: Path, study: Study, tmp_path: 
 def test_a_plan_tells_what_it_would_cost(
     folder: Path, study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(ValueError, match="--only 'id' is not one of: sasrec-id,"):
+        plan(study, 3, tmp_path / "work", only=["id"])
     plan(study, 3, tmp_path / "work", only=["odmt"])
     told = capsys.readouterr().out
     assert "odmt" in told and "3 seeds: at most" in told and not folder.exists()
@@ -93,7 +97,41 @@ def test_a_plan_tells_what_it_would_cost(
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_files_of_the_tables_are_grids(name: str) -> None:
-    assert {"sasrec-id", "odmt"} <= set(comparison.TABLES[name].grid().rows)
+    grid = load_grid(TABLES[name].grid_file, (), {})
+    assert {"sasrec-id", "odmt"} <= set(grid.rows)
+    assert "odmt" not in Study.baselines(TABLES[name], grid)
+
+
+def test_an_ablation_is_drawn_and_compared_with_the_row_as_given(
+    folder: Path, study: Study, tmp_path: Path
+) -> None:
+    around = Ablation("shop-ablation", study.source, study.grid_file, study.features)
+    only = ["as-given", "tau=0.1", "tau=1.0"]
+    run_study(around, [1], tmp_path / "work", only=only, fresh=False)
+    found = json.loads((folder / "shop-ablation.json").read_text())
+    compared = json.loads((folder / "shop-ablation-compared.json").read_text())
+    assert [row["model"] for row in found["rows"]] == only
+    assert compared["against"] == "as-given"
+    assert "as-given (the best baseline)" in section(found, compared)
+    assert all(path.stat().st_size > 0 for path in draw(found, tmp_path / "images"))
+    assert [path.name for path in sorted((tmp_path / "images").iterdir())] == [
+        "movielens-ablation-tau.png",
+        "movielens-ablation.png",
+    ]
+
+
+def test_where_the_items_of_a_run_lie(
+    folder: Path, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    run_study(study, [1], work, only=["odmt"], fresh=False)
+    monkeypatch.setattr(spaces, "IMAGES", tmp_path / "images")
+    spaces.measure(folder_of(work, "odmt", 1), "pca", r"^(\w+)")
+    text = spaces.section(json.loads((folder / "movielens-spaces.json").read_text()))
+    assert "| text before" in text and "| id after" in text
+    assert (tmp_path / "images" / "movielens-spaces-labels.png").is_file()
+    page = bench.report.RESULTS.read_text("utf-8")
+    assert page.index(spaces.MARKS[0]) < page.index(spaces.MARKS[1])
 
 
 @pytest.mark.parametrize("name", TABLES)
