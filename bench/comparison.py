@@ -114,7 +114,7 @@ def text_words(source: Path, work: Path) -> Words:
 
 def image_words(source: Path, work: Path) -> Words:
     """EfficientNet-Lite2, patches and pooled."""
-    return ("--encoder", "./examples/efficientnet_lite.py:lite2")
+    return ("--encoder", "./examples/efficientnet_lite.py:lite2", "--batch-size", "8")
 
 
 def genre_words(source: Path, work: Path) -> Words:

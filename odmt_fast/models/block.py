@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odmt_fast.kernels.feed_forward import feed_forward
@@ -18,6 +19,7 @@ from odmt_fast.models.initial import Draw
 from odmt_fast.models.noise import Site, counted_from
 
 LAYER_NORM_EPS = 1e-6
+_KINDS = 16
 
 
 class _TakeRows(torch.autograd.Function):
@@ -153,14 +155,10 @@ class Block(nn.Module):
         width = x.shape[1]
         head = width // self.heads
         w_q, w_k, w_v = cast(self.qkv, x.dtype).view(3, width, width).unbind(0)
+        w_v = w_v.view(self.heads, head, width)
         residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
-        q = linear(residual, w_q).view(-1, self.heads, head).transpose(0, 1)
-        w_k, w_v = w_k.view(self.heads, head, width), w_v.view(self.heads, head, width)
-        # A head is a group of the linear map, its rows one after the other.
-        queries = linear(q.reshape(-1, head), w_k.transpose(1, 2))
-        queries = queries.view(self.heads, -1, width).transpose(0, 1)
         weighted = readout_attention(
-            queries.reshape(items, r, self.heads, width),
+            self._queries(residual, w_q, w_k).reshape(items, r, self.heads, width),
             x,
             cu_seqlens,
             max_seqlen=max_seqlen,
@@ -172,6 +170,57 @@ class Block(nn.Module):
         values = linear(weighted.reshape(-1, width), w_v)
         values = values.view(self.heads, -1, head).transpose(0, 1)
         return self._rest(values.reshape(items * r, width), residual, sites)
+
+    @torch.no_grad()
+    def readout_shares(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        readouts: Tensor,
+        kinds: Tensor,
+        *,
+        max_seqlen: int,
+        mask: str,
+    ) -> Tensor:
+        """How much of what `readout` attends to is of which kind, without dropout.
+
+        Args:
+            x: [L, d] hidden states of all tokens.
+            cu_seqlens: int32 [U + 1].
+            readouts: int64 [U, R], rows of x.
+            kinds: int64 [L], the kind 0..15 of every token.
+            max_seqlen: the longest segment.
+            mask: "asymmetric" or "symmetric".
+
+        Returns:
+            [U, R, 16], column k for kind k, sum 1; the mean of the heads.
+        """
+        items, r = readouts.shape
+        width = x.shape[1]
+        w_q, w_k, _ = cast(self.qkv, x.dtype).view(3, width, width).unbind(0)
+        queries = self._queries(x.index_select(0, readouts.reshape(-1)), w_q, w_k)
+        # The weighted sum of indicators is the weight: they ride behind the states, where the
+        # queries are 0.
+        marked = torch.cat([x, F.one_hot(kinds, _KINDS).to(x.dtype)], dim=1)
+        weighted = readout_attention(
+            F.pad(queries, (0, _KINDS)).reshape(items, r, self.heads, width + _KINDS),
+            marked,
+            cu_seqlens,
+            max_seqlen=max_seqlen,
+            mask=mask,
+            scale=1 / math.sqrt(width // self.heads),
+        )
+        return weighted[..., width:].mean(2)
+
+    def _queries(self, rows: Tensor, w_q: Tensor, w_k: Tensor) -> Tensor:
+        """``W_K^T q`` of rows [n, d], one per head: [n, H, d]."""
+        width = rows.shape[1]
+        head = width // self.heads
+        q = linear(rows, w_q).view(-1, self.heads, head).transpose(0, 1)
+        # A head is a group of the linear map, its rows one after the other.
+        by_head = w_k.view(self.heads, head, width).transpose(1, 2)
+        queries = linear(q.reshape(-1, head), by_head)
+        return queries.view(self.heads, -1, width).transpose(0, 1)
 
     def _rest(self, attended: Tensor, x: Tensor, sites: tuple[Site, Site, Site]) -> Tensor:
         """O, residual, norm, feed-forward, residual, norm; attended and x [R, d]."""

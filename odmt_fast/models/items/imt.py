@@ -155,6 +155,60 @@ class IMT(ItemEncoder):
         sites: tuple[Site, ...],
     ) -> Tensor:
         """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
+        x, layout = self._before_readout(items, ids, features, sites)
+        first, second, third = sites[-Block.SITES :]
+        x = self._last_block.readout(
+            x,
+            layout.cu_seqlens,
+            layout.readouts,
+            max_seqlen=layout.max_seqlen,
+            mask=self.mask,
+            sites=(first, second, third),
+        )
+        return self._branch_heads(x.view(*layout.readouts.shape, -1))
+
+    @torch.no_grad()
+    def attention(self, items: Tensor, features: tuple[PackedTokens, ...]) -> Tensor:
+        """What the tokens that become the branches read in the last block, without dropout.
+
+        Args:
+            items: int64 [U], dense ids.
+            features: their tokens, as for `forward`.
+
+        Returns:
+            [K, K]: row = the branch, column = whose tokens it reads, both in the order of
+            `branches`; rows sum to 1; mean over items and heads.
+        """
+        off = Noise(0.0, None, items.device).sites(1 + Block.SITES * len(self.blocks))
+        x, layout = self._before_readout(items, self.id_embedding(items), features, off)
+        kinds = torch.empty(len(x), dtype=torch.int64, device=x.device)
+        for kind, rows in enumerate(layout.groups):
+            kinds[rows] = kind
+        shares = self._last_block.readout_shares(
+            x,
+            layout.cu_seqlens,
+            layout.readouts,
+            kinds,
+            max_seqlen=layout.max_seqlen,
+            mask=self.mask,
+        )
+        # Tokens are in the order of the modalities, the ID last; branches begin with it.
+        return shares[..., : len(self.branches)].mean(0).roll((1, 1), (0, 1))
+
+    @property
+    def _last_block(self) -> Block:
+        block = self.blocks[-1]
+        assert isinstance(block, Block)
+        return block
+
+    def _before_readout(
+        self,
+        items: Tensor,
+        ids: Tensor,
+        features: tuple[PackedTokens, ...],
+        sites: tuple[Site, ...],
+    ) -> tuple[Tensor, TokenLayout]:
+        """The hidden states [L, d] that the last block reads, and where they lie."""
         layout = TokenLayout.of(
             items,
             tuple(tokens.lengths for tokens in features),
@@ -168,28 +222,16 @@ class IMT(ItemEncoder):
         groups.append(_project(ids, self.id_projection))
         x = interleave(tuple(groups), layout)
         x = dropout(x, sites[0]["dropout"], sites[0]["seed"])
-        for number, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+        for number, block in enumerate(self.blocks[:-1]):
             first = 1 + Block.SITES * number
-            own = (sites[first], sites[first + 1], sites[first + 2])
-            if number == len(self.blocks) - 1:
-                x = block.readout(
-                    x,
-                    layout.cu_seqlens,
-                    layout.readouts,
-                    max_seqlen=layout.max_seqlen,
-                    mask=self.mask,
-                    sites=own,
-                )
-            else:
-                x = block(
-                    x,
-                    layout.cu_seqlens,
-                    max_seqlen=layout.max_seqlen,
-                    mask=self.mask,
-                    sites=own,
-                )
-        return self._branch_heads(x.view(*layout.readouts.shape, -1))
+            x = block(
+                x,
+                layout.cu_seqlens,
+                max_seqlen=layout.max_seqlen,
+                mask=self.mask,
+                sites=(sites[first], sites[first + 1], sites[first + 2]),
+            )
+        return x, layout
 
     def _branch_heads(self, readouts: Tensor) -> Tensor:
         """[U, R, d], ID last -> [K, U, d], ID first."""
