@@ -11,9 +11,9 @@ import bench.report
 import bench.results
 from bench import spaces
 from bench.ablation_plot import draw
-from bench.comparison import COUNTED, TABLES, Ablation, Study, folder_of, plan, run_study
+from bench.comparison import COUNTED, STUDIES, TABLES, Ablation, Study, folder_of, plan, run_study
 from bench.comparison_table import marks, section
-from odmt_fast.cli.settings import load_grid
+from odmt_fast.cli.settings import load_grid, load_search
 from odmt_fast.data.demo import DemoOptions, write_demo
 
 GRID = """
@@ -100,6 +100,11 @@ def test_the_files_of_the_tables_are_grids(name: str) -> None:
     grid = load_grid(TABLES[name].grid_file, (), {})
     assert {"sasrec-id", "odmt"} <= set(grid.rows)
     assert "odmt" not in Study.baselines(TABLES[name], grid)
+
+
+def test_the_search_for_common_settings_is_one() -> None:
+    rows, space = load_search(STUDIES / "movielens-search.yaml", None, (), {})
+    assert set(rows) == {"sasrec-id", "odmt"} and "model.alpha" in space
 
 
 def test_an_ablation_is_drawn_and_compared_with_the_row_as_given(
