@@ -108,13 +108,14 @@ class Ablation(Study):
 
 
 def text_words(source: Path, work: Path) -> Words:
-    """Token states of MiniLM."""
-    return ("--encoder", str(minilm()), "--max-tokens", "30")
+    """The first 16 token states of MiniLM."""
+    return ("--encoder", str(minilm()), "--max-tokens", "16")
 
 
 def image_words(source: Path, work: Path) -> Words:
-    """EfficientNet-Lite2, patches and pooled."""
-    return ("--encoder", "./examples/efficientnet_lite.py:lite2", "--batch-size", "8")
+    """EfficientNet-Lite2, nine places and their mean."""
+    encoder = "./examples/efficientnet_lite.py:lite2_coarse"
+    return ("--encoder", encoder, "--batch-size", "8")
 
 
 def genre_words(source: Path, work: Path) -> Words:

