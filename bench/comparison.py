@@ -115,7 +115,7 @@ def text_words(source: Path, work: Path) -> Words:
 def image_words(source: Path, work: Path) -> Words:
     """EfficientNet-Lite2, nine places and their mean."""
     encoder = "./examples/efficientnet_lite.py:lite2_coarse"
-    return ("--encoder", encoder, "--batch-size", "8")
+    return ("--encoder", encoder, "--batch-size", "4")
 
 
 def genre_words(source: Path, work: Path) -> Words:
