@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from bench import results
 from bench.compared import compare_rows
 from bench.table import table
@@ -75,17 +77,27 @@ class Study:
         """The rows, on `dataset`; the seeds are the caller's."""
         return load_grid(self.grid_file, (), {"data.path": dataset})
 
+    @property
+    def folder(self) -> str:
+        """Where data, features and runs lie, below ``runs/comparison``."""
+        return self.name
+
     def baselines(self, grid: Grid) -> list[str]:
         """The rows that the others are to beat, beside what is counted."""
         return [name for name, config in grid.rows.items() if config.model.name != "odmt"]
 
     def prepared(self, work: Path) -> tuple[Path, dict[str, list[str]]]:
-        """The dataset with its features, made in `work`, and by which words they were."""
-        dataset, told = prepared_dataset(self.source, work, *self.prepare), {}
-        for modality, words in self.features.items():
-            made = words(self.source, work)
-            run("extract", str(dataset), "--modality", modality, *made)
-            told[modality] = without_folders(made)
+        """The dataset with its features, made in `work`, and by which words they were.
+
+        Of two processes the second one waits, and finds all of it.
+        """
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "prepared.lock"):
+            dataset, told = prepared_dataset(self.source, work, *self.prepare), {}
+            for modality, words in self.features.items():
+                made = words(self.source, work)
+                run("extract", str(dataset), "--modality", modality, *made)
+                told[modality] = without_folders(made)
         return dataset, told
 
 
@@ -101,6 +113,11 @@ class Ablation(Study):
         stores = Workspace.open(base).with_default_stores().stores()
         dims = {name: store.dim for name, store in stores.items()}
         return ablation(base, dims, PARTS, [1])
+
+    @property
+    def folder(self) -> str:
+        """That of the study around which it varies: the features are the same."""
+        return self.grid_file.stem
 
     def baselines(self, grid: Grid) -> list[str]:
         """The row as given."""
@@ -247,13 +264,13 @@ def main() -> None:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=int, default=3, help="1 to N")
     parser.add_argument("--only", action="append", default=[], metavar="ROW")
-    parser.add_argument("--work", type=Path, help="default: runs/TABLE")
+    parser.add_argument("--work", type=Path, help="default: runs/comparison/TABLE")
     parser.add_argument("--plan", action="store_true", help="train one epoch of each, and tell")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     options = parser.parse_args()
     study = TABLES[options.table]
     present(study.source)
-    work = options.work or results.ROOT / "runs" / study.name
+    work = options.work or results.ROOT / "runs" / "comparison" / study.folder
     if options.plan:
         plan(study, options.seeds, work, only=options.only)
     else:

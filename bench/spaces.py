@@ -1,6 +1,6 @@
 """Where the items of a trained run of `bench.comparison movielens` lie, before and after the model.
 
-``python -m bench.spaces --run runs/movielens/runs/odmt/seed-1`` looks at it with ``odmt-fast
+``python -m bench.spaces --run runs/comparison/movielens/runs/odmt/seed-1`` looks at it with ``odmt-fast
 studies features`` and writes ``bench/results/studies/movielens-spaces.json`` and the pictures
 ``docs/images/movielens-spaces-*.png``; ``make report`` writes the table of docs/results.md.
 """
