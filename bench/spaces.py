@@ -1,8 +1,9 @@
 """Where the items of a trained run of `bench.comparison movielens` lie, before and after the model.
 
-``python -m bench.spaces --run runs/comparison/movielens/runs/odmt/seed-1`` looks at it with ``odmt-fast
-studies features`` and writes ``bench/results/studies/movielens-spaces.json`` and the pictures
-``docs/images/movielens-spaces-*.png``; ``make report`` writes the table of docs/results.md.
+``python -m bench.spaces --run runs/comparison/movielens/runs/odmt/seed-1`` looks at it with
+``odmt-fast studies features`` and writes ``bench/results/studies/movielens-spaces.json`` and the
+pictures ``docs/images/movielens-spaces-*.png``; ``make report`` writes the table of
+docs/results.md.
 """
 
 from __future__ import annotations
