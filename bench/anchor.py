@@ -10,24 +10,21 @@ docs/results.md.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import results
 from bench.anchor_table import NAME
-from bench.movielens import SHARED, prepared_dataset
+from bench.trainings import SOURCES, prepared_dataset, settings_of, sizes_of, trained
 from odmt_fast.cli.settings import load_config
 from odmt_fast.config import Config
 from odmt_fast.models.zoo import BACKBONES
-from odmt_fast.training.checkpoint import LAST, peek
-from odmt_fast.workflow.trained import train_and_test
 from odmt_fast.workflow.workspace import Workspace
 
 EXAMPLE = results.ROOT / "examples" / "amazon-beauty.yaml"
-SOURCE = SHARED / "data" / "amazon-beauty-esasrec"
+SOURCE = SOURCES / "amazon-beauty-esasrec"
 KINDS = ("in_batch", "mixed", "sampled", "full")
 LOGQ = ("official", "recsys25")
 
@@ -62,20 +59,10 @@ class Study:
 
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
     """What all runs share, as JSON values."""
-    settings = study.config.model_dump(mode="json", exclude={"data", "features"})
-    for section, name in (
-        ("model", "candidates"),
-        ("model", "logq"),
-        ("training", "output"),
-        ("training", "seed"),
-    ):
-        del settings[section][name]
     return {
         "source": study.source.name,
-        "config": settings,
-        "users": len(workspace.split.test),
-        "items": workspace.data.n_items,
-        "interactions": len(workspace.data.sequences.items),
+        "config": settings_of(study.config, "model.candidates", "model.logq"),
+        **sizes_of(workspace),
     }
 
 
@@ -93,27 +80,9 @@ def run_study(
             print(f"{name}, seed {seed}", flush=True)
             output = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
             own = {"data.path": dataset, "training.seed": seed, "training.output": output}
-            figures = _train(config.updated(own), resume=not fresh)
-            record.add({"model": name, "seed": seed, **figures})
-
-
-def _train(config: Config, *, resume: bool) -> Mapping[str, Any]:
-    """Figures of a run; its CPU-seconds per epoch, validation included, are of this process."""
-    last = config.training.output / "checkpoints" / LAST
-    before = len(peek(last).get("progress", {}).get("history", ())) if resume else 0
-    began = time.process_time()
-    trained = train_and_test(config, resume=resume)
-    if trained.test is None:
-        raise KeyboardInterrupt
-    run = trained.training
-    seconds, here = time.process_time() - began, run.epochs - before
-    return {
-        "metrics": dict(trained.test.metrics["id"]),
-        "validation": run.best_score,
-        "epochs": run.epochs,
-        "best_epoch": run.best_epoch,
-        "epoch_cpu_seconds": round(seconds / here, 2) if here else None,
-    }
+            _, figures = trained(config.updated(own), resume=not fresh)
+            alone = {"metrics": figures["metrics"]["id"]}
+            record.add({"model": name, "seed": seed, **figures, **alone})
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from bench.movielens import SHARED
 from bench.table import table
+from bench.trainings import SOURCES
 from odmt_fast import ModelConfig
 from odmt_fast.batch import BatchLoader, Collator, UserSampler
 from odmt_fast.batch.capacities import Array, Capacities, Sizes
@@ -53,7 +53,7 @@ class Workload:
     @cached_property
     def data(self) -> tuple[Array, Collator, dict[str, TokenTable]]:
         """Popularity, the collator of the training sequences, and its sources."""
-        data = read(SHARED / "data" / self.name, "official", decode_images=False)
+        data = read(SOURCES / self.name, "official", decode_images=False)
         split = leave_one_out(data.sequences, len(data.items.ids), STEPS)
         words = [min(TEXT, 1 + len((text or "").split())) for text in data.items.texts]
         counts = {"text": [0, *words], "image": [0] + [IMAGE] * len(words)}

@@ -21,6 +21,7 @@ from bench import results
 from bench.movielens import Study
 from bench.paired import Estimate
 from bench.table import table
+from bench.trainings import settings_of, trained
 from odmt_fast.cli.demo import SETTINGS
 from odmt_fast.config import Config
 from odmt_fast.data import HoldOut, Interactions, read
@@ -28,7 +29,6 @@ from odmt_fast.data.demo import DemoOptions, write_demo
 from odmt_fast.evaluation import EvaluationResult, by_training
 from odmt_fast.features.extract import extract
 from odmt_fast.features.registry import BUILT_IN
-from odmt_fast.workflow.trained import train_and_test
 from odmt_fast.workflow.workspace import default_store
 
 SHARE = 0.1
@@ -82,10 +82,7 @@ class ColdStudy:
 
     def head(self) -> dict[str, Any]:
         """What all runs share, as JSON values."""
-        settings = self.config.model_dump(mode="json", exclude={"data", "features"})
-        for name in ("output", "seed"):
-            del settings["training"][name]
-        return {"data": self.name, "share": SHARE, "config": settings}
+        return {"data": self.name, "share": SHARE, "config": settings_of(self.config)}
 
 
 def run_study(study: ColdStudy, seeds: int, work: Path, *, fresh: bool = False) -> None:
@@ -113,18 +110,17 @@ def _run(
         "training.output": work / "run",
         "training.seed": seed,
     }
-    trained = train_and_test(study.config.updated(settings), resume=not fresh)
-    if trained.best is None or trained.test is None:
-        raise KeyboardInterrupt
-    workspace = trained.workspace
-    known = workspace.with_settings({"evaluation.ensemble": "known"}).evaluate(trained.best)
+    found, _ = trained(study.config.updated(settings), resume=not fresh)
+    assert found.best is not None and found.test is not None  # or it would have raised
+    workspace = found.workspace
+    known = workspace.with_settings({"evaluation.ensemble": "known"}).evaluate(found.best)
     shares = workspace.split.popularity
-    groups = by_training(trained.test, shares)
+    groups = by_training(found.test, shares)
     knowing = by_training(known, shares)
     return {
         "items": data.n_items,
         "cold_items": data.report.items_cold,
-        "best_epoch": trained.training.best_epoch,
+        "best_epoch": found.training.best_epoch,
         "groups": {
             name: {"targets": group.n_users, "metrics": _metrics(group, knowing[name])}
             for name, group in groups.items()

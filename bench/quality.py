@@ -22,7 +22,6 @@ Everything was fixed before the first of the reported seeds was trained:
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.results import Record
+from bench.trainings import SOURCES
 from odmt_fast import ODMT, Config, ModelConfig, official
 from odmt_fast.batch import BatchLoader, Collator
 from odmt_fast.batch.batch import Batch
@@ -46,7 +46,6 @@ from odmt_fast.randomness import stream, torch_generator
 from odmt_fast.studies.baselines import run_baselines
 from odmt_fast.training import keep_freed_memory
 
-SHARED = Path(os.environ.get("ODMT_FAST_SHARED", Path(__file__).parents[2] / "shared"))
 METRIC = "hr@10"
 BASELINES = ("popularity", "co-occurrence", "markov")
 ENCODERS = {"text": "hashed-words", "image": "pca-patches"}
@@ -150,7 +149,7 @@ class Data:
 def _interactions(setting: Setting, folder: Path) -> Interactions:
     if setting.shop is not None:
         return read(write_demo(folder / "shop", setting.shop), "official")
-    return read(SHARED / "data" / "movielens-posters-mini", "official")
+    return read(SOURCES / "movielens-posters-mini", "official")
 
 
 def first_tokens(table: TokenTable, most: int) -> TokenTable:

@@ -8,18 +8,22 @@ from statistics import mean, median
 from typing import Any
 
 from bench import (
+    ablation_plot,
     allocators,
     anchor_table,
     cold,
+    comparison_table,
     launches,
     movielens_table,
     operator_table,
     paired,
     plan,
     retrieval_table,
+    spaces,
     step_table,
     validation,
 )
+from bench.peers.__main__ import section as peers_section
 from bench.results import FOLDER, ROOT, load
 from bench.step_table import GIB, IMPLEMENTATIONS, floor_seconds
 from bench.table import table
@@ -185,6 +189,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "launches": launches.section,
     "plan": plan.section,
     OPERATORS: operator_table.section,
+    "peers": peers_section,
     "quality_demo": quality_section,
     "quality_mini": quality_section,
 }
@@ -220,6 +225,16 @@ def main() -> None:
             write_between(RESULTS, cold.marks(data), cold.section(load(f"cold_{data}")))
     if (FOLDER / f"{anchor_table.NAME}.json").exists():
         write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
+    for file in sorted((FOLDER / "studies").glob("*-compared.json")):
+        name = file.stem.removesuffix("-compared")
+        text = comparison_table.section(load(f"studies/{name}"), load(f"studies/{file.stem}"))
+        if name == ablation_plot.NAME:
+            drawn = ablation_plot.draw(load(f"studies/{name}"))
+            places = [picture.relative_to(RESULTS.parent) for picture in drawn]
+            text = "\n\n".join([text, *(f"![{place.stem}]({place})" for place in places)])
+        write_between(RESULTS, comparison_table.marks(name), text)
+    if (FOLDER / f"{spaces.NAME}.json").exists():
+        write_between(RESULTS, spaces.MARKS, spaces.section(load(spaces.NAME)))
 
 
 def write_between(page: Path, marks: tuple[str, str], text: str) -> None:

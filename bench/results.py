@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from bench.machine import limited_isa, machine
 from odmt_fast.storage import write_atomically
 
@@ -67,11 +69,13 @@ def load(name: str) -> dict[str, Any]:
 class Record:
     """The file of a study, which grows by whole runs; begun anew, a study goes on with the others.
 
+    Several processes may add to one file.
+
     Args:
         name: of the file in ``bench/results``.
         head: what a run depends on; the rows of a file with another head cannot be gone on with.
         keys: the entries of a row that say which run it is.
-        fresh: forget what is there.
+        fresh: forget what is there, when the first run is added.
 
     Raises:
         ValueError: the file was made with another head.
@@ -80,23 +84,30 @@ class Record:
     def __init__(
         self, name: str, head: dict[str, Any], keys: Sequence[str], *, fresh: bool = False
     ) -> None:
-        self._name, self._head, self._keys = name, head, keys
-        self._rows: list[dict[str, Any]] = []
-        if fresh or not (FOLDER / f"{name}.json").exists():
-            return
-        found = load(name)
-        if {key: found.get(key) for key in head} != head:
+        self._name, self._head, self._keys, self._fresh = name, head, keys, fresh
+        self.rows()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The runs that are there."""
+        if self._fresh or not (FOLDER / f"{self._name}.json").exists():
+            return []
+        found = load(self._name)
+        if {key: found.get(key) for key in self._head} != self._head:
             raise ValueError(
-                f"bench/results/{name}.json was made with other settings or data; pass --fresh to "
-                "replace it"
+                f"bench/results/{self._name}.json was made with other settings or data; pass "
+                "--fresh to replace it"
             )
-        self._rows = found["rows"]
+        return found["rows"]
 
     def has(self, **run: Any) -> bool:
         """Whether the run with these keys is there."""
-        return any({key: row[key] for key in self._keys} == run for row in self._rows)
+        return any({key: row[key] for key in self._keys} == run for row in self.rows())
 
     def add(self, row: dict[str, Any]) -> None:
-        """Writes a run, all of it or nothing."""
-        self._rows.append(row)
-        save(self._name, self._rows, **self._head)
+        """Writes a run, all of it or nothing; not again where another process has been first."""
+        path = FOLDER / f"{self._name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not self.has(**{key: row[key] for key in self._keys}):
+                save(self._name, [*self.rows(), row], **self._head)
+                self._fresh = False

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench import results
-from bench.movielens import SHARED
-from odmt_fast.cli import main as command
+from bench.trainings import SOURCES, run
 from odmt_fast.config import Config
 from odmt_fast.presets import PRESETS
 from odmt_fast.studies.grid import Grid
@@ -41,11 +40,11 @@ def prepared(work: Path) -> Config:
     """``--preset small`` with dataset and stores, made in `work` where they are not there."""
     dataset = work / "dataset"
     if not (dataset / "dataset.json").is_file():
-        _run("prepare", SHARED / "data" / "movielens-posters-mini", dataset)
+        run("prepare", str(SOURCES / "movielens-posters-mini"), str(dataset))
     stores = {}
     for modality, encoder in ENCODERS.items():
         stores[modality] = default_store(dataset, modality)
-        _run("extract", dataset, "--modality", modality, "--encoder", encoder)
+        run("extract", str(dataset), "--modality", modality, "--encoder", encoder)
     paths = {"data.path": dataset, "features.stores": stores}
     same = {"training.patience": 50, "training.precision": "fp32", "training.tensorboard": False}
     return PRESETS["small"].updated({**paths, **same})
@@ -106,11 +105,6 @@ def main(words: Sequence[str] | None = None) -> None:
 def _value(config: Config, setting: str) -> Any:
     section, _, name = setting.partition(".")
     return getattr(getattr(config, section), name)
-
-
-def _run(*words: object) -> None:
-    if status := command([str(word) for word in words]):
-        raise RuntimeError(f"odmt-fast {words[0]} ended with {status}")
 
 
 if __name__ == "__main__":

@@ -40,15 +40,10 @@ def readout_block_reference(
     items, r = readouts.shape
     width, heads = x.shape[1], shape.heads
     head = width // heads
-    w_q, w_k, w_v = cast(weights.qkv, x.dtype).view(3, width, width).unbind(0)
     residual = _TakeRows.apply(x, readouts.reshape(-1))  # type: ignore[no-untyped-call]
-    q = linear(residual, w_q).view(-1, heads, head).transpose(0, 1)
-    w_k, w_v = w_k.view(heads, head, width), w_v.view(heads, head, width)
-    # A head is a group of the linear map, its rows one after the other.
-    queries = linear(q.reshape(-1, head), w_k.transpose(1, 2))
-    queries = queries.view(heads, -1, width).transpose(0, 1)
+    qkv = cast(weights.qkv, x.dtype)
     weighted = readout_attention(
-        queries.reshape(items, r, heads, width),
+        readout_queries(residual, qkv, heads).reshape(items, r, heads, width),
         x,
         cu_seqlens,
         max_seqlen=shape.max_seqlen,
@@ -58,9 +53,21 @@ def readout_block_reference(
         seed=seeds[0],
     )
     weighted = weighted.view(items * r, heads, width).transpose(0, 1)
+    w_v = qkv[2 * width :].view(heads, head, width)
     values = linear(weighted.reshape(-1, width), w_v)
     values = values.view(heads, -1, head).transpose(0, 1)
     return _rest(values.reshape(items * r, width), residual, weights, seeds, shape)
+
+
+def readout_queries(rows: Tensor, qkv: Tensor, heads: int) -> Tensor:
+    """``W_K^T q`` of rows [n, d], one per head: [n, H, d]; qkv [3 d, d] in any dtype."""
+    width = rows.shape[1]
+    w_q, w_k, _ = cast(qkv, rows.dtype).view(3, width, width).unbind(0)
+    q = linear(rows, w_q).view(-1, heads, width // heads).transpose(0, 1)
+    # A head is a group of the linear map, its rows one after the other.
+    by_head = w_k.view(heads, width // heads, width).transpose(1, 2)
+    queries = linear(q.reshape(-1, width // heads), by_head)
+    return queries.view(heads, -1, width).transpose(0, 1)
 
 
 def _rest(attended: Tensor, x: Tensor, weights: Weights, seeds: Seeds, shape: Shape) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from odmt_fast.features.tokens import device_of
 from odmt_fast.models import SequentialModel
@@ -29,9 +30,8 @@ def id_share(model: SequentialModel) -> float | None:
     if not model.items.modalities or model.n_items < 2:
         return None
     device = model.log_p.device
-    n = min(ITEMS, model.n_items)
-    items = 1 + torch.arange(n, device=device) * (model.n_items - 1) // (n - 1)
-    others = items.roll(n // 2)
+    items = some_items(model)
+    others = items.roll(len(items) // 2)
     own, swapped = (
         tuple(source.gather(ids.to(device_of(source))).to(device) for source in model.sources)
         for ids in (items, others)
@@ -40,3 +40,10 @@ def id_share(model: SequentialModel) -> float | None:
     by_id = float((model.encode_items(others, own)[0].double() - vectors).square().mean())
     by_features = float((model.encode_items(items, swapped)[0].double() - vectors).square().mean())
     return by_id / (by_id + by_features) if by_id > 0 and by_features > 0 else None
+
+
+def some_items(model: SequentialModel) -> Tensor:
+    """int64 [at most `ITEMS`] items on the model's device, spread over the catalogue."""
+    n = min(ITEMS, model.n_items)
+    steps = torch.arange(n, device=model.log_p.device)
+    return 1 + steps * (model.n_items - 1) // max(1, n - 1)

@@ -14,6 +14,7 @@ from odmt_fast.kernels.transformer_block import (
     Shape,
     Weights,
     readout_block,
+    readout_shares,
     transformer_block,
 )
 from odmt_fast.models.initial import Draw
@@ -132,6 +133,24 @@ class Block(nn.Module):
         return readout_block(
             x, cu_seqlens, readouts, self._weights(), *self._described(max_seqlen, mask, sites)
         )
+
+    def readout_shares(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        readouts: Tensor,
+        kinds: Tensor,
+        *,
+        max_seqlen: int,
+        mask: str,
+    ) -> Tensor:
+        """How much of what `readout` attends to is of which kind, see `kernels.transformer_block`.
+
+        Returns:
+            [U, R, 16], column k for the tokens of `kinds` (int64 [L]) k.
+        """
+        shape = Shape(self.heads, max_seqlen, mask, LAYER_NORM_EPS)
+        return readout_shares(x, cu_seqlens, readouts, kinds, self._weights(), shape)
 
     def _weights(self) -> Weights:
         return Weights(

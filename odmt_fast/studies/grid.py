@@ -31,12 +31,14 @@ class Grid:
         changes: name -> what the row sets beside the base, by dotted name.
         seeds: distinct.
         against: the row that the others are compared against; None compares none.
+        base: what all rows start from.
     """
 
     rows: Mapping[str, Config]
     changes: Mapping[str, Mapping[str, Any]]
     seeds: tuple[int, ...]
     against: str | None
+    base: Config
 
     @classmethod
     def of(cls, values: Any, base: Config) -> Grid:
@@ -70,7 +72,7 @@ class Grid:
             rows[name] = base.updated(dict(settings))
             if rows[name].evaluation.k != base.evaluation.k:
                 raise ValueError(f"row {name} sets evaluation.k; set it in 'base', for all rows")
-        return cls(rows, changes, tuple(seeds), against)
+        return cls(rows, changes, tuple(seeds), against, base)
 
 
 def _changes(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from odmt_fast.evaluation import (
     evaluate,
     exposures,
 )
+from odmt_fast.evaluation.attention import attention_of_id
 from odmt_fast.evaluation.id_share import id_share
 from odmt_fast.evaluation.ranks import Ranks, ranks_file
 from odmt_fast.features.encoder import Modality
@@ -162,7 +163,8 @@ class Workspace:
         metrics = self.evaluate(model, "valid").flat()
         assert isinstance(model, SequentialModel)  # `evaluate` has said so
         share = id_share(model)
-        return metrics if share is None else {**metrics, "id_share": share}
+        reads = {f"id_attention_{name}": x for name, x in attention_of_id(model).items()}
+        return metrics | ({} if share is None else {"id_share": share}) | reads
 
     def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
         """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from odmt_fast.config import ModelConfig
 from odmt_fast.features.tokens import PackedTokens, TokenSource
 from odmt_fast.kernels.distilled_softmax import MAX_BRANCHES
-from odmt_fast.kernels.item_tokens import item_tokens
+from odmt_fast.kernels.item_tokens import Packed, item_tokens
 from odmt_fast.kernels.linear import linear
 from odmt_fast.kernels.packed_attention import LONGEST_SEGMENT
 from odmt_fast.models.block import Affine, Block
@@ -159,6 +159,56 @@ class IMT(ItemEncoder):
         self, ids: Tensor, features: tuple[PackedTokens, ...], sites: tuple[Site, ...]
     ) -> Tensor:
         """`forward` of one part; `sites` is the dropout after the tokens and that of the blocks."""
+        x, cu_seqlens, readouts = self._before_readout(ids, features, sites)
+        first, second, third = sites[-Block.SITES :]
+        x = self._last_block.readout(
+            x,
+            cu_seqlens,
+            readouts,
+            max_seqlen=_longest(features),
+            mask=self.mask,
+            sites=(first, second, third),
+        )
+        return self._branch_heads(x.view(*readouts.shape, -1))
+
+    @torch.no_grad()
+    def attention(self, items: Tensor, features: tuple[PackedTokens, ...]) -> Tensor:
+        """What the tokens that become the branches read in the last block, without dropout.
+
+        Args:
+            items: int64 [U], dense ids.
+            features: their tokens, as for `forward`.
+
+        Returns:
+            [K, K]: row = the branch, column = whose tokens it reads, both in the order of
+            `branches`; rows sum to 1; mean over items and heads.
+        """
+        off = Noise(0.0, None, items.device).sites(1 + Block.SITES * len(self.blocks))
+        x, cu_seqlens, readouts = self._before_readout(self.id_embedding(items), features, off)
+        # Tokens are in the order of the modalities, the ID last.
+        lengths = torch.stack([*(t.lengths for t in features), torch.ones_like(items)], dim=1)
+        kinds = torch.arange(lengths.shape[1], device=items.device).repeat(len(items))
+        shares = self._last_block.readout_shares(
+            x,
+            cu_seqlens,
+            readouts,
+            kinds.repeat_interleave(lengths.flatten(), output_size=len(x)),
+            max_seqlen=_longest(features),
+            mask=self.mask,
+        )
+        # Branches begin with the ID.
+        return shares[..., : len(self.branches)].mean(0).roll((1, 1), (0, 1))
+
+    @property
+    def _last_block(self) -> Block:
+        block = self.blocks[-1]
+        assert isinstance(block, Block)
+        return block
+
+    def _before_readout(
+        self, ids: Tensor, features: tuple[PackedTokens, ...], sites: tuple[Site, ...]
+    ) -> Packed:
+        """The hidden states that the last block reads, and where they lie."""
         layers = (*self.projections.values(), self.id_projection)
         x, cu_seqlens, readouts = item_tokens(
             (*(tokens.values.to(ids.dtype) for tokens in features), ids),
@@ -167,29 +217,16 @@ class IMT(ItemEncoder):
             tuple(_bias(layer) for layer in layers),
             **sites[0],
         )
-        longest = _longest(features)
-        for number, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+        for number, block in enumerate(self.blocks[:-1]):
             first = 1 + Block.SITES * number
-            own = (sites[first], sites[first + 1], sites[first + 2])
-            if number == len(self.blocks) - 1:
-                x = block.readout(
-                    x,
-                    cu_seqlens,
-                    readouts,
-                    max_seqlen=longest,
-                    mask=self.mask,
-                    sites=own,
-                )
-            else:
-                x = block(
-                    x,
-                    cu_seqlens,
-                    max_seqlen=longest,
-                    mask=self.mask,
-                    sites=own,
-                )
-        return self._branch_heads(x.view(*readouts.shape, -1))
+            x = block(
+                x,
+                cu_seqlens,
+                max_seqlen=_longest(features),
+                mask=self.mask,
+                sites=(sites[first], sites[first + 1], sites[first + 2]),
+            )
+        return Packed(x, cu_seqlens, readouts)
 
     def _branch_heads(self, readouts: Tensor) -> Tensor:
         """[U, R, d], ID last -> [K, U, d], ID first."""

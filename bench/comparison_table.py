@@ -1,0 +1,104 @@
+"""The parts of docs/results.md that `bench.comparison` measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.paired import Estimate
+from bench.table import table
+
+METRICS = ("hr@10", "ndcg@10")
+COUNTED = {
+    "popularity": "popularity",
+    "co-occurrence": "item co-occurrence",
+    "markov": "first-order Markov",
+}
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What the table of a study stands between."""
+    return f"<!-- table {name} -->", f"<!-- /table {name} -->"
+
+
+def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str:
+    """A line for every model and, below it, its branches.
+
+    Args:
+        found: file of the runs.
+        compared: file of the comparisons with the best baseline, where there is one.
+    """
+    models: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found["rows"]:
+        models.setdefault(row["model"], []).append(row)
+    tests = {(row["model"], row["metric"]): row for row in (compared or {"rows": []})["rows"]}
+    against = compared["against"] if compared else ""
+    body = []
+    for model, runs in models.items():
+        rankings = [name for name in runs[0]["metrics"] if name != "popularity" or model == name]
+        best = "ensemble" if "ensemble" in rankings else rankings[0]
+        label = COUNTED.get(model, model)
+        body.append(
+            [
+                f"{label} (the best baseline)" if model == against else label,
+                *_cells(runs, best),
+                *(_tested(tests.get((model, metric))) for metric in METRICS),
+                ", ".join(f"{r['best_epoch']} of {r['epochs']}" for r in runs if r["seed"]),
+                _seconds(runs),
+            ]
+        )
+        body += [
+            [f"· {name} branch", *_cells(runs, name), "", "", "", ""]
+            for name in rankings
+            if name != best
+        ]
+    head = ["ranking by", *(metric.upper() for metric in METRICS)]
+    head += [f"{metric.upper()} gained (p)" for metric in METRICS]
+    seeds = max(len([r for r in runs if r["seed"]]) for runs in models.values())
+    model, training = found["config"]["model"], found["config"]["training"]
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    told = f"{seeds} seeds, mean ± standard error" if seeds > 1 else "one seed"
+    return "\n".join(
+        [
+            f"{found['users']:,} users ranked, {found['items']:,} items, "
+            f"{found['interactions']:,} interactions, split {found['split']}; {told}. Width "
+            f"{model['width']}, {model['max_seq_len']} steps, dropout {model['dropout']}, of items "
+            f"{model['item_dropout']}, candidates {model['candidates']}, batch "
+            f"{training['batch_size']}, learning rate {training['learning_rate']}, at most "
+            f"{training['epochs']} epochs, patience {training['patience']}.",
+            "",
+            table([*head, "best epoch", "CPU s per epoch"], body),
+            "",
+            *(_about(compared) if compared else ()),
+            f"<sub>{machine}</sub>",
+        ]
+    )
+
+
+def _about(compared: Mapping[str, Any]) -> tuple[str, str]:
+    return (
+        f"Gained over {compared['against']}, the baseline with the highest test HR@10; two-sided p "
+        f"of a paired bootstrap over users, {compared['draws']:,} draws; a target counts with its "
+        "mean over the seeds.",
+        "",
+    )
+
+
+def _cells(runs: Sequence[Mapping[str, Any]], ranking: str) -> list[str]:
+    return [_mean([run["metrics"][ranking][metric] for run in runs]) for metric in METRICS]
+
+
+def _mean(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    estimate = Estimate.of(values)
+    return f"{estimate.mean:.4f} ± {estimate.error:.4f}"
+
+
+def _tested(row: Mapping[str, Any] | None) -> str:
+    return f"{row['difference']:+.4f} ({row['p']:.4f})" if row else ""
+
+
+def _seconds(runs: Sequence[Mapping[str, Any]]) -> str:
+    seconds = [run["epoch_cpu_seconds"] for run in runs if run.get("epoch_cpu_seconds")]
+    return f"{sum(seconds) / len(seconds):.1f}" if seconds else ""
