@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from odmt_fast.config import ModelConfig
+from odmt_fast.kernels.gathered_rows import gathered_rows
 from odmt_fast.kernels.linear import linear
 from odmt_fast.models.block import Affine
 from odmt_fast.models.initial import linear_default
 from odmt_fast.models.noise import Noise
-from odmt_fast.models.users.base import Rows, UserEncoder, gather_rows
+from odmt_fast.models.users.base import Rows, UserEncoder
 
 
 class RunningMean(UserEncoder):
@@ -25,7 +26,7 @@ class RunningMean(UserEncoder):
 
     def forward(self, items: Tensor, rows: Rows, noise: Noise) -> Tensor:
         branches, _, width = items.shape
-        x = gather_rows(items, rows.inputs).view(branches, -1, width)
+        x = gathered_rows(items, rows.inputs).view(branches, -1, width)
         total = torch.nn.functional.pad(x.cumsum(1), (0, 0, 1, 0))
         first = rows.cu_seqlens[rows.row_user].long()
         step = torch.arange(len(first), device=x.device)
