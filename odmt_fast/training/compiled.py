@@ -80,6 +80,6 @@ class CompiledModel(nn.Module):
                 raise
             raise RuntimeError(
                 f"torch.compile failed on {type(self.model).__name__} ({type(error).__name__}: "
-                f"{str(error).strip()}); train with --set training.compile=false"
+                f"{str(error).strip().splitlines()[0]}); train with --set training.compile=false"
             ) from error
         return dict(terms)

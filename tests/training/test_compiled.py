@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 import shutil
-from pathlib import Path
+from itertools import islice
 
 import pytest
 import torch
 from torch import Tensor, nn
 from training.padded_run import batches, make
-from training.test_odmt import run
 
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import Config
-from odmt_fast.training import load_weights
 from odmt_fast.training.captured import capture_missing
 from odmt_fast.training.compiled import CompiledModel, compiled
 
@@ -43,34 +41,35 @@ def results(model: nn.Module, of: nn.Module, batch: Batch, epoch: int) -> dict[s
     return {**{name: term.detach() for name, term in terms.items()}, **gradients}
 
 
+# A graph of ODMT takes many seconds to trace: one is compared.
 @pytest.mark.parametrize(
-    ("dtype", "dropout"), [(torch.float32, 0.2), (torch.float64, 0.0)], ids=str
+    ("name", "dtype", "steps"), [("id", torch.float64, 4), ("odmt", torch.float32, 1)], ids=str
 )
-def test_few_graphs_give_the_numbers_of_eager_steps(dtype: torch.dtype, dropout: float) -> None:
-    eager = make(dropout=dropout, user_layers=1).to(dtype).train()
+def test_few_graphs_give_the_numbers_of_eager_steps(
+    name: str, dtype: torch.dtype, steps: int
+) -> None:
+    eager = make(name, user_layers=1).to(dtype).train()
     other = copy.deepcopy(eager)
-    graph = CompiledModel(other, backend=counting)
-    sizes = set()
-    for batch, epoch in batches(eager, epochs=1):
-        expected = results(eager, eager, batch, epoch)
-        got = results(graph, other, batch, epoch)
-        assert list(got) == list(expected)
-        for name, value in expected.items():
-            torch.testing.assert_close(got[name], value, msg=name)
-        sizes.add((len(batch.items), batch.n_rows))
+    compare(eager, CompiledModel(other, backend=counting), other, steps)
     # With dummies and without, and perhaps one for sizes that were equal by chance.
-    assert len(sizes) > 1 and 2 <= len(GRAPHS) <= 3
+    assert 1 <= len(GRAPHS) <= max(1, steps - 1)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
-def test_a_run_compiled_by_inductor_learns_what_an_eager_one_does(tmp_path: Path) -> None:
-    eager = run(tmp_path / "eager", epochs=1)
-    again = run(tmp_path / "compiled", epochs=1, compile=True)
-    for one, other in zip(eager.history, again.history, strict=True):
-        assert other.losses == pytest.approx(one.losses, rel=1e-3)
-    weights = load_weights(tmp_path / "eager")
-    for name, value in load_weights(tmp_path / "compiled").items():
-        torch.testing.assert_close(value, weights[name], rtol=0.05, atol=5e-3, msg=name)
+def test_the_code_of_inductor_gives_the_numbers_of_eager_steps() -> None:
+    eager = make("id", user_layers=1).train()
+    other = copy.deepcopy(eager)
+    compare(eager, CompiledModel(other), other, steps=2)
+
+
+def compare(eager: nn.Module, graph: nn.Module, of: nn.Module, steps: int) -> None:
+    """Terms and gradients of steps."""
+    for batch, epoch in islice(batches(eager), steps):
+        expected = results(eager, eager, batch, epoch)
+        got = results(graph, of, batch, epoch)
+        assert list(got) == list(expected)
+        for name, value in expected.items():
+            torch.testing.assert_close(got[name], value, msg=name)
 
 
 @pytest.mark.parametrize(
