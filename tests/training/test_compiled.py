@@ -17,6 +17,8 @@ from odmt_fast.training.captured import capture_missing
 from odmt_fast.training.compiled import CompiledModel, compiled
 
 GRAPHS = []
+STEPS = 4
+"""Of an epoch."""
 
 
 def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
@@ -43,7 +45,7 @@ def results(model: nn.Module, of: nn.Module, batch: Batch, epoch: int) -> dict[s
 
 # A graph of ODMT takes many seconds to trace: one is compared.
 @pytest.mark.parametrize(
-    ("name", "dtype", "steps"), [("id", torch.float64, 4), ("odmt", torch.float32, 1)], ids=str
+    ("name", "dtype", "steps"), [("id", torch.float64, 2), ("odmt", torch.float32, 1)], ids=str
 )
 def test_few_graphs_give_the_numbers_of_eager_steps(
     name: str, dtype: torch.dtype, steps: int
@@ -52,7 +54,7 @@ def test_few_graphs_give_the_numbers_of_eager_steps(
     other = copy.deepcopy(eager)
     compare(eager, CompiledModel(other, backend=counting), other, steps)
     # With dummies and without, and perhaps one for sizes that were equal by chance.
-    assert 1 <= len(GRAPHS) <= max(1, steps - 1)
+    assert 1 <= len(GRAPHS) <= 3
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
@@ -63,8 +65,8 @@ def test_the_code_of_inductor_gives_the_numbers_of_eager_steps() -> None:
 
 
 def compare(eager: nn.Module, graph: nn.Module, of: nn.Module, steps: int) -> None:
-    """Terms and gradients of steps."""
-    for batch, epoch in islice(batches(eager), steps):
+    """Terms and gradients of the last steps of an epoch, the very last without dummies."""
+    for batch, epoch in islice(batches(eager, epochs=1), STEPS - steps, None):
         expected = results(eager, eager, batch, epoch)
         got = results(graph, of, batch, epoch)
         assert list(got) == list(expected)
