@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 from bench.memory import PeakMemory
+from bench.results import measured, save, timed
 from bench.table import table
 from odmt_fast.batch.batch import Batch
 from odmt_fast.config import Config
@@ -52,7 +51,7 @@ def measure(kind: str, items: int, width: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and saves ``id_table.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--width", type=int, default=32)
@@ -65,18 +64,39 @@ def main() -> None:
     rows = []
     for items in options.items:
         for kind in ("dense", "sparse"):
-            command = f"-m bench.id_table --items {items} --width {options.width} --only {kind}"
-            done = subprocess.run(
-                [sys.executable, *command.split(), "--steps", str(options.steps)],
-                cwd=Path(__file__).parents[1],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            found = json.loads(done.stdout)
-            seconds, peak = found["cpu_seconds"], found["peak_bytes"] / 2**30
-            rows.append((f"{items:,}", kind, f"{seconds:.3f}", f"{peak:.2f}"))
-    print(table(("items", "model.id_table", "CPU s a step", "GiB resident"), rows, left=2))
+            words = f"--items {items} --width {options.width} --steps {options.steps}"
+            found = measured("bench.id_table", *words.split(), "--only", kind)
+            common = {"items": items, "width": options.width, "users": USERS, "id_table": kind}
+            rows.append(common | found)
+            print(json.dumps(rows[-1]), flush=True)
+    save(timed("id_table"), rows)
+
+
+def section(results: dict[str, Any]) -> str:
+    """Both tables at every size, for docs/performance.md."""
+    rows = results["rows"]
+    body = [
+        [
+            f"{row['items']:,}",
+            row["id_table"],
+            f"{row['cpu_seconds']:.3f}",
+            f"{row['peak_bytes'] / 2**30:.2f}",
+        ]
+        for row in rows
+    ]
+    head = ["items", "model.id_table", "CPU s a step", "GiB resident"]
+    return "\n".join(
+        [
+            "## Large ID tables",
+            "",
+            f"Whole steps (forward, backward, clipping, update) of SASRec on IDs, width "
+            f"{rows[0]['width']}, {rows[0]['users']} users, random items "
+            "([models.md](models.md)); CPU-seconds of the median step, and the most memory of the "
+            "process. `python -m bench.id_table`.",
+            "",
+            table(head, body, left=2),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Memory and time of a step against `training.micro_items`.
 
 ``python -m bench.micro_items`` takes steps over 8,192 users at width 64 with all activations kept
-and with the items encoded N at a time, each in a process of its own, and prints what a step adds
+and with the items encoded N at a time, each in a process of its own, and saves what a step adds
 to the resident memory and the CPU seconds it takes; ``--users 1024 --width 768`` is the official
 width (several minutes). CPU seconds are those of all threads, less disturbed by what else the
 machine does.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from statistics import median
+from typing import Any
 
 from bench.memory import PeakMemory
+from bench.results import measured, save, timed
 from bench.table import table
 from bench.workload import EPOCH, Workload
 from odmt_fast import ODMT
@@ -54,7 +55,7 @@ def measure(workload: Workload, micro_items: int, steps: int) -> dict[str, float
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and saves ``micro_items.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=8192)
     parser.add_argument("--width", type=int, default=64)
@@ -69,13 +70,41 @@ def main() -> None:
         return
     rows = []
     for size in SIZES:
-        command = [sys.executable, "-m", "bench.micro_items", *sys.argv[1:], "--only", str(size)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        megabytes, seconds = found["step_bytes"] / 2**20, found["cpu_seconds"]
-        rows.append((str(size or "null"), f"{megabytes:.0f}", f"{seconds:.2f}"))
-    print(f"{found['items']} items, {found['tokens']} tokens, {found['rows']} rows\n")
-    print(table(("micro_items", "MiB of a step", "CPU s"), rows))
+        found = measured("bench.micro_items", *sys.argv[1:], "--only", str(size))
+        common = {"users": options.users, "width": options.width, "micro_items": size}
+        rows.append(common | found)
+        print(json.dumps(rows[-1]), flush=True)
+    save(timed("micro_items"), rows)
+
+
+def section(results: dict[str, Any]) -> str:
+    """Memory and time of every size, for docs/performance.md."""
+    rows = results["rows"]
+    whole = rows[0]
+    body = [
+        [
+            str(row["micro_items"] or "null"),
+            f"{row['step_bytes'] / 2**20:,.0f}",
+            f"{row['step_bytes'] / whole['step_bytes']:.0%}",
+            f"{row['cpu_seconds']:.2f}",
+            f"{row['cpu_seconds'] / whole['cpu_seconds']:.2f}",
+        ]
+        for row in rows
+    ]
+    head = ["micro_items", "MiB of a step", "of all kept", "CPU s", "of all kept"]
+    return "\n".join(
+        [
+            "## Large batches: `training.micro_items`",
+            "",
+            f"Forward and backward of {whole['users']:,} users at width {whole['width']} in fp32: "
+            f"{whole['items']:,} distinct items, {whole['tokens']:,} tokens, {whole['rows']:,} "
+            "rows. *MiB* is what a step adds to the resident memory, gradients included; null "
+            "keeps all activations. CPU-seconds of the median step. "
+            "`python -m bench.micro_items`.",
+            "",
+            table(head, body),
+        ]
+    )
 
 
 if __name__ == "__main__":
