@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from bench.machine import limited_isa, machine
+from odmt_fast.config import Config
 from odmt_fast.storage import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
@@ -73,7 +74,8 @@ class Record:
 
     Args:
         name: of the file in ``bench/results``.
-        head: what a run depends on; the rows of a file with another head cannot be gone on with.
+        head: what a run depends on; the rows of a file with another head cannot be gone on with. A
+            setting of "config" that a file does not know came later, and its default was used.
         keys: the entries of a row that say which run it is.
         fresh: forget what is there, when the first run is added.
 
@@ -92,7 +94,7 @@ class Record:
         if self._fresh or not (FOLDER / f"{self._name}.json").exists():
             return []
         found = load(self._name)
-        if {key: found.get(key) for key in self._head} != self._head:
+        if {key: _known(found, self._head, key) for key in self._head} != self._head:
             raise ValueError(
                 f"bench/results/{self._name}.json was made with other settings or data; pass "
                 "--fresh to replace it"
@@ -111,3 +113,14 @@ class Record:
             if not self.has(**{key: row[key] for key in self._keys}):
                 save(self._name, [*self.rows(), row], **self._head)
                 self._fresh = False
+
+
+def _known(found: dict[str, Any], head: dict[str, Any], key: str) -> Any:
+    """What a file says of an entry of `head`, of "config" with the defaults of what it lacks."""
+    if key != "config" or key not in found:
+        return found.get(key)
+    defaults = Config().model_dump(mode="json")
+    return {
+        section: {name: found[key][section].get(name, defaults[section][name]) for name in settings}
+        for section, settings in head[key].items()
+    }

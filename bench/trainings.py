@@ -67,15 +67,25 @@ def without_folders(words: Iterable[str]) -> list[str]:
     return [Path(word).name if Path(word).exists() else word for word in words]
 
 
+_OPERATION = tuple(
+    f"training.{name}"
+    for name in (
+        *("output", "device", "workers", "capture", "tensorboard"),
+        *("checkpoint_minutes", "checkpoint_steps", "log_steps"),
+    )
+)
+"""How a run is carried out, which decides none of its figures."""
+
+
 def settings_of(config: Config, *varied: str) -> dict[str, Any]:
-    """Model, training and evaluation as JSON values, but for output, seed and what runs vary.
+    """What decides the figures of all runs, as JSON values, but for the seed and what runs vary.
 
     Args:
         config: of all runs.
         varied: dotted settings that every run says itself.
     """
     settings = config.model_dump(mode="json", exclude={"data", "features"})
-    for name in ("training.output", "training.seed", *varied):
+    for name in ("training.seed", *_OPERATION, *varied):
         section, _, key = name.partition(".")
         del settings[section][key]
     return settings

@@ -67,6 +67,16 @@ def test_a_study_goes_on_where_it_stopped(folder: Path) -> None:
     assert not any(fresh.has(**asdict(run)) for run in runs)
 
 
+def test_a_setting_that_came_later_had_its_default(folder: Path) -> None:
+    def record(**later: bool) -> Record:
+        return Record("x", {"config": {"training": {"patience": 7, **later}}}, ("seed",))
+
+    record().add({"seed": 1})
+    assert record(recompute=False).has(seed=1)
+    with pytest.raises(ValueError, match="other settings or data; pass --fresh"):
+        record(recompute=True)
+
+
 def test_runs_differ_in_their_dropout_noise_alone(tmp_path: Path) -> None:
     data = Data.of(SMALL, tmp_path)
     plain, engine, other = plan(SMALL)[:3]
