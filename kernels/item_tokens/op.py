@@ -27,8 +27,8 @@ def item_tokens(
     """dropout of x W_m^T + b_m for the tokens of every modality m, packed item after item.
 
     Args:
-        values: [P_m, a_m] tokens per modality, item after item, at least one modality; then the
-            IDs [U, a], one token an item. One dtype.
+        values: [P_m, a_m] tokens per modality, if there is any, item after item; then the IDs
+            [U, a], one token an item. One dtype.
         lengths: int64 [U] per modality but the IDs: tokens of each item, at least 1, not looked
             at; they sum to P_m.
         weights: masters [d, a_m], the last one of the IDs.
@@ -49,7 +49,8 @@ def item_tokens(
     """
     _check(values, lengths, weights, biases, dropout, seed)
     given = values, lengths, weights, biases, dropout, seed
-    if _backend(values[-1], weights[0].shape[0]) == "reference":
+    # Items of an ID alone have nothing to bring side by side.
+    if not lengths or _backend(values[-1], weights[0].shape[0]) == "reference":
         return item_tokens_reference(*given)
     from odmt_fast.kernels.item_tokens.gpu import item_tokens_gpu
 
@@ -77,10 +78,10 @@ def _check(
     seed: Tensor | None,
 ) -> None:
     counts = len(values), len(lengths) + 1, len(weights), len(biases)
-    if len(set(counts)) > 1 or len(values) < 2:
+    if len(set(counts)) > 1 or not values:
         raise ValueError(
-            f"{OP}: values, weights and biases must be those of one or more modalities and of the "
-            f"IDs, lengths those of the modalities, got {len(values)}, {len(weights)}, "
+            f"{OP}: values, weights and biases must be those of the modalities and of the IDs, "
+            f"lengths those of the modalities, got {len(values)}, {len(weights)}, "
             f"{len(biases)} and {len(lengths)}"
         )
     ids, width = values[-1], weights[0].shape[0]

@@ -37,19 +37,24 @@ def item_tokens_reference(
 ) -> Packed:
     """See `op.item_tokens`."""
     mapped = [linear(*given) for given in zip(values, weights, biases, strict=True)]
-    cu_seqlens, places, readouts = layout(lengths, tuple(len(value) for value in values))
+    cu_seqlens, places, readouts = layout(
+        lengths, tuple(len(value) for value in values), values[-1].device
+    )
     x: Tensor = _Interleave.apply(places, *mapped)  # type: ignore[no-untyped-call]
     return Packed(dropout(x, p, seed), cu_seqlens, readouts)
 
 
-def layout(lengths: Tensors, rows: tuple[int, ...]) -> tuple[Tensor, Tensors, Tensor]:
+def layout(
+    lengths: Tensors, rows: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensors, Tensor]:
     """(cu_seqlens, row of each token of each modality and of the ID tokens, readouts).
 
     Args:
         lengths: int64 [U] tokens of each item, per modality, at least one.
         rows: tokens in all, per modality, then U; known from shapes, so that nothing synchronises.
+        device: of all of them.
     """
-    ids = torch.ones_like(lengths[0])
+    ids = torch.ones(rows[-1], dtype=torch.int64, device=device)
     per_item = torch.stack((*lengths, ids)).sum(0)
     ends = per_item.cumsum(0)
     first = ends - per_item
@@ -59,7 +64,7 @@ def layout(lengths: Tensors, rows: tuple[int, ...]) -> tuple[Tensor, Tensors, Te
         shift = torch.repeat_interleave(
             first - (length.cumsum(0) - length), length, output_size=total
         )
-        places.append(torch.arange(total, device=length.device) + shift)
+        places.append(torch.arange(total, device=device) + shift)
         readouts.append(first)
         first = first + length
     places.append(first)

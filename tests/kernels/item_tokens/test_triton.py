@@ -24,7 +24,7 @@ def test_the_layout_is_the_references(lengths: tuple[tuple[int, ...], ...]) -> N
     own = tuple(torch.tensor(length) for length in lengths)
     rows = (*(sum(length) for length in lengths), len(lengths[0]))
     cu_seqlens, readouts, sources = item_layout(own, sum(rows))
-    expected_cu, places, expected_readouts = reference.layout(own, rows)
+    expected_cu, places, expected_readouts = reference.layout(own, rows, own[0].device)
     assert torch.equal(cu_seqlens, expected_cu) and cu_seqlens.dtype == torch.int32
     assert torch.equal(readouts, expected_readouts)
     assert torch.equal(sources[torch.cat(places)], torch.arange(sum(rows)))
