@@ -26,7 +26,9 @@ from bench import results
 from bench.compared import compare_rows
 from bench.table import table
 from bench.trainings import (
+    COUNTED,
     SOURCES,
+    metrics_of,
     minilm,
     prepared_dataset,
     present,
@@ -38,7 +40,6 @@ from bench.trainings import (
 )
 from odmt_fast.cli.settings import load_grid
 from odmt_fast.config import Config
-from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.storage import FolderInUseError
 from odmt_fast.studies.ablation import BASE, PARTS, ablation
 from odmt_fast.studies.baselines import run_baselines
@@ -46,7 +47,6 @@ from odmt_fast.studies.grid import Grid
 from odmt_fast.workflow.workspace import Workspace
 
 STUDIES = results.ROOT / "examples" / "studies"
-COUNTED = ("popularity", "co-occurrence", "markov")
 TITLES = ("--kind", "table", "--text-columns", "title")
 TIME = (*TITLES, "--split", "time")
 
@@ -186,7 +186,7 @@ def run_study(
         workspace.split, workspace.data.n_items, grid.base, study.counted, print
     )
     for name, result in counted.items():
-        row = {"model": name, "seed": None, "settings": {}, "metrics": _metrics(result)}
+        row = {"model": name, "seed": None, "settings": {}, "metrics": metrics_of(result)}
         record.add(row)
     for seed in seeds:
         for name, config in chosen.items():
@@ -224,10 +224,6 @@ def folder_of(work: Path, model: str, seed: int) -> Path:
 
 def _json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:
-    return {name: dict(values) for name, values in result.metrics.items()}
 
 
 def _check_rows(record: results.Record, grid: Grid) -> None:

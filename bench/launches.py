@@ -9,7 +9,6 @@ memory's rate and its FLOP over that of the matrix units; those of a Triton kern
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from odmt_fast.kernels.launch.device import KNOWN, assume
 from odmt_fast.kernels.linear.copies import keep
 from odmt_fast.models import SequentialModel
 from odmt_fast.models.zoo import build
+from odmt_fast.planning.counting import is_view, product_flop
 
 META = torch.device("meta")
 BYTES_PER_SECOND = 0.78 * 4.3e12
@@ -83,10 +83,8 @@ class _Trace(TorchDispatchMode):
         if name in WAITS:
             raise RuntimeError(f"{name} waits for the device in stage {self.stage}")
         made = func(*args, **kwargs)
-        returned = [value.alias_info for value in func._schema.returns]
-        is_view = bool(returned) and all(x is not None and not x.is_write for x in returned)
-        if not is_view and name not in NOT_LAUNCHED:
-            self.add(name, (args, kwargs), made, _flop(name, args))
+        if not is_view(func) and name not in NOT_LAUNCHED:
+            self.add(name, (args, kwargs), made, product_flop(name, args))
         return made
 
     def add(self, name: str, given: Any, made: Any = (), flop: float = 0.0) -> None:
@@ -99,16 +97,6 @@ class _Trace(TorchDispatchMode):
 
 def _word(x: object) -> str:
     return f"{x.dtype}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
-
-
-def _flop(name: str, args: tuple[Any, ...]) -> float:
-    shapes = [tuple(x.shape) for x in args if isinstance(x, Tensor)]
-    name = name.rstrip("_")  # what is added to in place
-    if name in ("addmm", "baddbmm", "_addmm_activation"):
-        shapes = shapes[1:]
-    elif name not in ("mm", "bmm"):
-        return 0.0
-    return 2.0 * math.prod(shapes[0]) * shapes[1][-1]
 
 
 @contextmanager

@@ -18,8 +18,10 @@ from typing import Any
 
 from bench import results
 from bench.trainings import (
+    COUNTED,
     SHARED,
     SOURCES,
+    metrics_of,
     minilm,
     prepared_dataset,
     present,
@@ -31,13 +33,11 @@ from bench.trainings import (
 )
 from odmt_fast.cli.settings import load_config
 from odmt_fast.config import Config
-from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.baselines import run_baselines
 from odmt_fast.workflow.workspace import MODALITIES, Workspace, default_store
 
 EXAMPLE = results.ROOT / "examples" / "movielens.yaml"
 NAME = "movielens"
-COUNTED = ("popularity", "co-occurrence", "markov")
 LONG = {"model.dropout": 0.1, "training.epochs": 100, "training.patience": 100}
 """What the second SASRec has for the settings of the first."""
 
@@ -115,7 +115,7 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
         found = run_baselines(
             workspace.split, workspace.data.n_items, settings, names, print, resume=not fresh
         )
-        return {"metrics": {name: _metrics(result)[name] for name, result in found.items()}}
+        return {"metrics": {name: metrics_of(result)[name] for name, result in found.items()}}
 
     def odmt(settings: Config) -> dict[str, Any]:
         found, figures = trained(settings, resume=not fresh)
@@ -129,10 +129,6 @@ def run_study(study: Study, seeds: int, work: Path, *, fresh: bool = False) -> N
         make("odmt", seed, lambda own=own: odmt(own))
         make("sasrec", seed, lambda own=own: baselines(own, "sasrec"))
         make("sasrec-long", seed, lambda longer=longer: baselines(longer, "sasrec"))
-
-
-def _metrics(result: EvaluationResult) -> dict[str, dict[str, float]]:
-    return {name: dict(values) for name, values in result.metrics.items()}
 
 
 def main() -> None:

@@ -15,11 +15,15 @@ from typing import Any
 from bench import results
 from odmt_fast.cli import main as command
 from odmt_fast.config import Config
+from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.training.checkpoint import LAST, peek
 from odmt_fast.workflow.trained import Trained, train_and_test
 from odmt_fast.workflow.workspace import Workspace
 
 SHARED = Path(os.environ.get("ODMT_FAST_SHARED", results.ROOT.parent / "shared"))
+COUNTED = ("popularity", "co-occurrence", "markov")
+"""Baselines that only count."""
+
 SOURCES = SHARED / "data"
 
 
@@ -100,6 +104,11 @@ def sizes_of(workspace: Workspace) -> dict[str, int]:
     }
 
 
+def metrics_of(result: EvaluationResult) -> dict[str, dict[str, float]]:
+    """Of every ranking, as JSON values."""
+    return {name: dict(values) for name, values in result.metrics.items()}
+
+
 def trained(config: Config, *, resume: bool) -> tuple[Trained, dict[str, Any]]:
     """A run, and its figures as JSON values: the test metrics of every ranking, and how it went.
 
@@ -118,7 +127,7 @@ def trained(config: Config, *, resume: bool) -> tuple[Trained, dict[str, Any]]:
     went = found.training
     seconds, here = time.process_time() - began, went.epochs - before
     return found, {
-        "metrics": {name: dict(values) for name, values in found.test.metrics.items()},
+        "metrics": metrics_of(found.test),
         "validation": went.best_score,
         "epochs": went.epochs,
         "best_epoch": went.best_epoch,

@@ -59,8 +59,9 @@ def plan(
     from odmt_fast import planning
     from odmt_fast.features.resident import source_bytes
     from odmt_fast.planning.heap import resident_bytes
+    from odmt_fast.planning.plan import gib
     from odmt_fast.training.libraries import choose
-    from odmt_fast.training.placement import free_host_bytes
+    from odmt_fast.training.placement import Machine, free_host_bytes, placed
     from odmt_fast.training.precision import resolve
     from odmt_fast.workflow.workspace import Workspace
 
@@ -79,6 +80,7 @@ def plan(
     room = given or (card.memory if card else free and free + (resident_bytes() or 0))
     if not room:
         raise ValueError("how much memory is free is not told here; give --memory, such as 8GiB")
+    beside = Machine("cuda", free_device=room, free_host=0, cores=0)
     planned = planning.plan(
         workspace.model(stores),
         workspace.split,
@@ -87,11 +89,11 @@ def plan(
         batch_sizes=batch_size or _SIZES,
         micro_items=_MICRO_ITEMS if micro_items is None else micro_items,
         card=card,
-        table_bytes=tokens if 2 * tokens <= room else 0,  # as features.residency=auto decides
+        table_bytes=tokens if placed("auto", 0, tokens, beside).residency == "device" else 0,
         probe_seconds=probe_seconds,
         say=output.note,
     )
-    title = f"A step in {found} on {device}, {planned.memory / 2**30:.2f} GiB"
+    title = f"A step in {found} on {device}, {gib(planned.memory)}"
     output.result(
         _values(planned, found),
         lambda console: console.print(

@@ -28,7 +28,7 @@ from odmt_fast.kernels.launch.dry import dry
 _EMPTY = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 _VIEWS_UNSAID = {"_unsafe_view", "_reshape_alias"}
 # Sizes of the factors by the place of the first; torch calls what comes before them the summand.
-_PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "baddbmm_": 1, "_addmm_activation": 1}
+_PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "_addmm_activation": 1}
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -66,13 +66,13 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name.partition("::")[2]
         if name in _EMPTY:
             return self._kept(func(*args, **kwargs))
-        if name in _VIEWS_UNSAID or _is_view(func):
+        if name in _VIEWS_UNSAID or is_view(func):
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if not _of_floats(name, tensors, args, kwargs):
             return self._kept(func(*args, **kwargs))
         self.told(name)
-        self.flop += _flop(name, args)
+        self.flop += product_flop(name, args)
         return self._stood_in(func, name, args, kwargs)
 
     def _stood_in(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -109,7 +109,8 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
 
-def _is_view(func: Any) -> bool:
+def is_view(func: Any) -> bool:
+    """Whether an operator of torch returns nothing but views of its arguments."""
     returned = [value.alias_info for value in func._schema.returns]
     return bool(returned) and all(x is not None and not x.is_write for x in returned)
 
@@ -151,12 +152,13 @@ def _unwritten(x: Any) -> Any:
     return torch.zeros(x.shape, dtype=x.dtype)
 
 
-def _flop(name: str, args: tuple[Any, ...]) -> float:
-    """Of a matrix product; 0 for everything else."""
+def product_flop(name: str, args: tuple[Any, ...]) -> float:
+    """FLOP of an operator of torch that is a matrix product; 0 of everything else."""
     if name == "_linear_pointwise":
         return 2.0 * math.prod(args[0].shape) * args[1].shape[0]
     if name == "mkldnn_linear_backward_weights":
         return 2.0 * math.prod(args[0].shape) * args[1].shape[-1]
+    name = name.rstrip("_")  # what is added to in place
     if name not in _PRODUCTS:
         return 0.0
     left, right = args[_PRODUCTS[name] :][:2]

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import platform
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
+from odmt_fast.training.memory import glibc, keep_freed_memory, release_freed_memory
 
 _FEWEST, _PASSES = 2, 4
 """Steps after which a run is in its stride, and after which the heap hardly grows any more."""
@@ -35,10 +34,10 @@ class _Information(ctypes.Structure):
 
 @cache
 def _mallinfo2() -> Callable[[], _Information] | None:
-    if platform.libc_ver()[0] != "glibc":
+    if (libc := glibc()) is None:
         return None
     try:
-        function = ctypes.CDLL(None).mallinfo2  # glibc 2.33
+        function = libc.mallinfo2  # glibc 2.33
     except AttributeError:
         return None
     function.restype = _Information

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -118,14 +119,17 @@ class Recommender(Stored):
         """
         users = self.known.sequences
         rows = users.lengths.nonzero()[0]
-        rows = rows[:: max(1, -(-len(rows) // _MEASURED))]
-        asked = Sequences.from_lists([users[row].tolist() for row in rows])
+        some = np.zeros(len(users), bool)
+        some[rows[:: max(1, -(-len(rows) // _MEASURED))]] = True
+        asked = users.select(some)
         queries = self.user_vectors(asked) if len(asked) else self.item_vectors[:0]
         history = csr(asked, queries.device)
         index = Index.built(
             self.item_vectors, queries, *history, factory=factory, search=search, k=k
         )
-        return type(self)(replace(self.parts, index=index))
+        made = copy(self)
+        made.parts = replace(self.parts, index=index)
+        return made
 
     @property
     def items(self) -> ItemTable:

@@ -25,7 +25,8 @@ _LARGEST = 2**31 - 1  # mallopt takes an int; larger tensors are mapped and give
 
 
 @cache
-def _glibc() -> ctypes.CDLL | None:
+def glibc() -> ctypes.CDLL | None:
+    """The C library of this process where it is glibc."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
@@ -34,7 +35,7 @@ def keep_freed_memory() -> bool:
 
     It holds for the process, until it ends. Tensors that exist already stay where they are.
     """
-    libc = _glibc()
+    libc = glibc()
     return (
         libc is not None
         and libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST) == 1
@@ -44,5 +45,5 @@ def keep_freed_memory() -> bool:
 
 def release_freed_memory() -> None:
     """Returns the memory of freed tensors to the system; the next ones fault it in again."""
-    if (libc := _glibc()) is not None:
+    if (libc := glibc()) is not None:
         libc.malloc_trim(ctypes.c_size_t(0))

@@ -14,7 +14,7 @@ from odmt_fast.cli.errors import one_line
 from odmt_fast.training import keep_freed_memory, memory, release_freed_memory
 
 needs_glibc = pytest.mark.skipif(
-    memory._glibc() is None or not sys.platform.startswith("linux"), reason="needs glibc on Linux"
+    memory.glibc() is None or not sys.platform.startswith("linux"), reason="needs glibc on Linux"
 )
 
 
@@ -117,12 +117,12 @@ def test_nothing_is_written_into_the_environment() -> None:
 
 def test_another_c_library_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
-    memory._glibc.cache_clear()
+    memory.glibc.cache_clear()
     try:
         assert keep_freed_memory() is False
         release_freed_memory()
     finally:
-        memory._glibc.cache_clear()
+        memory.glibc.cache_clear()
 
 
 @needs_glibc
@@ -132,5 +132,5 @@ def test_a_switch_that_glibc_refuses_is_told(monkeypatch: pytest.MonkeyPatch) ->
         def mallopt(parameter: int, value: int) -> int:
             return 0
 
-    monkeypatch.setattr(memory, "_glibc", Refuses)
+    monkeypatch.setattr(memory, "glibc", Refuses)
     assert keep_freed_memory() is False

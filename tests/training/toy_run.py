@@ -26,6 +26,8 @@ N_ITEMS = 30
 WIDTH = 8
 TIMES = {"seconds", "samples_per_second"}
 
+STEPS = 4  # of an epoch: 12 users with a row, 3 a batch
+
 
 class ToyModel(nn.Module):
     """Two branches that score a batch's items; dropout makes the batch's noise matter."""
