@@ -2,9 +2,9 @@
 
 ``python -m bench.cold demo --seeds 2`` makes the generated shop and, for every seed, holds a tenth
 of its items out (``odmt-fast prepare --cold-items 0.1``), trains, and ranks the test targets, cold
-ones apart from the rest; ``movielens`` does so with the shared MovieLens data, posters and
-overviews, and the settings of examples/movielens.yaml. A finished run is written to
-``bench/results/cold_<data>.json`` at once; begun anew, the study goes on with the missing ones.
+ones apart from the rest; ``movielens`` does so with the data, the features and the row ``odmt`` of
+`bench.comparison movielens`. A finished run is written to ``bench/results/cold_<data>.json`` at
+once; begun anew, the study goes on with the missing ones; started twice, two processes share it.
 ``make report`` writes the tables of docs/results.md.
 """
 
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
-from bench.movielens import Study
+from bench.comparison import TABLES
 from bench.paired import Estimate
 from bench.table import table
-from bench.trainings import settings_of, trained
+from bench.trainings import present, settings_of, trained
 from odmt_fast.cli.demo import SETTINGS
 from odmt_fast.config import Config
 from odmt_fast.data import HoldOut, Interactions, read
@@ -29,6 +29,7 @@ from odmt_fast.data.demo import DemoOptions, write_demo
 from odmt_fast.evaluation import EvaluationResult, by_training
 from odmt_fast.features.extract import extract
 from odmt_fast.features.registry import BUILT_IN
+from odmt_fast.storage import FolderInUseError, FolderLock
 from odmt_fast.workflow.workspace import default_store
 
 SHARE = 0.1
@@ -74,11 +75,18 @@ class ColdStudy:
         return cls("demo", shop, Config().updated({**SETTINGS, "features.stores": stores}))
 
     @classmethod
-    def movielens(cls, work: Path) -> ColdStudy:
-        """See `Study.movielens`."""
-        study = Study.movielens()
-        config = study.prepared(work).updated({"data.path": None})
-        return cls("movielens", study.source, config)
+    def movielens(cls) -> ColdStudy:
+        """The row ``odmt`` of the comparison, with the features made for that."""
+        study = TABLES["movielens"]
+        present(study.source)
+        dataset, _ = study.prepared(study.work)
+        config = study.grid(dataset).rows["odmt"]
+        stores = {name: default_store(dataset, name) for name in config.features.modalities}
+        return cls(
+            "movielens",
+            study.source,
+            config.updated({"data.path": None, "features.stores": stores}),
+        )
 
     def head(self) -> dict[str, Any]:
         """What all runs share, as JSON values."""
@@ -95,10 +103,15 @@ def run_study(study: ColdStudy, seeds: int, work: Path, *, fresh: bool = False) 
         if record.has(seed=seed):
             continue
         print(f"{study.name}, seed {seed}", flush=True)
-        began = time.perf_counter()
-        held = HoldOut(cold_items=SHARE, seed=seed)
-        data = read(study.source, "official", holdout=held, decode_images=False)
-        row = {"seed": seed, **_run(study, data, seed, work / f"seed-{seed}", fresh=fresh)}
+        own, began = work / f"seed-{seed}", time.perf_counter()
+        try:
+            with FolderLock(own, "bench.cold"):
+                held = HoldOut(cold_items=SHARE, seed=seed)
+                data = read(study.source, "official", holdout=held, decode_images=False)
+                row = {"seed": seed, **_run(study, data, seed, own, fresh=fresh)}
+        except FolderInUseError as busy:
+            print(f"left to the other process: {busy}", flush=True)
+            continue
         record.add({"seconds": round(time.perf_counter() - began, 1), **row})
 
 
@@ -177,7 +190,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     options = parser.parse_args()
     work = options.work or results.ROOT / "runs" / f"cold-{options.data}"
-    study = {"demo": ColdStudy.demo, "movielens": ColdStudy.movielens}[options.data](work)
+    study = ColdStudy.demo(work) if options.data == "demo" else ColdStudy.movielens()
     run_study(study, options.seeds, work, fresh=options.fresh)
 
 

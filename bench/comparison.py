@@ -78,9 +78,9 @@ class Study:
         return load_grid(self.grid_file, (), {"data.path": dataset})
 
     @property
-    def folder(self) -> str:
-        """Where data, features and runs lie, below ``runs/comparison``."""
-        return self.name
+    def work(self) -> Path:
+        """Where data, features and runs lie unless ``--work`` says otherwise."""
+        return results.ROOT / "runs" / "comparison" / self.name
 
     def baselines(self, grid: Grid) -> list[str]:
         """The rows that the others are to beat, beside what is counted."""
@@ -115,9 +115,9 @@ class Ablation(Study):
         return ablation(base, dims, PARTS, [1])
 
     @property
-    def folder(self) -> str:
+    def work(self) -> Path:
         """That of the study around which it varies: the features are the same."""
-        return self.grid_file.stem
+        return super().work.with_name(self.grid_file.stem)
 
     def baselines(self, grid: Grid) -> list[str]:
         """The row as given."""
@@ -125,14 +125,14 @@ class Ablation(Study):
 
 
 def text_words(source: Path, work: Path) -> Words:
-    """The first 16 token states of MiniLM."""
-    return ("--encoder", str(minilm()), "--max-tokens", "16")
+    """The sentence vector of MiniLM, a mean over at most 30 tokens."""
+    return ("--encoder", str(minilm()), "--max-tokens", "30", "--pool", "mean")
 
 
 def image_words(source: Path, work: Path) -> Words:
-    """EfficientNet-Lite2, nine places and their mean."""
-    encoder = "./examples/efficientnet_lite.py:lite2_coarse"
-    return ("--encoder", encoder, "--batch-size", "4")
+    """The mean of EfficientNet-Lite2's last map."""
+    encoder = "./examples/efficientnet_lite.py:lite2"
+    return ("--encoder", encoder, "--batch-size", "4", "--pool", "mean")
 
 
 def genre_words(source: Path, work: Path) -> Words:
@@ -266,7 +266,7 @@ def main() -> None:
     options = parser.parse_args()
     study = TABLES[options.table]
     present(study.source)
-    work = options.work or results.ROOT / "runs" / "comparison" / study.folder
+    work = options.work or study.work
     if options.plan:
         plan(study, options.seeds, work, only=options.only)
     else:

@@ -51,6 +51,13 @@ def extract(
         typer.Option(help="Hidden state to take; officially 12.", show_default="the last"),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Text tokens kept of an item.")] = 30,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep one token of an item: mean (of all its tokens) or summary.",
+            show_default="all tokens",
+        ),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(help="Token width of a built-in encoder.", show_default="its own")
     ] = None,
@@ -111,6 +118,7 @@ def extract(
     options = EncoderOptions(
         layer=layer,
         max_tokens=max_tokens,
+        pooling=pool,  # type: ignore[arg-type]  # EncoderOptions checks it
         width=width,
         normalisation="official" if official_images else "encoder",
         batch_size=batch_size,

@@ -14,6 +14,7 @@ from torch import Tensor
 from odmt_fast.processes import launched, local_device
 
 Modality = Literal["text", "image"]
+Pooling = Literal["summary", "mean"]
 
 
 class Picture(Protocol):
@@ -42,6 +43,9 @@ class EncoderOptions:
         width: token width of a built-in encoder; None is its own default.
         batch_size: texts or images encoded at once; it changes rounding at most.
         device: "cpu", "cuda", "cuda:N", or "auto" (cuda when there is one).
+        pooling: "mean" or "summary" keeps one token of an item, the mean of all its tokens or the
+            summary token; None keeps all, as officially. Training reads as many tokens as there
+            are, so a pooled item costs a tenth or less.
         compute: "bf16" runs the matrix products in bfloat16 (autocast, norms stay fp32).
         threads: images read and decoded at the same time.
         offline: never ask the hub, only the local cache.
@@ -54,6 +58,7 @@ class EncoderOptions:
     width: int | None = None
     batch_size: int = 64
     device: str = "auto"
+    pooling: Pooling | None = None
     compute: Literal["fp32", "bf16"] = "fp32"
     threads: int = 4
     offline: bool = False
@@ -66,9 +71,12 @@ class EncoderOptions:
         for name, allowed in (
             ("compute", ("fp32", "bf16")),
             ("normalisation", ("encoder", "official")),
+            ("pooling", ("summary", "mean", None)),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be {' or '.join(allowed)}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be {' or '.join(map(str, allowed))}"
+                )
 
     @property
     def torch_device(self) -> torch.device:

@@ -25,7 +25,7 @@ from odmt_fast.features.vectors import GIVEN
 if TYPE_CHECKING:
     from odmt_fast.data import ItemTable
 
-_OPTIONS = ("max_tokens", "lower_case", "compute")
+_OPTIONS = ("max_tokens", "lower_case", "pooling", "compute")
 """Settings of an identity that are options of the same name."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from odmt_fast.features.brought import BroughtEncoder, is_code
 from odmt_fast.features.encoder import DEFAULTS, Encoder, EncoderOptions, Modality
+from odmt_fast.features.pooled import Pooled
 
 BUILT_IN: dict[str, Modality] = {"hashed-words": "text", "pca-patches": "image"}
 """Encoders that need no weights, and what they encode."""
@@ -19,7 +20,7 @@ def load_encoder(name: str, modality: str, options: EncoderOptions = DEFAULTS) -
             ``FILE.py:factory`` (a `CustomEncoder`), a folder with a Hugging Face model, or the name
             of one on the hub.
         modality: "text" or "image".
-        options: layer, lengths, preprocessing, device.
+        options: layer, lengths, pooling, preprocessing, device.
 
     Raises:
         ValueError: no such encoder, or one of the other modality; says what can be given.
@@ -33,6 +34,12 @@ def load_encoder(name: str, modality: str, options: EncoderOptions = DEFAULTS) -
             f"encoder={name!r} encodes {BUILT_IN[name]}, not {modality}; use {fitting!r}, "
             "a folder or a hub name"
         )
+    encoder = _whole(name, modality, options)
+    return Pooled(encoder, options.pooling) if options.pooling else encoder
+
+
+def _whole(name: str, modality: str, options: EncoderOptions) -> Encoder[Any]:
+    """The encoder with all its tokens."""
     # Imported here: only the encoder that is used may ask for Pillow or transformers.
     if name == "hashed-words":
         from odmt_fast.features.hashed_words import HashedWords
