@@ -94,6 +94,10 @@ class Capacities:
                     return bucket
         return None
 
+    def to_json(self) -> list[list[int]]:
+        """Numbers of each bucket, which tell whether two runs pad alike."""
+        return [[*bucket[:4], *bucket.tokens] for bucket in self.buckets]
+
     @classmethod
     def choose(cls, sizes: Sequence[Sizes], limits: Limits, cost: Cost) -> Capacities:
         """The capacities that hold batches of `sizes` at the least cost in all.

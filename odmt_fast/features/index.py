@@ -98,7 +98,8 @@ class Plan:
                 f"{self.items[changed[0]]!r}"
             )
         mine, theirs = _flat(self), _flat(other)
-        for key in dict.fromkeys((*mine, *theirs)):
+        # What follows from the others comes last: it would tell nobody what to change.
+        for key in sorted({**mine, **theirs}, key="shard_items".__eq__):
             if mine.get(key) != theirs.get(key):
                 return f"{key} is {mine.get(key)!r}, not {theirs.get(key)!r}"
         return None

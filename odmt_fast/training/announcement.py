@@ -46,6 +46,19 @@ def tell_threads(reporter: Reporter, before: int | None, device: torch.device) -
         )
 
 
+def tell_padding(reporter: Reporter, before: list[list[int]] | None, now: list[list[int]]) -> None:
+    """Says that batches are padded otherwise: dummies change how sums are cut (docs/design.md)."""
+    if before not in (None, now):
+        reporter.message(
+            f"going on with batches {_padding(now)}, before {_padding(before or [])} (device and "
+            "training.capture decide): the last bits of the weights may depend on it"
+        )
+
+
+def _padding(sizes: list[list[int]]) -> str:
+    return f"padded to {len(sizes)} sizes" if sizes else "as they are"
+
+
 def tell_processes(reporter: Reporter, before: int, processes: Processes) -> None:
     """Says that the steps are shared otherwise than before."""
     if before != processes.count:

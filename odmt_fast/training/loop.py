@@ -138,6 +138,12 @@ class TrainingLoop:
         return self.progress.epoch > self._config.training.epochs or self.out_of_patience
 
     @property
+    def padded_to(self) -> list[list[int]]:
+        """Sizes that the batches are padded to; none where they run as they are."""
+        capacities = self._loader.capacities
+        return [] if capacities is None else capacities.to_json()
+
+    @property
     def compiles(self) -> bool:
         """Whether the first step waits for torch.compile."""
         return self._config.training.compile
@@ -268,6 +274,7 @@ class TrainingLoop:
             "libraries": current().to_json(),
             "threads": torch.get_num_threads(),
             "processes": self._processes.count,
+            "padded_to": self.padded_to,
             "logs": logs.sync(),
         }
         checkpoint.save(self._checkpoints / checkpoint.LAST, tensors, header)

@@ -22,7 +22,13 @@ from odmt_fast.models.losses.base import Loss
 from odmt_fast.processes import Processes
 from odmt_fast.storage import FolderLock, remove_unfinished, write_atomically
 from odmt_fast.training import checkpoint, libraries
-from odmt_fast.training.announcement import announce, in_words, tell_processes, tell_threads
+from odmt_fast.training.announcement import (
+    announce,
+    in_words,
+    tell_padding,
+    tell_processes,
+    tell_threads,
+)
 from odmt_fast.training.diagnostics import Yardsticks
 from odmt_fast.training.errors import CheckpointError, ResumeError
 from odmt_fast.training.identity import OVERRIDABLE, check_same, identity
@@ -202,6 +208,7 @@ def train(
                     reporter.message(f"from step {step} on, {'; '.join(changes)} (--override)")
                 tell_threads(reporter, saved[1].get("threads"), device)
                 tell_processes(reporter, saved[1].get("processes", 1), processes)
+                tell_padding(reporter, saved[1].get("padded_to"), loop.padded_to)
             announce(reporter, loop, collate, device, in_words(asked, settings.precision))
             if device.type == "cuda" or placement.residency != "mmap":
                 reporter.message(str(placement))

@@ -153,6 +153,18 @@ def test_another_number_of_threads_is_told(tmp_path: Path) -> None:
     assert any(told in text for text in other.messages)
 
 
+def test_another_padding_is_told(tmp_path: Path) -> None:
+    toy_train(tmp_path, epochs=1)
+    path, same, other = tmp_path / "checkpoints" / LAST, Silent(), Silent()
+    toy_train(tmp_path, epochs=2, reporter=same)
+    tensors, header = load(path)
+    assert header["padded_to"] == []
+    save(path, tensors, {**header, "padded_to": [[4, 9, 16, 3, 12]]})
+    toy_train(tmp_path, epochs=3, reporter=other)
+    assert not any("batches as they are" in text for text in same.messages)
+    assert any("batches as they are, before padded to 1 sizes" in text for text in other.messages)
+
+
 def test_other_data_is_not_continued(tmp_path: Path) -> None:
     toy_train(tmp_path, epochs=1)
     path = tmp_path / "checkpoints" / LAST
