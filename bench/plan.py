@@ -63,6 +63,18 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
     keep_freed_memory()
     current()
     config, probes, rows, libraries = settings(precision), [], [], 0
+    # Before any step is computed, as `odmt_fast.planning.plan` does.
+    for size in users:
+        for micro_items in MICRO_ITEMS:
+            model, batch = made(size, width, micro_items)
+            counts = footprint(model, batch, model.sources, config)
+            row = {
+                "width": width, "precision": precision, "users": size,
+                "micro_items": micro_items, "items": len(batch.items), "rows": batch.n_rows,
+                "alive": counts.alive, "parameters": counts.parameters,
+                "tokens": counts.tokens, "grown": counts.grown,
+            }  # fmt: skip
+            rows.append((row, counts))
     for size in PROBED:
         model, batch = made(size, width, 0)
         counts = footprint(model, batch, model.sources, config)
@@ -70,20 +82,10 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
         libraries += left
         probes.append(Probe(size, counts, seconds))
     rates = Rates.of(probes)
-    for size in users:
-        for micro_items in MICRO_ITEMS:
-            model, batch = made(size, width, micro_items)
-            counts = footprint(model, batch, model.sources, config)
-            rows.append(
-                {
-                    "width": width, "precision": precision, "users": size,
-                    "micro_items": micro_items, "items": len(batch.items), "rows": batch.n_rows,
-                    "alive": counts.alive, "parameters": counts.parameters,
-                    "tokens": counts.tokens, "grown": counts.grown, "libraries": libraries,
-                    "predicted_seconds": rates.seconds(counts),
-                }
-            )  # fmt: skip
-    return rows
+    return [
+        {**row, "libraries": libraries, "predicted_seconds": rates.seconds(counts)}
+        for row, counts in rows
+    ]
 
 
 def taken(model: SequentialModel, batch: Batch, config: Config) -> tuple[float, int]:

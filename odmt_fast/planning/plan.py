@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -179,27 +179,26 @@ def plan(
             "--set model.id_table=dense, which takes no less"
         )
     steps = _Steps(model, split, config)
+    if not can_recompute(model):
+        micro_items = ()
+    ways = _ways(steps.users, batch_sizes, micro_items)
     probes: tuple[Probe, ...] = ()
     pace: Rates | Card
     if card is not None:
         pace, base = card, table_bytes
+        counted = list(_counted(steps, ways, base, memory, say))
     else:
+        # Before any step is computed: what one leaves in the heap would be counted again.
         keep_freed_memory()
+        counted = list(_counted(steps, ways, _beside(model), memory, say))
         probes = tuple(_probes(steps, memory, probe_seconds, say))
         pace = Rates.of(probes)
         release_freed_memory()
         base = _beside(model)
     rows = list[Row]()
-    if not can_recompute(model):
-        micro_items = ()
-    for way in _ways(steps.users, batch_sizes, micro_items):
-        if any(not row.fits and row.way.micro_items == way.micro_items for row in rows):
-            continue  # a smaller batch did not fit
-        if way.micro_items is not None and way.micro_items >= steps.items(way.batch_size):
-            continue  # one part of all items is encoded twice for nothing
-        say(f"counting {way.batch_size} users, {way}")
-        row = _row(way, *steps.of(way), base, memory, pace, config)
-        rows.append(row)
+    for way, counts, mean in counted:
+        if not any(not row.fits and row.way.micro_items == way.micro_items for row in rows):
+            rows.append(_row(way, counts, mean, base, memory, pace, config))
     if not any(row.fits for row in rows):
         raise _nothing_fits(rows, steps, base, memory)
     return Plan(tuple(rows), memory, pick(rows), probes)
@@ -221,6 +220,23 @@ def _ways(users: int, batch_sizes: Sequence[int], micro_items: Sequence[int]) ->
         if whole is None or size <= whole:
             for items in (None, *sorted(set(micro_items), reverse=True)):
                 yield Way(size, items)
+
+
+def _counted(
+    steps: _Steps, ways: Iterable[Way], base: int, memory: int, say: Callable[[str], None]
+) -> Iterator[tuple[Way, Footprint, float]]:
+    """What `_Steps.of` finds of every way, up to the first size of it that does not fit."""
+    ended = set[int | None]()
+    for way in ways:
+        if way.micro_items in ended:
+            continue
+        if way.micro_items is not None and way.micro_items >= steps.items(way.batch_size):
+            continue  # one part of all items is encoded twice for nothing
+        say(f"counting {way.batch_size} users, {way}")
+        counts, mean = steps.of(way)
+        yield way, counts, mean
+        if base + counts.alive > memory:
+            ended.add(way.micro_items)
 
 
 def _row(
