@@ -1,10 +1,11 @@
 """What `odmt-fast plan` predicts of a step, beside what the step then takes.
 
-``python -m bench.plan`` predicts and measures steps of 64 to 2,048 users at widths 64 and 256, in
-fp32 and bf16, in one pass and by `training.micro_items`. A process of its own predicts, from
-steps of the smaller sizes that it times, and one for every row then takes the steps, under the
-allocator of training; the peak is that of its memory beyond files. About an hour on two cores;
-nothing else may run, or the seconds are no measurement. ``--widths 64 --users 64 128`` is a part.
+``python -m bench.plan`` predicts and measures steps of 64 to 512 users at widths 64 and 256, in
+fp32 and, where it is fast, in bf16, in one pass and by `training.micro_items`. A process of its own
+predicts, from steps of the smaller sizes that it times, and one for every row then takes the steps,
+under the allocator of training; the peak is that of its memory beyond files. A few minutes on two
+cores; nothing else may run, or the seconds are no measurement. ``--widths 64 --users 64 128`` is a
+part.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from odmt_fast.batch.batch import Batch
 from odmt_fast.config import Config
 from odmt_fast.kernels.linear.libraries import current
 from odmt_fast.models import SequentialModel
-from odmt_fast.planning.footprint import footprint
+from odmt_fast.planning.footprint import Footprint, footprint
 from odmt_fast.planning.heap import resident_bytes
 from odmt_fast.planning.pace import Probe, Rates
 from odmt_fast.planning.pace import timed as seconds_of
@@ -33,7 +34,7 @@ from odmt_fast.training.memory import keep_freed_memory, release_freed_memory
 from odmt_fast.training.precision import MixedPrecision
 from odmt_fast.training.step import TrainingStep, adamw
 
-USERS, MICRO_ITEMS = (64, 128, 512, 2048), (0, 256)
+USERS, MICRO_ITEMS = (64, 128, 512), (0, 256)
 PROBED = (16, 32, 64, 128, 256)
 NEAR = 0.1
 
@@ -62,19 +63,9 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
     """Rows of all ways; nothing of the sizes beyond `PROBED` is computed."""
     keep_freed_memory()
     current()
-    config, probes, rows, libraries = settings(precision), [], [], 0
+    config, probes, libraries = settings(precision), [], 0
     # Before any step is computed, as `odmt_fast.planning.plan` does.
-    for size in users:
-        for micro_items in MICRO_ITEMS:
-            model, batch = made(size, width, micro_items)
-            counts = footprint(model, batch, model.sources, config)
-            row = {
-                "width": width, "precision": precision, "users": size,
-                "micro_items": micro_items, "items": len(batch.items), "rows": batch.n_rows,
-                "alive": counts.alive, "parameters": counts.parameters,
-                "tokens": counts.tokens, "grown": counts.grown,
-            }  # fmt: skip
-            rows.append((row, counts))
+    rows = [counted(size, width, micro, config) for size in users for micro in MICRO_ITEMS]
     for size in PROBED:
         model, batch = made(size, width, 0)
         counts = footprint(model, batch, model.sources, config)
@@ -86,6 +77,22 @@ def predict(width: int, precision: str, users: list[int]) -> list[dict[str, Any]
         {**row, "libraries": libraries, "predicted_seconds": rates.seconds(counts)}
         for row, counts in rows
     ]
+
+
+def counted(
+    users: int, width: int, micro_items: int, config: Config
+) -> tuple[dict[str, Any], Footprint]:
+    """What is predicted of a row but its seconds, and what these follow from."""
+    release_freed_memory()  # or the model is made in the middle of what the row before left
+    model, batch = made(users, width, micro_items)
+    counts = footprint(model, batch, model.sources, config)
+    row = {
+        "width": width, "precision": config.training.precision, "users": users,
+        "micro_items": micro_items, "items": len(batch.items), "rows": batch.n_rows,
+        "alive": counts.alive, "parameters": counts.parameters,
+        "tokens": counts.tokens, "grown": counts.grown,
+    }  # fmt: skip
+    return row, counts
 
 
 def taken(model: SequentialModel, batch: Batch, config: Config) -> tuple[float, int]:
@@ -175,7 +182,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--users", type=int, nargs="+", default=[*USERS])
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    precisions = ["fp32", "bf16"] if current().bf16_is_fast else ["fp32"]
+    parser.add_argument("--precisions", nargs="+", default=precisions)
     parser.add_argument("--predict", action="store_true", help="here, and print JSON")
     parser.add_argument("--measure", type=int, help="of these micro_items, here, and print JSON")
     parser.add_argument("--dry", action="store_true", help="print the table and save nothing")
