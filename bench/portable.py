@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.results import save, timed
+from bench.table import table
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.data.sequences import Sequences
@@ -92,6 +93,36 @@ def main() -> None:
         rows.append(measured(name, backbone, onnx))
         print(json.dumps(rows[-1]), flush=True)
     save(timed("portable"), rows)
+
+
+def section(results: dict[str, Any]) -> str:
+    """Of every model, for docs/performance.md."""
+    rows = results["rows"]
+    kinds = [kind for kind in ("torch", "onnx") if f"{kind}_error" in rows[0]]
+    body = [
+        [
+            row["model"],
+            row["backbone"],
+            f"{row['cpu_seconds']:.1f}",
+            *(f"{row[f'{kind}_bytes'] / 1e6:.2f}" for kind in kinds),
+            *(f"{row[f'{kind}_error']:.1e}" for kind in kinds),
+        ]
+        for row in rows
+    ]
+    head = ["model", "backbone", "CPU s to make", *(f"{kind} MB" for kind in kinds)]
+    head += [f"{kind} error" for kind in kinds]
+    return "\n".join(
+        [
+            "## The user encoder as a graph",
+            "",
+            "`export --torch-export --onnx` ([serving.md](serving.md)): vectors of "
+            f"{USERS} histories by the loaded graph against the engine's, width {WIDTH}, {STEPS} "
+            "steps, fp32. *error* is the largest difference over the largest value. `python -m "
+            "bench.portable`.",
+            "",
+            table(head, body, left=2),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import httpx
 import torch
 
 from bench.results import save, timed
+from bench.table import table
 from odmt_fast.config import ModelConfig
 from odmt_fast.data.items import ItemTable
 from odmt_fast.features.tokens import TokenTable
@@ -179,6 +180,39 @@ def main() -> None:
     for row in rows:
         print(json.dumps(row), flush=True)
     save(timed("service"), rows)
+
+
+def section(results: dict[str, Any]) -> str:
+    """The service beside the bare call, for docs/performance.md."""
+    bare, service = results["rows"]
+    head = ["", "p50 ms", "p99 ms", "requests/s", "CPU ms a request", "MiB before", "MiB after"]
+    body = [
+        [bare["way"], f"{bare['p50_ms']:.1f}", f"{bare['p99_ms']:.1f}", "", "", "", ""],
+        [
+            f"service, {service['clients']} clients at once",
+            f"{service['p50_ms']:.0f}",
+            f"{service['p99_ms']:.0f}",
+            f"{service['requests_per_second']:,.0f}",
+            f"{service['server_cpu_ms']:.2f}",
+            f"{service['warm_mib']:.1f}",
+            f"{service['end_mib']:.1f}",
+        ],
+    ]
+    return "\n".join(
+        [
+            "## The service",
+            "",
+            f"`serve` ([serving.md](serving.md)) on the loopback device, "
+            f"{service['items']:,} items of width {service['width']}, top {service['k']}: "
+            f"{service['requests']:,} requests, each client asking again as soon as it is "
+            f"answered; clients and service share the cores. It waits {service['wait_ms']:g} ms "
+            "for requests to answer together. `python -m bench.service --seconds 60 --fuzz 10000` "
+            "sends 10,000 hostile bodies first, none of which may be answered with a fault of the "
+            "service.",
+            "",
+            table(head, body),
+        ]
+    )
 
 
 if __name__ == "__main__":
