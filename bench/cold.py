@@ -1,4 +1,4 @@
-"""Items that training knows nothing of, ranked together with the rest: who finds them?
+"""Items that training knows nothing of, ranked with the rest and alone: who finds them?
 
 ``python -m bench.cold demo --seeds 2`` makes the generated shop and, for every seed, holds a tenth
 of its items out (``odmt-fast prepare --cold-items 0.1``), trains, and ranks the test targets, cold
@@ -11,11 +11,12 @@ once; begun anew, the study goes on with the missing ones; started twice, two pr
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench import results
 from bench.comparison import TABLES
@@ -26,13 +27,18 @@ from odmt_fast.cli.demo import SETTINGS
 from odmt_fast.config import Config
 from odmt_fast.data import HoldOut, Interactions, read
 from odmt_fast.data.demo import DemoOptions, write_demo
-from odmt_fast.evaluation import EvaluationResult, by_training
+from odmt_fast.data.sequences import Sequences
+from odmt_fast.evaluation import EvaluationResult, by_training, evaluate
 from odmt_fast.features.extract import extract
 from odmt_fast.features.registry import BUILT_IN
+from odmt_fast.models import SequentialModel
 from odmt_fast.storage import FolderInUseError, FolderLock
-from odmt_fast.workflow.workspace import default_store
+from odmt_fast.workflow.workspace import Workspace, default_store
 
 SHARE = 0.1
+ALONE = "cold items among themselves"
+GROUPS = {ALONE: "cold, alone", "cold items": "cold", "items of the training": "the rest"}
+"""Groups of targets -> what heads their columns."""
 METRICS = ("hr@10", "ndcg@10")
 NAMES = {"demo": "the demo shop", "movielens": "MovieLens with posters and overviews"}
 RANKINGS = {
@@ -103,7 +109,7 @@ def run_study(study: ColdStudy, seeds: int, work: Path, *, fresh: bool = False) 
         if record.has(seed=seed):
             continue
         print(f"{study.name}, seed {seed}", flush=True)
-        own, began = work / f"seed-{seed}", time.perf_counter()
+        own = work / f"seed-{seed}"
         try:
             with FolderLock(own, "bench.cold"):
                 held = HoldOut(cold_items=SHARE, seed=seed)
@@ -112,7 +118,7 @@ def run_study(study: ColdStudy, seeds: int, work: Path, *, fresh: bool = False) 
         except FolderInUseError as busy:
             print(f"left to the other process: {busy}", flush=True)
             continue
-        record.add({"seconds": round(time.perf_counter() - began, 1), **row})
+        record.add(row)
 
 
 def _run(
@@ -128,17 +134,38 @@ def _run(
     workspace = found.workspace
     known = workspace.with_settings({"evaluation.ensemble": "known"}).evaluate(found.best)
     shares = workspace.split.popularity
-    groups = by_training(found.test, shares)
     knowing = by_training(known, shares)
+    groups = {
+        name: {"targets": group.n_users, "metrics": _metrics(group, knowing[name])}
+        for name, group in by_training(found.test, shares).items()
+    }
     return {
         "items": data.n_items,
         "cold_items": data.report.items_cold,
         "best_epoch": found.training.best_epoch,
-        "groups": {
-            name: {"targets": group.n_users, "metrics": _metrics(group, knowing[name])}
-            for name, group in groups.items()
-        },
+        "training_seconds": round(sum(epoch.seconds for epoch in found.training.history), 1),
+        "groups": {ALONE: _ranked_alone(workspace, found.best), **groups},
     }
+
+
+def _ranked_alone(workspace: Workspace, model: SequentialModel) -> dict[str, Any]:
+    """Cold targets ranked among the cold items only: all others are left out like a history."""
+    split, settings = workspace.ranked, workspace.config.evaluation
+    cold = split.popularity == 0.0
+    test, history = split.part("test")
+    chosen = cold[[test[row][-1] for row in range(len(test))]]
+    warm = np.flatnonzero(~cold)[1:]  # without the padding
+    left_out = history.select(chosen)
+    apart = Sequences.from_lists(
+        [np.union1d(warm, left_out[row]).tolist() for row in range(len(left_out))]
+    )
+
+    def ranked(ensemble: str) -> EvaluationResult:
+        own = settings.model_copy(update={"ensemble": ensemble})
+        return evaluate(model, test.select(chosen), apart, own, popularity=split.popularity)
+
+    mean = ranked("mean")
+    return {"targets": mean.n_users, "metrics": _metrics(mean, ranked("known"))}
 
 
 def _metrics(mean: EvaluationResult, known: EvaluationResult) -> dict[str, Mapping[str, float]]:
@@ -148,8 +175,8 @@ def _metrics(mean: EvaluationResult, known: EvaluationResult) -> dict[str, Mappi
 def section(found: Mapping[str, Any]) -> str:
     """The table of a study, from its file of results."""
     rows = found["rows"]
-    groups = [*rows[0]["groups"]][::-1]
-    head = ["ranking by", *(f"{group}: {m.upper()}" for group in groups for m in METRICS)]
+    groups = [*GROUPS]
+    head = ["ranking by", *(f"{GROUPS[g]}: {m.upper()}" for g in groups for m in METRICS)]
     body = [
         [label]
         + [
@@ -159,13 +186,14 @@ def section(found: Mapping[str, Any]) -> str:
         ]
         for ranking, label in RANKINGS.items()
     ]
-    cold = [row["groups"][groups[0]]["targets"] for row in rows]
+    cold = [row["groups"][ALONE]["targets"] for row in rows]
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     return "\n".join(
         [
             f"{rows[0]['items']:,} items, {rows[0]['cold_items']:,} of them cold, others with each "
             f"seed; {len(rows)} seeds, mean ± standard error; {min(cold):,} to {max(cold):,} test "
-            "targets are cold.",
+            "targets are cold. *Alone*: ranked among the cold items only; the other columns: among "
+            "all.",
             "",
             table(head, body),
             "",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bench.results
-from bench.cold import RANKINGS, ColdStudy, marks, run_study, section
+from bench.cold import ALONE, RANKINGS, ColdStudy, marks, run_study, section
 from bench.report import RESULTS
 from odmt_fast.data.demo import DemoOptions
 
@@ -30,7 +30,11 @@ def test_a_study_goes_on_and_becomes_a_table(
     for row in both["rows"]:
         assert (row["items"], row["cold_items"]) == (80, 8)
         groups = row["groups"]
-        assert sum(group["targets"] for group in groups.values()) == 60
+        assert groups["cold items"]["targets"] + groups["items of the training"]["targets"] == 60
+        assert groups[ALONE]["targets"] == groups["cold items"]["targets"]
+        alone, together = (groups[name]["metrics"]["text"] for name in (ALONE, "cold items"))
+        assert alone["hr@10"] == 1.0  # of eight items
+        assert all(alone[metric] >= together[metric] for metric in together)
         assert set(groups["cold items"]["metrics"]) == set(RANKINGS)
         assert groups["cold items"]["metrics"]["popularity"]["hr@10"] == 0.0
     lines = section(both).splitlines()
