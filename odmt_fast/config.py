@@ -237,6 +237,11 @@ class EvaluationConfig(Section):
     targets: Targets = Field(
         "all", description="of a user with several held-out items: rank all, or the first alone"
     )
+    valid_targets: PositiveInt | None = Field(
+        None,
+        description="targets ranked after an epoch of training, drawn once for all runs of the "
+        "data; null = all",
+    )
     ensemble: Ensemble = Field(
         "mean",
         description="of all branches, officially; known: of those that know the item (an ID row "

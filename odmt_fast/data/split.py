@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odmt_fast.data.sequences import Sequences, read_only
+from odmt_fast.randomness import numpy_generator
 
 SplitKind = Literal["leave-one-out", "ready-made"]
 TRAIN, VALID, TEST = 0, 1, 2
@@ -75,6 +76,18 @@ class Split:
         if name not in parts:
             raise ValueError(f"--part {name} does not exist; use valid or test")
         return parts[name]
+
+    def validated(self, most: int | None) -> tuple[Sequences, Sequences]:
+        """``part("valid")``, or `most` targets of it, drawn by the data's size alone.
+
+        Runs of all seeds and models are so chosen by the same targets.
+        """
+        n = len(self.valid)
+        if most is None or most >= n:
+            return self.part("valid")
+        drawn = np.zeros(n, bool)
+        drawn[numpy_generator(0, "validation targets").permutation(n)[:most]] = True
+        return self.valid.select(drawn), self.valid_history.select(drawn)
 
     def with_targets(self, valid: NDArray[np.bool_], test: NDArray[np.bool_]) -> Split:
         """The same with some of the targets alone (bool, one for each)."""

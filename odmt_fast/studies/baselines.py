@@ -144,7 +144,8 @@ def _train(
     model = build(config, split.popularity, sources, generator=generator)
 
     def validate(model: nn.Module) -> Mapping[str, float]:
-        return evaluate(model, split.valid, split.valid_history, config.evaluation).flat()  # type: ignore[arg-type]
+        targets = split.validated(config.evaluation.valid_targets)
+        return evaluate(model, *targets, config.evaluation).flat()  # type: ignore[arg-type]
 
     lines = _Lines(name, config.evaluation.metric, tell)
     train(model, split, model.sources, config, validate, lines, resume=resume)

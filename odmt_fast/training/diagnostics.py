@@ -51,7 +51,7 @@ class Yardsticks:
         for branch, name in _ALONE.items():
             header = peek(config.training.output / "baselines" / name / "checkpoints" / BEST)
             theirs = header.get("identity", {})
-            same = ("evaluation.metric", "validation targets")
+            same = ("evaluation.metric", "evaluation.valid_targets", "validation targets")
             if theirs and all(theirs.get(key) == identity[key] for key in same):
                 alone[branch] = float(header["score"])
         return cls(config.evaluation.metric, targets, alone)

@@ -26,6 +26,8 @@ _TRAINING = (
     "float8",
     "seed",
 )
+_EVALUATION = ("metric", "valid_targets")
+"""What chooses the best epoch."""
 OVERRIDABLE = ("learning_rate", "weight_decay", "clip_norm", "precision")
 """Settings of ``training`` that a run may go on with when they were given by ``--override``."""
 
@@ -57,7 +59,7 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         **{f"model.{name}": value for name, value in model.items()},
         **{f"training.{name}": training[name] for name in _TRAINING},
-        "evaluation.metric": config.evaluation.metric,
+        **{f"evaluation.{name}": getattr(config.evaluation, name) for name in _EVALUATION},
     }
 
 

@@ -154,6 +154,7 @@ def train(
     _tell_items(model, settings)
     check_float8(settings, device)
     loss = getattr(model, "loss", None)
+    validated, _ = split.validated(config.evaluation.valid_targets)
     reporter = (reporter or default_reporter()) if processes.first else SilentReporter()
     unknown = sorted(set(overrides) - {f"training.{name}" for name in OVERRIDABLE})
     if unknown:
@@ -193,7 +194,7 @@ def train(
                 CheckpointClock(settings.checkpoint_steps, settings.checkpoint_minutes),
                 log_steps=settings.log_steps,
                 identity=own,
-                yardsticks=Yardsticks.of(config, own, len(split.valid)),
+                yardsticks=Yardsticks.of(config, own, len(validated)),
             )
             if processes.first:
                 _make_room(settings.output, resume=resume)

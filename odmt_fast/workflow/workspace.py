@@ -159,20 +159,23 @@ class Workspace:
         }
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Metrics on the validation targets, as `odmt_fast.training.train` wants them."""
-        metrics = self.evaluate(model, "valid").flat()
-        assert isinstance(model, SequentialModel)  # `evaluate` has said so
+        """Metrics on the validation targets, as `odmt_fast.training.train` wants them.
+
+        Of ``evaluation.valid_targets`` of them where it is set.
+        """
+        ranked, settings = self.ranked, self.config.evaluation
+        targets = ranked.validated(settings.valid_targets)
+        model = _sequential(model)
+        metrics = evaluate(model, *targets, settings, popularity=ranked.popularity).flat()
         share = id_share(model)
         reads = {f"id_attention_{name}": x for name, x in attention_of_id(model).items()}
         return metrics | ({} if share is None else {"id_share": share}) | reads
 
     def evaluate(self, model: nn.Module, part: str = "test") -> EvaluationResult:
         """Ranks the targets of ``"valid"`` or ``"test"``, popularity as the yardstick."""
-        if not isinstance(model, SequentialModel):
-            raise TypeError(f"model must be a SequentialModel, got {type(model).__name__}")
-        ranked = self.ranked
+        ranked, settings = self.ranked, self.config.evaluation
         return evaluate(
-            model, *ranked.part(part), self.config.evaluation, popularity=ranked.popularity
+            _sequential(model), *ranked.part(part), settings, popularity=ranked.popularity
         )
 
     def report(
@@ -267,6 +270,12 @@ class Workspace:
 def default_store(dataset: Path, modality: str) -> Path:
     """Where the features of a dataset go unless another place is named."""
     return dataset / "features" / modality
+
+
+def _sequential(model: nn.Module) -> SequentialModel:
+    if not isinstance(model, SequentialModel):
+        raise TypeError(f"model must be a SequentialModel, got {type(model).__name__}")
+    return model
 
 
 def weights_of(run: Path, checkpoint: str) -> Path:

@@ -25,6 +25,19 @@ def test_golden_popularity_is_reproduced_exactly(case: str) -> None:
     assert np.array_equal(split.popularity, expected)
 
 
+def test_some_validation_targets_are_drawn_once_and_keep_their_histories() -> None:
+    users = [[user, user % 7 + 10, user % 5 + 20, user % 3 + 30] for user in range(1, 9)]
+    split = leave_one_out(Sequences.from_lists(users), 40, 3)
+    everybody = [row.tolist() for row in split.valid]
+    for most in (None, 8, 100):
+        assert [row.tolist() for row in split.validated(most)[0]] == everybody
+    some, history = split.validated(3)
+    chosen = [everybody.index(row.tolist()) for row in some]
+    assert chosen == sorted(set(chosen)) and len(chosen) == 3
+    assert [row.tolist() for row in history] == [split.valid_history[u].tolist() for u in chosen]
+    assert [row.tolist() for row in split.validated(3)[0]] == [row.tolist() for row in some]
+
+
 @given(
     users=st.lists(st.lists(st.integers(1, 20), min_size=3, max_size=15), min_size=1, max_size=5),
     steps=st.integers(1, 10),

@@ -20,3 +20,10 @@ def test_a_setting_that_came_later_had_its_default() -> None:
     now = identity(Config().updated({"model.item_dropout": 0.5}), SPLIT, {})
     with pytest.raises(ResumeError, match="model.item_dropout was 0.0 and is 0.5"):
         check_same(saved, now)
+
+
+def test_a_best_epoch_chosen_by_other_targets_is_not_gone_on_with() -> None:
+    saved = identity(Config(), SPLIT, {})
+    now = identity(Config().updated({"evaluation.valid_targets": 1}), SPLIT, {})
+    with pytest.raises(ResumeError, match="evaluation.valid_targets was None and is 1"):
+        check_same(saved, now)

@@ -13,7 +13,11 @@ from pyarrow import csv
 
 from odmt_fast import Config, Dataset, Recommender, fit
 from odmt_fast.cli import main
+from odmt_fast.cli.settings import of_run
+from odmt_fast.evaluation import evaluate
+from odmt_fast.training.checkpoint import BEST, peek
 from odmt_fast.training.errors import ResumeError
+from odmt_fast.workflow.workspace import Workspace, trained_model, weights_of
 
 SMALL: dict[str, Any] = {"width": 16, "epochs": 1, "imt_layers": 1, "user_layers": 1}
 
@@ -102,3 +106,14 @@ def test_what_fit_encodes(shop: Path, tmp_path: Path) -> None:
         fit(data, widht=3)
     with pytest.raises(ValueError, match="data.path=x is set beside a dataset; leave it out"):
         fit(data, Config().updated({"data.path": "x"}))
+
+
+def test_an_epoch_is_scored_by_the_drawn_targets(shop: Path, tmp_path: Path) -> None:
+    fit(dataset(shop), output=tmp_path / "run", valid_targets=7, **SMALL)
+    workspace = Workspace.open(of_run(tmp_path / "run", {}, None, None))
+    model = trained_model(workspace, weights_of(tmp_path / "run", "best"))
+    drawn = evaluate(model, *workspace.split.validated(7), workspace.config.evaluation)
+    assert drawn.n_users == 7 < len(workspace.split.valid)
+    best = peek(tmp_path / "run" / "checkpoints" / BEST)
+    assert best["score"] == pytest.approx(drawn.flat()["ensemble/ndcg@10"], abs=1e-7)
+    assert workspace.evaluate(model, "valid").n_users == len(workspace.split.valid)
