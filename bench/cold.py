@@ -175,13 +175,12 @@ def _metrics(mean: EvaluationResult, known: EvaluationResult) -> dict[str, Mappi
 def section(found: Mapping[str, Any]) -> str:
     """The table of a study, from its file of results."""
     rows = found["rows"]
-    groups = [*GROUPS]
-    head = ["ranking by", *(f"{GROUPS[g]}: {m.upper()}" for g in groups for m in METRICS)]
+    head = ["ranking by", *(f"{words}: {m.upper()}" for words in GROUPS.values() for m in METRICS)]
     body = [
         [label]
         + [
             _cell([row["groups"][group]["metrics"][ranking][metric] for row in rows])
-            for group in groups
+            for group in GROUPS
             for metric in METRICS
         ]
         for ranking, label in RANKINGS.items()
