@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.__main__ import SETTINGS, compare, section
+from bench.peers.__main__ import SETTINGS, compare, first_users, section
 from bench.peers.sequences import training_sequences
 
 
@@ -20,6 +20,13 @@ def behaviors(tmp_path: Path) -> Path:
 
 def test_all_train_what_leaves_two_items_out(behaviors: Path) -> None:
     assert training_sequences(behaviors)["u1"] == ["i1", "i4", "i7", "i10"]
+
+
+def test_an_epoch_is_cut_to_the_first_users(behaviors: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    cut = first_users(behaviors, 4, folder)
+    assert cut.read_text() == "".join(behaviors.read_text().splitlines(keepends=True)[:4])
 
 
 def test_ours_is_measured_and_absent_libraries_are_left_out(
