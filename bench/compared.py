@@ -33,7 +33,8 @@ def compare_rows(
 ) -> None:
     """Writes ``studies/<name>-compared.json``: differences, intervals and p of every model.
 
-    The baseline is the one with the highest HR@10 on the test targets themselves, which favours it.
+    Its models are in the order of `rows`, what only counts first. The baseline is the one with the
+    highest HR@10 on the test targets themselves, which favours it.
     An ensemble speaks for its model. What counts only has no seeds.
 
     Args:
@@ -56,12 +57,12 @@ def compare_rows(
     if not kept:
         return
     check_comparable({f"{m} {i}": run for m, found in kept.items() for i, run in enumerate(found)})
-    gains: dict[str, Gains] = {
+    gains: dict[str, Gains] = {model: _gains(result) for model, result in counted.items()} | {
         model: {
             metric: np.mean([run.gains(metric) for run in kept_runs], axis=0) for metric in METRICS
         }
         for model, kept_runs in kept.items()
-    } | {model: _gains(result) for model, result in counted.items()}
+    }
     some = next(iter(kept.values()))[0]
     users = np.unique(some.users, return_inverse=True)[1].astype(np.int64)
     known = [model for model in (*counted, *baselines) if model in gains]
@@ -84,7 +85,7 @@ def compare_rows(
                     "p": difference.p,
                 }
             )
-    results.save(f"studies/{name}-compared", found, against=best, draws=DRAWS)
+    results.save(f"studies/{name}-compared", found, against=best, draws=DRAWS, models=list(gains))
 
 
 def _gains(result: EvaluationResult) -> Gains:

@@ -201,9 +201,10 @@ def run_study(
                 continue
             settings = {key: _json(value) for key, value in grid.changes[name].items()}
             record.add({"model": name, "seed": seed, "settings": settings, **figures})
+    places = {name: place for place, name in enumerate(grid.rows)}
     compare_rows(
         study.name,
-        record.rows(),
+        sorted(record.rows(), key=lambda row: places.get(row["model"], -1)),
         counted,
         lambda model, seed: folder_of(work, model, seed),
         study.baselines(grid),

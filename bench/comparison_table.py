@@ -22,13 +22,14 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str:
-    """A line for every model and, below it, its branches.
+    """A line for every model, in the order of `compared`, and below it its branches.
 
     Args:
         found: file of the runs.
         compared: file of the comparisons with the best baseline, where there is one.
     """
-    models: dict[str, list[Mapping[str, Any]]] = {}
+    models: dict[str, list[Mapping[str, Any]]]
+    models = {name: [] for name in (compared["models"] if compared else ())}
     for row in found["rows"]:
         models.setdefault(row["model"], []).append(row)
     tests = {(row["model"], row["metric"]): row for row in (compared or {"rows": []})["rows"]}
@@ -43,12 +44,13 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
                 f"{label} (the best baseline)" if model == against else label,
                 *_cells(runs, best),
                 *(_tested(tests.get((model, metric))) for metric in METRICS),
+                _validated(runs),
                 ", ".join(f"{r['best_epoch']} of {r['epochs']}" for r in runs if r["seed"]),
                 _seconds(runs),
             ]
         )
         body += [
-            [f"· {name} branch", *_cells(runs, name), "", "", "", ""]
+            [f"· {name} branch", *_cells(runs, name), *[""] * 5]
             for name in rankings
             if name != best
         ]
@@ -57,7 +59,8 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     seeds = max(len([r for r in runs if r["seed"]]) for runs in models.values())
     model, training = found["config"]["model"], found["config"]["training"]
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    told = f"{seeds} seeds, mean ± standard error" if seeds > 1 else "one seed"
+    told = f"up to {seeds} seeds, mean ± standard error" if seeds > 1 else "one seed"
+    told += f"; validation: {found['config']['evaluation']['metric'].upper()} that chose the epoch"
     return "\n".join(
         [
             f"{found['users']:,} users ranked, {found['items']:,} items, "
@@ -67,7 +70,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
             f"{training['batch_size']}, learning rate {training['learning_rate']}, at most "
             f"{training['epochs']} epochs, patience {training['patience']}.",
             "",
-            table([*head, "best epoch", "CPU s per epoch"], body),
+            table([*head, "validation", "best epoch", "CPU s per epoch"], body),
             "",
             *(_about(compared) if compared else ()),
             f"<sub>{machine}</sub>",
@@ -82,6 +85,10 @@ def _about(compared: Mapping[str, Any]) -> tuple[str, str]:
         "mean over the seeds.",
         "",
     )
+
+
+def _validated(runs: Sequence[Mapping[str, Any]]) -> str:
+    return _mean([run["validation"] for run in runs]) if "validation" in runs[0] else ""
 
 
 def _cells(runs: Sequence[Mapping[str, Any]], ranking: str) -> list[str]:
