@@ -79,6 +79,9 @@ class ModelConfig(Section):
     user_layers: PositiveInt = Field(2, description="official transformer_block")
     user_heads: PositiveInt = Field(2, description="official num_attention_heads")
     dropout: float = Field(0.1, ge=0.0, lt=1.0, description="official drop_rate")
+    item_encoder_dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="inside the item encoder, in place of `dropout`"
+    )
     item_dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="of an item's embedding, as input and as candidate alike"
     )

@@ -34,7 +34,8 @@ class SequentialModel(nn.Module):
         popularity: [n_items + 1] share of each item in the training interactions, [0] = 1.
         sources: tokens of all items, one source per modality the item encoder reads; the catalogue
             is encoded from them. In training the loader gathers the tokens into the batch.
-        dropout: probability, of every site in training mode.
+        dropout: probability, of every site in training mode but those of `item_encoder_dropout`.
+        item_encoder_dropout: probability, of the sites inside `items`; None = `dropout`.
         item_dropout: probability, of an item's embedding in training mode; the item is the same
             wherever a step reads it, as an input and as a candidate.
 
@@ -55,11 +56,13 @@ class SequentialModel(nn.Module):
         sources: Sequence[TokenSource] = (),
         *,
         dropout: float = 0.0,
+        item_encoder_dropout: float | None = None,
         item_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.items, self.users, self.loss = items, users, loss
         self.sources, self.dropout, self.item_dropout = tuple(sources), dropout, item_dropout
+        self.item_encoder_dropout = dropout if item_encoder_dropout is None else item_encoder_dropout
         self.read_from: tuple[BatchSource, ...] = ()
         self.register_buffer(
             "log_p", _log_shares(popularity, self.popularity_argument), persistent=False
@@ -100,12 +103,14 @@ class SequentialModel(nn.Module):
     def forward(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Named terms of the loss of a batch, ``"loss"`` first, at a 1-based epoch."""
         dtype = self._compute_dtype()
-        noise = Noise(self.dropout if self.training else 0.0, batch.noise, self.log_p.device)
+        on = float(self.training)
+        noise = Noise(on * self.dropout, batch.noise, self.log_p.device)
         with torch.autocast(self.log_p.device.type, enabled=False):
             features = tuple(tokens.gathered() for tokens in batch.features)
-            items = self.items(batch.own_items, features, dtype, noise)
+            within = noise.at(on * self.item_encoder_dropout)
+            items = self.items(batch.own_items, features, dtype, within)
             if self.training and self.item_dropout:
-                (site,) = noise.sites(1, self.item_dropout)
+                (site,) = noise.at(self.item_dropout).sites(1)
                 items = dropout(items, site["dropout"], site["seed"], len(items))
             if batch.encoders is not None:
                 items = gathered(items, len(batch.items), batch.encoders)

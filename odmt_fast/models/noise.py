@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TypedDict
 
 import torch
@@ -38,20 +39,35 @@ class Noise:
     """
 
     def __init__(self, p: float, base: Tensor | None, device: torch.device) -> None:
-        self._p, self._base, self._device = p, base, device
-        self._seeds: list[Tensor] = []
+        self._p, self._seeds = p, _Seeds(base, device)
+
+    def at(self, p: float) -> Noise:
+        """The sites that follow, of probability `p`: both count on from the same seed."""
+        found = copy(self)
+        found._p = p
+        return found
+
+    def sites(self, count: int) -> tuple[Site, ...]:
+        """The arguments of the next `count` sites."""
+        if self._p == 0:
+            return tuple({"dropout": 0.0, "seed": None} for _ in range(count))
+        return tuple({"dropout": self._p, "seed": seed} for seed in self._seeds.next(count))
+
+
+class _Seeds:
+    """The seeds of a step, made as they are asked for."""
+
+    def __init__(self, base: Tensor | None, device: torch.device) -> None:
+        self._base, self._device = base, device
+        self._made: list[Tensor] = []
         self._taken = 0
 
-    def sites(self, count: int, p: float | None = None) -> tuple[Site, ...]:
-        """The arguments of the next `count` sites, of probability `p` where that is their own."""
-        p = self._p if p is None else p
-        if p == 0:
-            return tuple({"dropout": 0.0, "seed": None} for _ in range(count))
+    def next(self, count: int) -> list[Tensor]:
         if self._base is None:
             self._base = torch.randint(2**62, (1,), dtype=torch.int64, device=self._device)
         first, self._taken = self._taken, self._taken + count
-        while len(self._seeds) < self._taken:
-            done = len(self._seeds)
+        while len(self._made) < self._taken:
+            done = len(self._made)
             keys = self._base + torch.arange(done, done + _MADE, device=self._base.device)
-            self._seeds += pad(keys[:, None], (0, 1)).unbind()
-        return tuple({"dropout": p, "seed": s} for s in self._seeds[first : self._taken])
+            self._made += pad(keys[:, None], (0, 1)).unbind()
+        return self._made[first : self._taken]

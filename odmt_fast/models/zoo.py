@@ -172,6 +172,7 @@ def build(
         popularity,
         [sources[name] for name in items.modalities],
         dropout=config.dropout,
+        item_encoder_dropout=config.item_encoder_dropout,
         item_dropout=config.item_dropout,
     )
     model.initialise(generator)

@@ -26,7 +26,11 @@ USERS = [[1, 2, 3], [2, 4, 2, 5, 7], [6, 1], [8, 9, 8, 9, 8]]
 
 
 def make(
-    name: str, backbone: str = "sasrec", dropout: float = 0.0, item_dropout: float = 0.0
+    name: str,
+    backbone: str = "sasrec",
+    dropout: float = 0.0,
+    item_encoder_dropout: float | None = None,
+    item_dropout: float = 0.0,
 ) -> SequentialModel:
     config = ModelConfig(
         name=name,
@@ -34,6 +38,7 @@ def make(
         width=8,
         max_seq_len=S,
         dropout=dropout,
+        item_encoder_dropout=item_encoder_dropout,
         item_dropout=item_dropout,
         user_layers=2,
     )
@@ -181,13 +186,28 @@ def test_one_generator_decides_weights_and_steps(name: str) -> None:
 def test_an_item_loses_the_same_elements_as_an_input_and_as_a_candidate() -> None:
     model, plain = make("id", item_dropout=0.5).train(), make("id").train()
     batch = replace(batch_of(model), noise=torch.tensor([3]))
-    (site,) = Noise(0.0, batch.noise, torch.device("cpu")).sites(1, 0.5)
+    (site,) = Noise(0.5, batch.noise, torch.device("cpu")).sites(1)
     with torch.no_grad():
         table = plain.get_parameter("items.id_embedding.weight")
         table[batch.items] = dropout_reference(table[batch.items], 0.5, site["seed"])
         assert (table[batch.items] == 0).any()
     assert torch.equal(model(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
     assert not torch.equal(model.eval()(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
+
+
+@pytest.mark.parametrize(("inside", "silent"), [(None, False), (0.3, False), (0.0, True)])
+def test_the_item_encoder_can_have_a_dropout_of_its_own(
+    inside: float | None, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make("odmt", dropout=0.3, item_encoder_dropout=inside).train()
+    batch = replace(batch_of(model), noise=torch.tensor([3]))
+    read: list[Tensor] = []
+    users = model.users.forward
+    monkeypatch.setattr(model.users, "forward", lambda *a: read.append(a[0]) or users(*a))
+    loss = model(batch, 1.0)["loss"]
+    plain = model.encode_items(batch.own_items)
+    assert torch.equal(read[0], plain) == silent
+    assert not torch.equal(loss, model.eval()(batch, 1.0)["loss"])
 
 
 def test_initial_values_have_the_official_spread() -> None:
