@@ -16,7 +16,6 @@ from bench import (
     id_table,
     launches,
     micro_items,
-    movielens_table,
     operator_table,
     paired,
     plan,
@@ -226,8 +225,6 @@ def main() -> None:
     steps = [load(name) for name in ("step", "step_avx2") if (FOLDER / f"{name}.json").exists()]
     if steps:
         write_between(README, MARKS, step_table.headline(steps))
-    if (FOLDER / "movielens.json").exists():
-        write_between(RESULTS, movielens_table.MARKS, movielens_table.section(load("movielens")))
     for data in cold.NAMES:
         if (FOLDER / f"cold_{data}.json").exists():
             write_between(RESULTS, cold.marks(data), cold.section(load(f"cold_{data}")))

@@ -1,6 +1,6 @@
 """What the studies of trained models share: their data, their features, and one training of them.
 
-`bench.anchor`, `bench.movielens`, `bench.cold` and `bench.comparison` are made of it.
+`bench.anchor`, `bench.cold` and `bench.comparison` are made of it.
 """
 
 from __future__ import annotations
