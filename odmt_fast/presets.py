@@ -22,10 +22,20 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(width=32, dropout=0.1, alpha=0.02),
         training=TrainingConfig(batch_size=64, epochs=50, learning_rate=2e-3),
     ),
-    # Measured by bench.movielens on 3,271 people and 4,807 films (docs/results.md).
+    # Measured by bench.comparison on 3,271 people and 4,807 films (docs/results.md, row odmt).
     "medium": Config(
-        model=ModelConfig(width=64, max_seq_len=23, dropout=0.0, alpha=100.0),
-        training=TrainingConfig(batch_size=128, epochs=70, learning_rate=1e-3, patience=15),
+        model=ModelConfig(
+            width=64,
+            max_seq_len=200,
+            user_layers=1,
+            user_heads=1,
+            dropout=0.1,
+            item_encoder_dropout=0.0,
+            alpha=0.02,
+        ),
+        training=TrainingConfig(
+            batch_size=64, epochs=100, learning_rate=1e-3, weight_decay=0.0, patience=10
+        ),
     ),
     # The defaults: dropout and ramp-up of the official code at width 64.
     "official": Config(),

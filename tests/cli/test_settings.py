@@ -43,13 +43,15 @@ def test_presets_are_the_settings_that_were_measured() -> None:
     assert config.training.batch_size == small["batch"]
     assert config.training.epochs == small["epochs"]
     assert config.training.learning_rate == small["learning_rate"]
-    medium = json.loads((results / "movielens.json").read_text())["config"]
-    config = load_config(None, "medium")
-    where = {"device", "workers"}  # of the machine, not of the shop
-    for section in ("model", "training"):
-        values = getattr(config, section).model_dump(mode="json")
-        measured = {name: v for name, v in medium[section].items() if name not in where}
-        assert {name: values[name] for name in measured} == measured
+    study = json.loads((results / "studies" / "movielens.json").read_text())
+    odmt = next(row["settings"] for row in study["rows"] if row["model"] == "odmt")
+    measured = {
+        f"{section}.{name}": value
+        for section in ("model", "training")
+        for name, value in study["config"][section].items()
+    } | odmt
+    config = load_config(None, "medium").updated({"training.precision": "bf16"})
+    assert config.updated(measured) == config
 
 
 def test_nothing_given_is_the_defaults() -> None:
