@@ -5,6 +5,7 @@ Its samples are the prefixes of the sequences, each with one target.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -26,7 +27,8 @@ def main() -> None:
     wanted = task()
     del sys.argv[1:]  # RecBole reads them
     sequences = training_sequences(Path(wanted["behaviors"]))
-    with tempfile.TemporaryDirectory() as place:
+    # It logs where it stands, whatever its settings.
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
         lines = [
             f"{user}\t{item}\t{time_}"
             for user, items in sequences.items()
