@@ -68,7 +68,8 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
             f"{model['width']}, {model['max_seq_len']} steps, dropout {model['dropout']}, of items "
             f"{model['item_dropout']}, candidates {model['candidates']}, batch "
             f"{training['batch_size']}, learning rate {training['learning_rate']}, at most "
-            f"{training['epochs']} epochs, patience {training['patience']}.",
+            f"{training['epochs']} epochs, patience {training['patience']}, but for what a row is "
+            "about.",
             "",
             table([*head, "validation", "best epoch", "CPU s per epoch"], body),
             "",
