@@ -34,7 +34,7 @@ PRESETS: dict[str, Config] = {
             alpha=0.02,
         ),
         training=TrainingConfig(
-            batch_size=64, epochs=100, learning_rate=1e-3, weight_decay=0.0, patience=10
+            batch_size=64, epochs=150, learning_rate=1e-3, weight_decay=0.0, patience=20
         ),
     ),
     # The defaults: dropout and ramp-up of the official code at width 64.
