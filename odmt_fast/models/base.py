@@ -62,7 +62,9 @@ class SequentialModel(nn.Module):
         super().__init__()
         self.items, self.users, self.loss = items, users, loss
         self.sources, self.dropout, self.item_dropout = tuple(sources), dropout, item_dropout
-        self.item_encoder_dropout = dropout if item_encoder_dropout is None else item_encoder_dropout
+        self.item_encoder_dropout = (
+            dropout if item_encoder_dropout is None else item_encoder_dropout
+        )
         self.read_from: tuple[BatchSource, ...] = ()
         self.register_buffer(
             "log_p", _log_shares(popularity, self.popularity_argument), persistent=False
