@@ -190,8 +190,10 @@ def uniformity(unit: Tensor, *, seed: int) -> float:
         generator = torch_generator(seed, "pairs")
         first = torch.randint(len(unit), (_PAIRS,), generator=generator)
         step = torch.randint(1, len(unit), (_PAIRS,), generator=generator)
-        pairs = torch.stack([first, (first + step) % len(unit)], dim=1).split(_AT_ONCE)
-        distances = torch.cat([2 - 2 * unit[part].prod(1).sum(1) for part in pairs])
+        pairs = torch.stack([first, (first + step) % len(unit)], dim=1)
+        distances = torch.cat(
+            [2 - 2 * unit[part].prod(1).sum(1) for part in torch.split(pairs, _AT_ONCE)]
+        )
     return float((-2 * distances).exp().mean().log())
 
 
