@@ -20,6 +20,7 @@ import numpy as np
 
 from bench import results
 from bench.comparison import TABLES
+from bench.comparison_table import settings_line
 from bench.paired import Estimate
 from bench.table import table
 from bench.trainings import present, settings_of, trained
@@ -186,16 +187,13 @@ def section(found: Mapping[str, Any]) -> str:
         for ranking, label in RANKINGS.items()
     ]
     cold = [row["groups"][ALONE]["targets"] for row in rows]
-    model, training = found["config"]["model"], found["config"]["training"]
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     return "\n".join(
         [
             f"{rows[0]['items']:,} items, {rows[0]['cold_items']:,} of them cold, others with each "
             f"seed; {len(rows)} seeds, mean ± standard error; {min(cold):,} to {max(cold):,} test "
             "targets are cold. *Alone*: ranked among the cold items only; the other columns: among "
-            f"all. Width {model['width']}, {model['max_seq_len']} steps, dropout "
-            f"{model['dropout']}, of items {model['item_dropout']}, at most {training['epochs']} "
-            f"epochs, patience {training['patience']}.",
+            f"all. {settings_line(found['config'])}.",
             "",
             table(head, body),
             "",

@@ -57,25 +57,33 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     head = ["ranking by", *(metric.upper() for metric in METRICS)]
     head += [f"{metric.upper()} gained (p)" for metric in METRICS]
     seeds = max(len([r for r in runs if r["seed"]]) for runs in models.values())
-    model, training = found["config"]["model"], found["config"]["training"]
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     told = f"up to {seeds} seeds, mean ± standard error" if seeds > 1 else "one seed"
     told += f"; validation: {found['config']['evaluation']['metric'].upper()} that chose the epoch"
     return "\n".join(
         [
             f"{found['users']:,} users ranked, {found['items']:,} items, "
-            f"{found['interactions']:,} interactions, split {found['split']}; {told}. Width "
-            f"{model['width']}, {model['max_seq_len']} steps, dropout {model['dropout']}, of items "
-            f"{model['item_dropout']}, candidates {model['candidates']}, batch "
-            f"{training['batch_size']}, learning rate {training['learning_rate']}, at most "
-            f"{training['epochs']} epochs, patience {training['patience']}, but for what a row is "
-            "about.",
+            f"{found['interactions']:,} interactions, split {found['split']}; {told}. "
+            f"{settings_line(found['config'])}, but for what a row is about.",
             "",
             table([*head, "validation", "best epoch", "CPU s per epoch"], body),
             "",
             *(_about(compared) if compared else ()),
             f"<sub>{machine}</sub>",
         ]
+    )
+
+
+def settings_line(config: Mapping[str, Any]) -> str:
+    """What decides the figures of a study, of its ``config``; no full stop."""
+    model, training = config["model"], config["training"]
+    inside = model.get("item_encoder_dropout")  # older files do not know it
+    within = "" if inside is None else f", inside their encoder {inside}"
+    return (
+        f"Width {model['width']}, {model['max_seq_len']} steps, dropout {model['dropout']}, of "
+        f"items {model['item_dropout']}{within}, candidates {model['candidates']}, batch "
+        f"{training['batch_size']}, learning rate {training['learning_rate']}, at most "
+        f"{training['epochs']} epochs, patience {training['patience']}"
     )
 
 
