@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from odmt_fast.kernels.launch.dry import dry
+from odmt_fast.kernels.linear import libraries
 
 _EMPTY = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 _VIEWS_UNSAID = {"_unsafe_view", "_reshape_alias"}
@@ -167,7 +168,8 @@ def product_flop(name: str, args: tuple[Any, ...]) -> float:
 
 @contextmanager
 def counting() -> Iterator[Counting]:
-    """Within it nothing is computed."""
+    """Within it nothing is computed; what times or tries products first is asked before."""
+    libraries.current()
     found = Counting()
     with dry(found.told), found:
         yield found
