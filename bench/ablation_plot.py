@@ -1,4 +1,4 @@
-"""The pictures of `bench.comparison movielens-ablation`, from its file of results."""
+"""The pictures of an ablation of `bench.comparison`, from its file of results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ from odmt_fast.studies.ablation import BASE
 from odmt_fast.studies.plots import COLOURS, dress, new_figure, save_figure
 from odmt_fast.studies.study_plot import plot_study
 
-NAME = "movielens-ablation"
+SUFFIX = "-ablation"
+"""How the names of ablations end."""
 METRIC = "hr@10"
 IMAGES = results.ROOT / "docs" / "images"
 
 
-def draw(found: Mapping[str, Any], folder: Path = IMAGES) -> tuple[Path, ...]:
-    """A dot for every row; and where temperatures were varied, every ranking against them."""
+def draw(name: str, found: Mapping[str, Any], folder: Path = IMAGES) -> tuple[Path, ...]:
+    """A dot for every row; and where temperatures were varied, every ranking against them.
+
+    Args:
+        name: of the ablation.
+        found: its file of results.
+        folder: where the pictures go.
+    """
     rows: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
     for row in found["rows"]:
         rows.setdefault(row["model"], []).append(row["metrics"])
     folder.mkdir(parents=True, exist_ok=True)
-    values = {name: tuple(m["ensemble"][METRIC] for m in runs) for name, runs in rows.items()}
+    values = {row: tuple(m["ensemble"][METRIC] for m in runs) for row, runs in rows.items()}
     against = BASE if BASE in rows else None
-    drawn = (plot_study(values, METRIC, folder / f"{NAME}.png", against=against),)
-    by_tau = {float(name[4:]): runs for name, runs in rows.items() if name.startswith("tau=")}
+    drawn = (plot_study(values, METRIC, folder / f"{name}.png", against=against),)
+    by_tau = {float(row[4:]): runs for row, runs in rows.items() if row.startswith("tau=")}
     if against and by_tau:
         by_tau[found["config"]["model"]["tau"]] = rows[BASE]
-        drawn += (_temperatures(by_tau, folder / f"{NAME}-tau.png"),)
+        drawn += (_temperatures(by_tau, folder / f"{name}-tau.png"),)
     return drawn
 
 

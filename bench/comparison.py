@@ -6,8 +6,8 @@ counts, and trains every row of examples/studies/movielens.yaml. A finished run 
 inside a training too. Started twice, two processes share the runs: each takes what the other does
 not work at. ``--only NAME`` runs some rows, ``--plan`` trains one epoch of each and tells what all
 would cost. At the end all rows are compared with the best baseline, target by target, and
-``make report`` writes the tables of docs/results.md. ``movielens-ablation`` varies one setting of
-ODMT at a time (temperature, weight and ramp-up of the distillation, mask, teacher, layers).
+``make report`` writes the tables of docs/results.md. ``movielens-ablation`` and ``beauty-ablation``
+vary one setting of ODMT at a time (temperature, weight of the distillation, mask, teacher, layers).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from typing import Any
 from filelock import FileLock
 
 from bench import results
+from bench.ablation_plot import SUFFIX
 from bench.compared import compare_rows
+from bench.places import packed
 from bench.table import table
 from bench.trainings import (
     COUNTED,
@@ -103,7 +105,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Ablation(Study):
-    """One setting at a time around the row ``odmt`` of a grid, against that row."""
+    """One setting at a time around the row ``odmt`` of a grid, against that row.
+
+    Its name is that of the study around which it varies, and "-ablation".
+    """
 
     counted: tuple[str, ...] = ()
 
@@ -117,7 +122,7 @@ class Ablation(Study):
     @property
     def work(self) -> Path:
         """That of the study around which it varies: the features are the same."""
-        return super().work.with_name(self.grid_file.stem)
+        return super().work.with_name(self.name.removesuffix(SUFFIX))
 
     def baselines(self, grid: Grid) -> list[str]:
         """The row as given."""
@@ -157,6 +162,9 @@ TABLES = {
             {"text": text_words, "image": image_words},
         ),
         Study("beauty", SOURCES / "amazon-beauty", STUDIES / "titles.yaml", TEXT, TITLES),
+        Ablation(
+            "beauty-ablation", SOURCES / "amazon-beauty", STUDIES / "titles.yaml", TEXT, TITLES
+        ),
         Study("beauty-time", SOURCES / "amazon-beauty", STUDIES / "titles.yaml", TEXT, TIME),
         Study("food", SOURCES / "food", STUDIES / "titles.yaml", TEXT, TITLES),
         Study("food-time", SOURCES / "food", STUDIES / "titles.yaml", TEXT, TIME),
@@ -195,18 +203,27 @@ def run_study(
             print(f"{name}, seed {seed}", flush=True)
             own = {"training.seed": seed, "training.output": folder_of(work, name, seed)}
             try:
-                _, figures = trained(config.updated(own), resume=not fresh)
+                found, figures = trained(config.updated(own), resume=not fresh)
             except FolderInUseError as busy:
                 print(f"left to the other process: {busy}", flush=True)
                 continue
             settings = {key: _json(value) for key, value in grid.changes[name].items()}
-            record.add({"model": name, "seed": seed, "settings": settings, **figures})
+            assert found.test is not None
+            record.add(
+                {
+                    "model": name,
+                    "seed": seed,
+                    "settings": settings,
+                    **figures,
+                    "places": packed(found.test),
+                }
+            )
     places = {name: place for place, name in enumerate(grid.rows)}
     compare_rows(
         study.name,
         sorted(record.rows(), key=lambda row: places.get(row["model"], -1)),
         counted,
-        lambda model, seed: folder_of(work, model, seed),
+        workspace.owners("test"),
         study.baselines(grid),
     )
 

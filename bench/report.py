@@ -233,8 +233,8 @@ def main() -> None:
     for file in sorted((FOLDER / "studies").glob("*-compared.json")):
         name = file.stem.removesuffix("-compared")
         text = comparison_table.section(load(f"studies/{name}"), load(f"studies/{file.stem}"))
-        if name == ablation_plot.NAME:
-            drawn = ablation_plot.draw(load(f"studies/{name}"))
+        if name.endswith(ablation_plot.SUFFIX):
+            drawn = ablation_plot.draw(name, load(f"studies/{name}"))
             places = [picture.relative_to(RESULTS.parent) for picture in drawn]
             text = "\n\n".join([text, *(f"![{place.stem}]({place})" for place in places)])
         write_between(RESULTS, comparison_table.marks(name), text)

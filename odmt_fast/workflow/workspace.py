@@ -216,6 +216,10 @@ class Workspace:
             return self.split
         return self.split.with_targets(self._kept("valid"), self._kept("test"))
 
+    def owners(self, part: Literal["valid", "test"]) -> NDArray[np.int64]:
+        """int64 [B], the user of each ranked target of a part, ascending."""
+        return users_of_targets(self.data.sequences, self.data.parts, part)[self._kept(part)]
+
     def _kept(self, part: Literal["valid", "test"]) -> NDArray[np.bool_]:
         """bool [B], which targets of a part are ranked."""
         owners = users_of_targets(self.data.sequences, self.data.parts, part)
@@ -230,13 +234,12 @@ class Workspace:
             StorageError: the run's folder cannot be written.
         """
         run, data = self.config.training.output, self.data
-        owners = users_of_targets(data.sequences, data.parts, part)[self._kept(part)]
         made_of = {
             **self.inputs({}),
             # What the ranking leaves out beside the target's own history.
             "evaluation.compat": self.config.evaluation.compat,
         }
-        users = [data.users[user] for user in owners.tolist()]
+        users = [data.users[user] for user in self.owners(part).tolist()]
         ranks = Ranks.of(result, users, data.items.ids, made_of, run / "checkpoints" / BEST)
         ranks.save(path := ranks_file(run, part))
         return path

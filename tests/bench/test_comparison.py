@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import bench.report
 import bench.results
@@ -13,8 +15,10 @@ from bench import spaces
 from bench.ablation_plot import draw
 from bench.comparison import COUNTED, STUDIES, TABLES, Ablation, Study, folder_of, plan, run_study
 from bench.comparison_table import marks, section
+from bench.places import gains_of, packed, unpacked
 from odmt_fast.cli.settings import load_grid, load_search
 from odmt_fast.data.demo import DemoOptions, write_demo
+from odmt_fast.evaluation import EvaluationResult
 
 GRID = """
 base:
@@ -86,6 +90,47 @@ def test_a_table_goes_on_where_it_stopped(folder: Path, study: Study, tmp_path: 
         run_study(study, [1], work, fresh=False)
 
 
+def test_a_comparison_needs_the_committed_rows_alone(
+    folder: Path, study: Study, tmp_path: Path
+) -> None:
+    run_study(study, [1], tmp_path / "work", fresh=False)
+    made, compared = (folder / f"shop{end}.json" for end in ("", "-compared"))
+    before = json.loads(compared.read_text())
+    for again in range(2):
+        shutil.rmtree(tmp_path / "work" / "runs", ignore_errors=True)
+        if again:  # rows without places are not compared anew, and lose nothing
+            rows = json.loads(made.read_text())
+            rows["rows"] = [{k: v for k, v in r.items() if k != "places"} for r in rows["rows"]]
+            made.write_text(json.dumps(rows))
+        else:
+            compared.unlink()
+        run_study(study, [1], tmp_path / "work", fresh=False)
+        assert json.loads(compared.read_text()) == before
+
+
+def test_places_keep_what_the_metrics_see() -> None:
+    draw = torch.Generator().manual_seed(1)
+    ranks = torch.randint(1, 30, (2, 500), generator=draw)
+    ties = torch.randint(0, 400, (2, 500), generator=draw) * (ranks % 3 == 0)
+    zeros = torch.zeros(500, dtype=torch.int64)
+    result = EvaluationResult(
+        names=("id", "ensemble"),
+        k=(10,),
+        ranks=ranks,
+        ties=ties,
+        targets=zeros,
+        rows=torch.arange(500),
+        input_lengths=zeros,
+        repeated=zeros.bool(),
+        n_items=500,
+        repeat_targets="rank",
+    )
+    found = unpacked(packed(result))
+    for metric, gains in gains_of(result).items():
+        assert (found[metric] == gains).all()
+        assert gains.mean() == result.metrics["ensemble"][metric]
+
+
 def test_a_plan_tells_what_it_would_cost(
     folder: Path, study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,10 +164,12 @@ def test_an_ablation_is_drawn_and_compared_with_the_row_as_given(
     assert [row["model"] for row in found["rows"]] == only
     assert compared["against"] == "as-given"
     assert "as-given (the best baseline)" in section(found, compared)
-    assert all(path.stat().st_size > 0 for path in draw(found, tmp_path / "images"))
+    assert all(
+        path.stat().st_size > 0 for path in draw("shop-ablation", found, tmp_path / "images")
+    )
     assert [path.name for path in sorted((tmp_path / "images").iterdir())] == [
-        "movielens-ablation-tau.png",
-        "movielens-ablation.png",
+        "shop-ablation-tau.png",
+        "shop-ablation.png",
     ]
 
 
