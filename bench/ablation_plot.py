@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,20 @@ METRIC = "hr@10"
 IMAGES = results.ROOT / "docs" / "images"
 
 
-def draw(name: str, found: Mapping[str, Any], folder: Path = IMAGES) -> tuple[Path, ...]:
+def draw(
+    name: str, found: Mapping[str, Any], models: Sequence[str], folder: Path = IMAGES
+) -> tuple[Path, ...]:
     """A dot for every row; and where temperatures were varied, every ranking against them.
 
     Args:
         name: of the ablation.
         found: its file of results.
+        models: its rows, in the order of the dots.
         folder: where the pictures go.
     """
-    rows: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
+    rows: dict[str, list[Mapping[str, Mapping[str, float]]]] = {model: [] for model in models}
     for row in found["rows"]:
-        rows.setdefault(row["model"], []).append(row["metrics"])
+        rows[row["model"]].append(row["metrics"])
     folder.mkdir(parents=True, exist_ok=True)
     values = {row: tuple(m["ensemble"][METRIC] for m in runs) for row, runs in rows.items()}
     against = BASE if BASE in rows else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from bench.paired import Estimate
@@ -34,16 +35,17 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
         models.setdefault(row["model"], []).append(row)
     tests = {(row["model"], row["metric"]): row for row in (compared or {"rows": []})["rows"]}
     against = compared["against"] if compared else ""
+    levels = {metric: _values(models[against], metric) for metric in METRICS} if against else {}
     body = []
     for model, runs in models.items():
         rankings = [name for name in runs[0]["metrics"] if name != "popularity" or model == name]
-        best = "ensemble" if "ensemble" in rankings else rankings[0]
+        best = _best(runs[0])
         label = COUNTED.get(model, model)
         body.append(
             [
                 f"{label} (the best baseline)" if model == against else label,
                 *_cells(runs, best),
-                *(_tested(tests.get((model, metric))) for metric in METRICS),
+                *(_tested(tests.get((model, m)), levels.get(m, ())) for m in METRICS),
                 _validated(runs),
                 ", ".join(f"{r['best_epoch']} of {r['epochs']}" for r in runs if r["seed"]),
                 _seconds(runs),
@@ -89,15 +91,25 @@ def settings_line(config: Mapping[str, Any]) -> str:
 
 def _about(compared: Mapping[str, Any]) -> tuple[str, str]:
     return (
-        f"Gained over {compared['against']}, the baseline with the highest test HR@10; two-sided p "
-        f"of a paired bootstrap over users, {compared['draws']:,} draws; a target counts with its "
-        "mean over the seeds.",
+        f"Gained over {compared['against']}, the baseline with the highest test HR@10, as a share "
+        "of its figure; two-sided p of a paired bootstrap over users, "
+        f"{compared['draws']:,} draws; a target counts with its mean over the seeds.",
         "",
     )
 
 
 def _validated(runs: Sequence[Mapping[str, Any]]) -> str:
     return _mean([run["validation"] for run in runs]) if "validation" in runs[0] else ""
+
+
+def _best(run: Mapping[str, Any]) -> str:
+    """The ranking that speaks for a model."""
+    return "ensemble" if "ensemble" in run["metrics"] else next(iter(run["metrics"]))
+
+
+def _values(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """Of the ranking that speaks for the model, by seed."""
+    return [run["metrics"][_best(run)][metric] for run in runs]
 
 
 def _cells(runs: Sequence[Mapping[str, Any]], ranking: str) -> list[str]:
@@ -111,8 +123,9 @@ def _mean(values: Sequence[float]) -> str:
     return f"{estimate.mean:.4f} ± {estimate.error:.4f}"
 
 
-def _tested(row: Mapping[str, Any] | None) -> str:
-    return f"{row['difference']:+.4f} ({row['p']:.4f})" if row else ""
+def _tested(row: Mapping[str, Any] | None, level: Sequence[float]) -> str:
+    """What is gained, as a share of the baseline's `level`."""
+    return f"{row['difference'] / fmean(level):+.1%} ({row['p']:.4f})" if row else ""
 
 
 def _seconds(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -232,9 +232,10 @@ def main() -> None:
         write_between(RESULTS, anchor_table.MARKS, anchor_table.section(load(anchor_table.NAME)))
     for file in sorted((FOLDER / "studies").glob("*-compared.json")):
         name = file.stem.removesuffix("-compared")
-        text = comparison_table.section(load(f"studies/{name}"), load(f"studies/{file.stem}"))
+        found, compared = load(f"studies/{name}"), load(f"studies/{file.stem}")
+        text = comparison_table.section(found, compared)
         if name.endswith(ablation_plot.SUFFIX):
-            drawn = ablation_plot.draw(name, load(f"studies/{name}"))
+            drawn = ablation_plot.draw(name, found, compared["models"])
             places = [picture.relative_to(RESULTS.parent) for picture in drawn]
             text = "\n\n".join([text, *(f"![{place.stem}]({place})" for place in places)])
         write_between(RESULTS, comparison_table.marks(name), text)

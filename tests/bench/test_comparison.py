@@ -79,6 +79,8 @@ def test_a_table_goes_on_where_it_stopped(folder: Path, study: Study, tmp_path: 
     assert found["odmt", "hr@10"]["difference"] == pytest.approx(gap)
     lines = section(both, compared).splitlines()
     assert len({len(line) for line in lines if line.startswith("|")}) == 1
+    level = sum(against) / len(against)
+    assert f"{gap / level:+.1%} ({found['odmt', 'hr@10']['p']:.4f})" in "".join(lines)
     assert lines[0].startswith("40 users ranked, 80 items") and "2 seeds" in lines[0]
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ·")] == [
         "· id branch",
@@ -164,9 +166,8 @@ def test_an_ablation_is_drawn_and_compared_with_the_row_as_given(
     assert [row["model"] for row in found["rows"]] == only
     assert compared["against"] == "as-given"
     assert "as-given (the best baseline)" in section(found, compared)
-    assert all(
-        path.stat().st_size > 0 for path in draw("shop-ablation", found, tmp_path / "images")
-    )
+    drawn = draw("shop-ablation", found, compared["models"], tmp_path / "images")
+    assert all(path.stat().st_size > 0 for path in drawn)
     assert [path.name for path in sorted((tmp_path / "images").iterdir())] == [
         "shop-ablation-tau.png",
         "shop-ablation.png",
