@@ -37,6 +37,21 @@ PRESETS: dict[str, Config] = {
             batch_size=64, epochs=150, learning_rate=1e-3, weight_decay=0.0, patience=20
         ),
     ),
+    # Measured by bench.comparison on Amazon Beauty, 9 interactions each (docs/results.md, row odmt).
+    "sparse": Config(
+        model=ModelConfig(
+            width=64,
+            max_seq_len=50,
+            user_layers=1,
+            user_heads=1,
+            dropout=0.2,
+            item_encoder_dropout=0.0,
+            alpha=0.02,
+        ),
+        training=TrainingConfig(
+            batch_size=128, epochs=100, learning_rate=1e-3, weight_decay=0.0, patience=10
+        ),
+    ),
     # The defaults: dropout and ramp-up of the official code at width 64.
     "official": Config(),
     # Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list).

@@ -21,7 +21,8 @@ ConfigFile = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Settings to start from: small, medium, official; stream, arts, office, hm (paper)."
+        help="Settings to start from: small, medium, sparse, official; stream, arts, office, hm "
+        "(paper)."
     ),
 ]
 Set = Annotated[

@@ -43,15 +43,16 @@ def test_presets_are_the_settings_that_were_measured() -> None:
     assert config.training.batch_size == small["batch"]
     assert config.training.epochs == small["epochs"]
     assert config.training.learning_rate == small["learning_rate"]
-    study = json.loads((results / "studies" / "movielens.json").read_text())
-    odmt = next(row["settings"] for row in study["rows"] if row["model"] == "odmt")
-    measured = {
-        f"{section}.{name}": value
-        for section in ("model", "training")
-        for name, value in study["config"][section].items()
-    } | odmt
-    config = load_config(None, "medium").updated({"training.precision": "bf16"})
-    assert config.updated(measured) == config
+    for preset, data in (("medium", "movielens"), ("sparse", "beauty")):
+        study = json.loads((results / "studies" / f"{data}.json").read_text())
+        odmt = next(row["settings"] for row in study["rows"] if row["model"] == "odmt")
+        measured = {
+            f"{section}.{name}": value
+            for section in ("model", "training")
+            for name, value in study["config"][section].items()
+        } | odmt
+        config = load_config(None, preset).updated({"training.precision": "bf16"})
+        assert config.updated(measured) == config
 
 
 def test_nothing_given_is_the_defaults() -> None:
@@ -75,7 +76,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_wrong_words_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="use small, medium, official, stream"):
+    with pytest.raises(ValueError, match="use small, medium, sparse, official, stream"):
         load_config(None, "books")
     with pytest.raises(ValueError, match="must read name=value"):
         load_config(None, None, ["model.width"])
