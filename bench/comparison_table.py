@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.paired import Estimate
 from bench.table import table
+from odmt_fast.studies.ablation import BASE
 
 METRICS = ("hr@10", "ndcg@10")
 COUNTED = {
@@ -43,7 +44,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
         label = COUNTED.get(model, model)
         body.append(
             [
-                f"{label} (the best baseline)" if model == against else label,
+                f"{label} (the best baseline)" if model == against != BASE else label,
                 *_cells(runs, best),
                 *(_tested(tests.get((model, m)), levels.get(m, ())) for m in METRICS),
                 _validated(runs),
@@ -90,10 +91,13 @@ def settings_line(config: Mapping[str, Any]) -> str:
 
 
 def _about(compared: Mapping[str, Any]) -> tuple[str, str]:
+    against = compared["against"]
+    best = "the baseline with the highest test HR@10"
+    which = "the row `odmt` of the study's file" if against == BASE else best
     return (
-        f"Gained over {compared['against']}, the baseline with the highest test HR@10, as a share "
-        "of its figure; two-sided p of a paired bootstrap over users, "
-        f"{compared['draws']:,} draws; a target counts with its mean over the seeds.",
+        f"Gained over {against}, {which}, as a share of its figure; two-sided p of a paired "
+        f"bootstrap over users, {compared['draws']:,} draws; a target counts with its mean over "
+        "the seeds.",
         "",
     )
 

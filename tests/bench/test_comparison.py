@@ -165,7 +165,8 @@ def test_an_ablation_is_drawn_and_compared_with_the_row_as_given(
     compared = json.loads((folder / "shop-ablation-compared.json").read_text())
     assert [row["model"] for row in found["rows"]] == only
     assert compared["against"] == "as-given"
-    assert "as-given (the best baseline)" in section(found, compared)
+    told = section(found, compared)
+    assert "| as-given " in told and "baseline" not in told
     drawn = draw("shop-ablation", found, compared["models"], tmp_path / "images")
     assert all(path.stat().st_size > 0 for path in drawn)
     assert [path.name for path in sorted((tmp_path / "images").iterdir())] == [
