@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import product
+from math import isclose
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import results
+from bench.comparison_table import level_of
 from bench.places import METRICS, Gains, gains_of, unpacked
 from odmt_fast.evaluation import EvaluationResult
 from odmt_fast.studies.bootstrap import DRAWS, paired_bootstrap
@@ -29,7 +32,8 @@ def compare_rows(
     Its models are in the order of `rows`, what only counts first. The baseline is the one with the
     highest HR@10 on the test targets themselves, which favours it.
     An ensemble speaks for its model. What counts only has no seeds.
-    Rows that were made before places were kept have none: what the file says of them stays.
+    Rows that were made before places were kept have none: what the file says of them stays, as long
+    as it is the difference of their figures.
 
     Args:
         name: of the table.
@@ -40,48 +44,42 @@ def compare_rows(
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["seed"] is not None:
-            runs.setdefault(row["model"], []).append(row)
-    if not runs:
+        runs.setdefault(row["model"], []).append(row)
+    trained = {model: own for model, own in runs.items() if model not in counted}
+    if not trained:
         return
-    level = {model: gains_of(result)[CHOSEN_BY].mean() for model, result in counted.items()}
-    level |= {model: np.mean([_level(row) for row in found]) for model, found in runs.items()}
-    best = max((model for model in level if model in {*counted, *baselines}), key=level.__getitem__)
-    gains: dict[str, Gains] = {model: gains_of(result) for model, result in counted.items()} | {
-        model: _mean(found)
-        for model, found in runs.items()
-        if all("places" in row for row in found)
+    levels = {
+        model: {metric: level_of(own, metric) for metric in METRICS} for model, own in runs.items()
     }
-    seeds = {model: sorted(row["seed"] for row in runs.get(model, ())) for model in level}
-    known = _known(name, best)
+    known = (model for model in levels if model in counted or model in baselines)
+    best = max(known, key=lambda model: levels[model][CHOSEN_BY])
+    gains: dict[str, Gains] = {model: gains_of(result) for model, result in counted.items()} | {
+        model: _mean(own) for model, own in trained.items() if all("places" in row for row in own)
+    }
+    before = _known(name, best)
     found = []
-    for model in level:
-        for metric in METRICS:
-            if model == best:
-                continue
-            if model in gains and best in gains:
-                ours, theirs = gains[model][metric], gains[best][metric]
-                difference = paired_bootstrap(ours, theirs, owners, seed=SEED)
-                found.append(
-                    {
-                        "model": model,
-                        "metric": metric,
-                        "seeds": seeds[model],
-                        "difference": difference.value,
-                        "low": difference.low,
-                        "high": difference.high,
-                        "p": difference.p,
-                    }
-                )
-            elif (old := known.get((model, metric))) and old["seeds"] == seeds[model]:
-                found.append(old)
-    results.save(f"studies/{name}-compared", found, against=best, draws=DRAWS, models=list(level))
-
-
-def _level(row: Mapping[str, Any]) -> float:
-    metrics = row["metrics"]
-    best: float = metrics.get("ensemble", next(iter(metrics.values())))[CHOSEN_BY]
-    return best
+    for model, metric in product(levels, METRICS):
+        if model == best:
+            continue
+        old = before.get((model, metric))
+        gap = levels[model][metric] - levels[best][metric]
+        if model in gains and best in gains:
+            ours, theirs = gains[model][metric], gains[best][metric]
+            difference = paired_bootstrap(ours, theirs, owners, seed=SEED)
+            found.append(
+                {
+                    "model": model,
+                    "metric": metric,
+                    "seeds": sorted(row["seed"] for row in trained.get(model, ())),
+                    "difference": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "p": difference.p,
+                }
+            )
+        elif old and isclose(old["difference"], gap, abs_tol=1e-9):
+            found.append(old)
+    results.save(f"studies/{name}-compared", found, against=best, draws=DRAWS, models=list(levels))
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> Gains:

@@ -36,7 +36,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
         models.setdefault(row["model"], []).append(row)
     tests = {(row["model"], row["metric"]): row for row in (compared or {"rows": []})["rows"]}
     against = compared["against"] if compared else ""
-    levels = {metric: _values(models[against], metric) for metric in METRICS} if against else {}
+    levels = {metric: level_of(models[against], metric) for metric in METRICS} if against else {}
     body = []
     for model, runs in models.items():
         rankings = [name for name in runs[0]["metrics"] if name != "popularity" or model == name]
@@ -46,7 +46,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
             [
                 f"{label} (the best baseline)" if model == against != BASE else label,
                 *_cells(runs, best),
-                *(_tested(tests.get((model, m)), levels.get(m, ())) for m in METRICS),
+                *(_tested(tests.get((model, m)), levels.get(m)) for m in METRICS),
                 _validated(runs),
                 ", ".join(f"{r['best_epoch']} of {r['epochs']}" for r in runs if r["seed"]),
                 _seconds(runs),
@@ -106,14 +106,13 @@ def _validated(runs: Sequence[Mapping[str, Any]]) -> str:
     return _mean([run["validation"] for run in runs]) if "validation" in runs[0] else ""
 
 
+def level_of(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """Mean over the seeds, of the ranking that speaks for the model."""
+    return fmean(run["metrics"][_best(run)][metric] for run in runs)
+
+
 def _best(run: Mapping[str, Any]) -> str:
-    """The ranking that speaks for a model."""
     return "ensemble" if "ensemble" in run["metrics"] else next(iter(run["metrics"]))
-
-
-def _values(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    """Of the ranking that speaks for the model, by seed."""
-    return [run["metrics"][_best(run)][metric] for run in runs]
 
 
 def _cells(runs: Sequence[Mapping[str, Any]], ranking: str) -> list[str]:
@@ -127,9 +126,9 @@ def _mean(values: Sequence[float]) -> str:
     return f"{estimate.mean:.4f} ± {estimate.error:.4f}"
 
 
-def _tested(row: Mapping[str, Any] | None, level: Sequence[float]) -> str:
+def _tested(row: Mapping[str, Any] | None, level: float | None) -> str:
     """What is gained, as a share of the baseline's `level`."""
-    return f"{row['difference'] / fmean(level):+.1%} ({row['p']:.4f})" if row else ""
+    return f"{row['difference'] / level:+.1%} ({row['p']:.4f})" if row and level else ""
 
 
 def _seconds(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -37,7 +37,7 @@ PRESETS: dict[str, Config] = {
             batch_size=64, epochs=150, learning_rate=1e-3, weight_decay=0.0, patience=20
         ),
     ),
-    # Measured by bench.comparison on Amazon Beauty, 9 interactions each (docs/results.md, row odmt).
+    # Measured by bench.comparison on Amazon Beauty, 9 interactions each (row odmt).
     "sparse": Config(
         model=ModelConfig(
             width=64,
