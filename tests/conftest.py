@@ -1,8 +1,12 @@
-"""Lower instruction sets on any machine: ``ODMT_TEST_ISA`` limits our own dispatch in the tests."""
+"""The same tests on any machine: lower instruction sets, and signals in the background too.
+
+``ODMT_TEST_ISA`` limits our own dispatch in the tests.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -19,3 +23,11 @@ def limited_dispatch() -> None:
 
     if not _C.use_isa(name):
         pytest.exit(f"ODMT_TEST_ISA={name} is not built, or this CPU does not have it", 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_interrupts() -> None:
+    """A shell starts what runs in the background (``make test &``) with SIGINT ignored, and what
+    that starts inherits it; the tests that interrupt a run need it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
