@@ -45,9 +45,15 @@ def test_gradcheck_in_float64(make_problem, weighed):
     assert torch.autograd.gradcheck(loss, leaves)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_padding_has_no_part_in_the_law(make_problem, padding_has_no_part, dtype):
     padding_has_no_part(make_problem().to(dtype), reference)
+
+
+def test_padding_costs_the_law_no_accuracy(make_problem, with_longer_operands, no_worse):
+    # In fp32 torch's products may add the terms of a longer operand in another order.
+    problem = make_problem()
+    no_worse(problem, with_longer_operands(problem, reference))
 
 
 def test_rows_of_one_scale_are_their_mean(make_problem):
