@@ -32,7 +32,7 @@ def draw(
     """
     rows: dict[str, list[Mapping[str, Mapping[str, float]]]] = {model: [] for model in models}
     for row in found["rows"]:
-        rows[row["model"]].append(row["metrics"])
+        rows.setdefault(row["model"], []).append(row["metrics"])
     folder.mkdir(parents=True, exist_ok=True)
     values = {row: tuple(m["ensemble"][METRIC] for m in runs) for row, runs in rows.items()}
     against = BASE if BASE in rows else None

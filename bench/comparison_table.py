@@ -7,10 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from bench.paired import Estimate
+from bench.places import METRICS
 from bench.table import table
+from odmt_fast.evaluation.result import best_ranking
 from odmt_fast.studies.ablation import BASE
 
-METRICS = ("hr@10", "ndcg@10")
 COUNTED = {
     "popularity": "popularity",
     "co-occurrence": "item co-occurrence",
@@ -40,7 +41,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     body = []
     for model, runs in models.items():
         rankings = [name for name in runs[0]["metrics"] if name != "popularity" or model == name]
-        best = _best(runs[0])
+        best = best_ranking(rankings)
         label = COUNTED.get(model, model)
         body.append(
             [
@@ -108,11 +109,7 @@ def _validated(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def level_of(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
     """Mean over the seeds, of the ranking that speaks for the model."""
-    return fmean(run["metrics"][_best(run)][metric] for run in runs)
-
-
-def _best(run: Mapping[str, Any]) -> str:
-    return "ensemble" if "ensemble" in run["metrics"] else next(iter(run["metrics"]))
+    return fmean(run["metrics"][best_ranking([*run["metrics"]])][metric] for run in runs)
 
 
 def _cells(runs: Sequence[Mapping[str, Any]], ranking: str) -> list[str]:

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from odmt_fast.evaluation import EvaluationResult
-from odmt_fast.evaluation.metrics import hit_rate, ndcg
+from odmt_fast.evaluation.metrics import gains
 
 K = 10
-METRICS = {f"hr@{K}": hit_rate, f"ndcg@{K}": ndcg}
+METRICS = (f"hr@{K}", f"ndcg@{K}")
 
 Gains = Mapping[str, NDArray[np.float64]]
 """Metric -> [B], what each target adds to it."""
@@ -47,4 +47,4 @@ def unpacked(text: str) -> Gains:
 
 
 def _gains(ranks: torch.Tensor, ties: torch.Tensor) -> Gains:
-    return {name: metric(ranks, ties, K).numpy() for name, metric in METRICS.items()}
+    return {metric: gains(metric, ranks, ties).numpy() for metric in METRICS}

@@ -22,11 +22,27 @@ def ndcg(ranks: Tensor, ties: Tensor, k: int) -> Tensor:
     return _mean_gain(1 / torch.log2(places + 1), ranks, ties)
 
 
-def _mean_gain(gains: Tensor, ranks: Tensor, ties: Tensor) -> Tensor:
-    """Mean of ``gains[place - 1]`` (0 past its end) over the places rank..rank + ties."""
-    # total[m] = gains of the first m places; a difference of two of them sums a range.
-    total = torch.cat([gains.new_zeros(1), gains.cumsum(0)])
-    last = gains.shape[0]
+METRICS = {"hr": hit_rate, "ndcg": ndcg}
+"""What stands before ``@K`` in a metric's name."""
+
+
+def gains(metric: str, ranks: Tensor, ties: Tensor) -> Tensor:
+    """What each target adds to ``hr@K`` or ``ndcg@K``: float64, shape of `ranks` (int64).
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    kind, _, k = metric.partition("@")
+    if kind not in METRICS or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"{metric!r} is not a metric; use hr@K or ndcg@K")
+    return METRICS[kind](ranks, ties, int(k))
+
+
+def _mean_gain(of_place: Tensor, ranks: Tensor, ties: Tensor) -> Tensor:
+    """Mean of ``of_place[place - 1]`` (0 past its end) over the places rank..rank + ties."""
+    # total[m] = gain of the first m places; a difference of two of them sums a range.
+    total = torch.cat([of_place.new_zeros(1), of_place.cumsum(0)])
+    last = of_place.shape[0]
     through = total[(ranks + ties).clamp(max=last)]
     before = total[(ranks - 1).clamp(max=last)]
     return (through - before) / (ties + 1)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from odmt_fast.evaluation.metrics import hit_rate, ndcg
-from odmt_fast.evaluation.result import EvaluationResult
+from odmt_fast.evaluation.metrics import gains
+from odmt_fast.evaluation.result import EvaluationResult, best_ranking
 from odmt_fast.storage import file_digest, write_atomically
 
 _METADATA = b"odmt_fast"
-_METRICS = {"hr": hit_rate, "ndcg": ndcg}
 
 
 def ranks_file(run: Path, part: str) -> Path:
@@ -79,8 +78,8 @@ class Ranks:
 
     @property
     def best(self) -> str:
-        """The ranking a recommender uses: the ensemble, or the only branch."""
-        return "ensemble" if "ensemble" in self.names else self.names[0]
+        """See `best_ranking`."""
+        return best_ranking(self.names)
 
     def gains(self, metric: str, name: str | None = None) -> NDArray[np.float64]:
         """float64 [B], what each target adds to ``hr@K`` or ``ndcg@K``, of the best ranking or one.
@@ -88,15 +87,12 @@ class Ranks:
         Raises:
             ValueError: there is no such metric or ranking.
         """
-        kind, _, k = metric.partition("@")
-        if kind not in _METRICS or not k.isdigit() or int(k) < 1:
-            raise ValueError(f"{metric!r} is not a metric; use hr@K or ndcg@K")
         name = name or self.best
         if name not in self.names:
             raise ValueError(f"{name!r} was not ranked; choose one of {', '.join(self.names)}")
         row = self.names.index(name)
         ranks, ties = torch.tensor(self.ranks[row]), torch.tensor(self.ties[row])
-        return _METRICS[kind](ranks, ties, int(k)).numpy()
+        return gains(metric, ranks, ties).numpy()
 
     def save(self, path: Path) -> None:
         """Writes a Parquet file, a row per target: user, target, ``<name>`` and ``<name> ties``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from odmt_fast.evaluation.metrics import hit_rate, ndcg
+from odmt_fast.evaluation.metrics import METRICS, gains
 
-_METRICS = {"hr": hit_rate, "ndcg": ndcg}
+
+def best_ranking(names: Sequence[str]) -> str:
+    """Of the names of rankings the one a recommender uses: the ensemble, or the only branch."""
+    return "ensemble" if "ensemble" in names else names[0]
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,16 @@ class EvaluationResult:
 
     @property
     def best(self) -> str:
-        """The ranking a recommender uses: the ensemble, or the only branch."""
-        return "ensemble" if "ensemble" in self.names else self.names[0]
+        """See `best_ranking`."""
+        return best_ranking(self.names)
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, float]]:
         """Ranking name -> metric ("hr@10", "ndcg@10", ...) -> mean over users, in 0..1."""
         return {
             name: {
-                f"{metric}@{k}": float(function(self.ranks[row], self.ties[row], k).mean())
-                for metric, function in _METRICS.items()
-                for k in self.k
+                metric: float(gains(metric, self.ranks[row], self.ties[row]).mean())
+                for metric in (f"{kind}@{k}" for kind in METRICS for k in self.k)
             }
             for row, name in enumerate(self.names)
         }
