@@ -16,6 +16,30 @@ def _published(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Con
     )
 
 
+def _measured(
+    *, max_seq_len: int, dropout: float, batch_size: int, epochs: int, patience: int
+) -> Config:
+    """A row ``odmt`` of bench.comparison: one layer for the users, no dropout inside IMT."""
+    return Config(
+        model=ModelConfig(
+            width=64,
+            max_seq_len=max_seq_len,
+            user_layers=1,
+            user_heads=1,
+            dropout=dropout,
+            item_encoder_dropout=0.0,
+            alpha=0.02,
+        ),
+        training=TrainingConfig(
+            batch_size=batch_size,
+            epochs=epochs,
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            patience=patience,
+        ),
+    )
+
+
 PRESETS: dict[str, Config] = {
     # Measured by bench.quality on 800 people and 400 films (bench/results/quality_mini.json).
     "small": Config(
@@ -23,35 +47,9 @@ PRESETS: dict[str, Config] = {
         training=TrainingConfig(batch_size=64, epochs=50, learning_rate=2e-3),
     ),
     # Measured by bench.comparison on 3,271 people and 4,807 films (docs/results.md, row odmt).
-    "medium": Config(
-        model=ModelConfig(
-            width=64,
-            max_seq_len=200,
-            user_layers=1,
-            user_heads=1,
-            dropout=0.1,
-            item_encoder_dropout=0.0,
-            alpha=0.02,
-        ),
-        training=TrainingConfig(
-            batch_size=64, epochs=150, learning_rate=1e-3, weight_decay=0.0, patience=20
-        ),
-    ),
+    "medium": _measured(max_seq_len=200, dropout=0.1, batch_size=64, epochs=150, patience=20),
     # Measured by bench.comparison on Amazon Beauty, 9 interactions each (row odmt).
-    "sparse": Config(
-        model=ModelConfig(
-            width=64,
-            max_seq_len=50,
-            user_layers=1,
-            user_heads=1,
-            dropout=0.2,
-            item_encoder_dropout=0.0,
-            alpha=0.02,
-        ),
-        training=TrainingConfig(
-            batch_size=128, epochs=100, learning_rate=1e-3, weight_decay=0.0, patience=10
-        ),
-    ),
+    "sparse": _measured(max_seq_len=50, dropout=0.2, batch_size=128, epochs=100, patience=10),
     # The defaults: dropout and ramp-up of the official code at width 64.
     "official": Config(),
     # Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list).
