@@ -44,8 +44,8 @@ class Study:
     def runs(self) -> Iterator[tuple[str, Config]]:
         """Name and configuration of every run; `full` leaves nothing to correct.
 
-        The runs on other backbones, and the one without dropout of items, are scored as the example
-        says.
+        The runs on other backbones, without dropout of items, and as wide as the configuration
+        that the publication committed, are scored as the example says.
         """
         for kind in KINDS:
             for logq in LOGQ if kind != "full" else LOGQ[:1]:
@@ -55,6 +55,7 @@ class Study:
             if backbone != self.config.model.backbone:
                 yield f"on {backbone}", self.config.updated({"model.backbone": backbone})
         yield "no item dropout", self.config.updated({"model.item_dropout": 0.0})
+        yield "width 256", self.config.updated({"model.width": 256})
 
 
 def head_of(study: Study, workspace: Workspace) -> dict[str, Any]:

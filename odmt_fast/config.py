@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
 
 Mask = Literal["asymmetric", "symmetric"]
 IdTable = Literal["dense", "sparse"]
@@ -27,6 +27,12 @@ Compat = Literal["fixed", "official"]
 RepeatTargets = Literal["rank", "miss", "skip"]
 Ensemble = Literal["mean", "known"]
 Targets = Literal["all", "first"]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+# Without the discriminator a wrong value is refused twice, as a number and as a mapping.
+ByBranch = Annotated[
+    Annotated[Probability, Tag("all")] | Annotated[dict[str, Probability], Tag("branch")],
+    Discriminator(lambda value: "branch" if isinstance(value, dict) else "all"),
+]
 
 # The official `init` argument, in its order (official model/model.py::Model.__init__).
 _OFFICIAL_INIT: tuple[IdInit, ...] = ("xavier", "mean", "image", "text")
@@ -78,12 +84,14 @@ class ModelConfig(Section):
     imt_heads: PositiveInt | None = Field(None, description="None = imt_layers, as officially")
     user_layers: PositiveInt = Field(2, description="official transformer_block")
     user_heads: PositiveInt = Field(2, description="official num_attention_heads")
-    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="official drop_rate")
-    item_encoder_dropout: float | None = Field(
-        None, ge=0.0, lt=1.0, description="inside the item encoder, in place of `dropout`"
+    dropout: Probability = Field(0.1, description="official drop_rate")
+    item_encoder_dropout: Probability | None = Field(
+        None, description="inside the item encoder, in place of `dropout`"
     )
-    item_dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="of an item's embedding, as input and as candidate alike"
+    item_dropout: ByBranch = Field(
+        0.0,
+        description="of an item's embedding, as input and as candidate alike; {id: 0.2} of the "
+        "branches that are named",
     )
     mask: Mask = Field("asymmetric", description="official version: v1 = asymmetric")
     id_init: IdInit = Field("xavier", description="official init: 0, 3, 2, 1")

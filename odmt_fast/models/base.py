@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -37,10 +37,12 @@ class SequentialModel(nn.Module):
         dropout: probability, of every site in training mode but those of `item_encoder_dropout`.
         item_encoder_dropout: probability, of the sites inside `items`; None = `dropout`.
         item_dropout: probability, of an item's embedding in training mode; the item is the same
-            wherever a step reads it, as an input and as a candidate.
+            wherever a step reads it, as an input and as a candidate. By branch: 0 for those that
+            are not named.
 
     Raises:
-        ValueError: popularity or sources of another catalogue, or a popularity that is no share.
+        ValueError: popularity or sources of another catalogue, a popularity that is no share, or
+            dropout of a branch that is not there.
     """
 
     log_p: Tensor
@@ -57,14 +59,15 @@ class SequentialModel(nn.Module):
         *,
         dropout: float = 0.0,
         item_encoder_dropout: float | None = None,
-        item_dropout: float = 0.0,
+        item_dropout: float | Mapping[str, float] = 0.0,
     ) -> None:
         super().__init__()
         self.items, self.users, self.loss = items, users, loss
-        self.sources, self.dropout, self.item_dropout = tuple(sources), dropout, item_dropout
+        self.sources, self.dropout = tuple(sources), dropout
         self.item_encoder_dropout = (
             dropout if item_encoder_dropout is None else item_encoder_dropout
         )
+        self.item_dropout = _by_branch(item_dropout, self.branches)
         self.read_from: tuple[BatchSource, ...] = ()
         self.register_buffer(
             "log_p", _log_shares(popularity, self.popularity_argument), persistent=False
@@ -111,9 +114,8 @@ class SequentialModel(nn.Module):
             features = tuple(tokens.gathered() for tokens in batch.features)
             within = noise.at(on * self.item_encoder_dropout)
             items = self.items(batch.own_items, features, dtype, within)
-            if self.training and self.item_dropout:
-                (site,) = noise.at(self.item_dropout).sites(1)
-                items = dropout(items, site["dropout"], site["seed"], len(items))
+            if self.training:
+                items = self._dropped(items, noise)
             if batch.encoders is not None:
                 items = gathered(items, len(batch.items), batch.encoders)
             states = self.users(items, batch, noise)
@@ -165,11 +167,35 @@ class SequentialModel(nn.Module):
         """States [K, B, d] after the last input of each user; see `UserEncoder.encode`."""
         return self.users.encode(catalogue, items, offsets)
 
+    def _dropped(self, items: Tensor, noise: Noise) -> Tensor:
+        """Embeddings [K, U, d] after `item_dropout`; one pass where the branches have the same."""
+        first, *others = self.item_dropout
+        if all(p == first for p in others):
+            (site,) = noise.at(first).sites(1)
+            return dropout(items, site["dropout"], site["seed"], len(items))
+        dropped = []
+        for branch, p in zip(items, self.item_dropout, strict=True):
+            (site,) = noise.at(p).sites(1)
+            dropped.append(dropout(branch, site["dropout"], site["seed"]))
+        return torch.stack(dropped)
+
     def _compute_dtype(self) -> torch.dtype:
         device = self.log_p.device.type
         if torch.is_autocast_enabled(device):
             return torch.get_autocast_dtype(device)
         return next(self.items.parameters()).dtype
+
+
+def _by_branch(given: float | Mapping[str, float], branches: tuple[str, ...]) -> tuple[float, ...]:
+    """The item dropout of each branch."""
+    if not isinstance(given, Mapping):
+        return (given,) * len(branches)
+    if unknown := [name for name in given if name not in branches]:
+        raise ValueError(
+            f"item_dropout has {unknown[0]!r}, which is none of the model's branches; name some of "
+            f"{', '.join(branches)}, or give one number for all"
+        )
+    return tuple(given.get(name, 0.0) for name in branches)
 
 
 def _log_shares(

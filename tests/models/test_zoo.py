@@ -30,7 +30,7 @@ def make(
     backbone: str = "sasrec",
     dropout: float = 0.0,
     item_encoder_dropout: float | None = None,
-    item_dropout: float = 0.0,
+    item_dropout: float | dict[str, float] = 0.0,
 ) -> SequentialModel:
     config = ModelConfig(
         name=name,
@@ -193,6 +193,32 @@ def test_an_item_loses_the_same_elements_as_an_input_and_as_a_candidate() -> Non
         assert (table[batch.items] == 0).any()
     assert torch.equal(model(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
     assert not torch.equal(model.eval()(batch, 1.0)["loss"], plain(batch, 1.0)["loss"])
+
+
+def test_item_dropout_by_branch_leaves_the_others_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(item_dropout: float | dict[str, float]) -> Tensor:
+        model, found = make("odmt", item_dropout=item_dropout).train(), []
+        users = model.users.forward
+        monkeypatch.setattr(model.users, "forward", lambda *a: found.append(a[0]) or users(*a))
+        model(replace(batch_of(model), noise=torch.tensor([3])), 1.0)["loss"].backward()
+        return found[0].detach()
+
+    plain, ids, same = read(0.0), read({"id": 0.5}), read({"id": 0.5, "text": 0.5, "image": 0.5})
+    assert torch.equal(ids[1:], plain[1:])
+    dropped = ids[0] == 0
+    assert 0.3 < dropped.double().mean() < 0.7
+    assert torch.equal(ids[0][~dropped], 2 * plain[0][~dropped])
+    assert torch.equal(same, read(0.5))
+    both = read({"id": 0.5, "image": 0.25})
+    assert torch.equal(both[1], plain[1])
+    assert not torch.equal(both[0] == 0, both[2] == 0)
+
+
+def test_item_dropout_names_branches_of_the_model() -> None:
+    with pytest.raises(ValueError, match=r"'ids', which is none .* id, text, image"):
+        make("odmt", item_dropout={"ids": 0.2})
 
 
 @pytest.mark.parametrize(("inside", "silent"), [(None, False), (0.3, False), (0.0, True)])
