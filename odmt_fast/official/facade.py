@@ -61,8 +61,8 @@ class ODMT(SequentialModel):
             code does, from torch's default generator, which ``torch.manual_seed`` rules.
 
     Raises:
-        ValueError: features of another number of items, more branches or tokens than the operators
-            take, or a popularity of another length or that is no share.
+        ValueError: settings of another model, features of another number of items, more branches or
+            tokens than the operators take, or a popularity of another length or that is no share.
     """
 
     items: IMT
@@ -81,6 +81,11 @@ class ODMT(SequentialModel):
         generator: torch.Generator | None = None,
     ) -> None:
         config = ModelConfig.from_official(args)
+        if (config.name, config.backbone) != ("odmt", "sasrec"):
+            raise ValueError(
+                f"ODMT is model.name=odmt with model.backbone=sasrec, got {config.name} with "
+                f"{config.backbone}; odmt_fast.models.zoo.build makes that model"
+            )
         given = {"text": t_feat, "image": v_feat, **(modalities or {})}
         features = {
             name: _source(name, tokens, item_num)
@@ -97,7 +102,14 @@ class ODMT(SequentialModel):
             items, loss = imt(config, item_num, features)
             users = SASRec(config, 1 + len(features))
         super().__init__(
-            items, users, loss, shares, tuple(features.values()), dropout=config.dropout
+            items,
+            users,
+            loss,
+            shares,
+            tuple(features.values()),
+            dropout=config.dropout,
+            item_encoder_dropout=config.item_encoder_dropout,
+            item_dropout=config.item_dropout,
         )
         self.unused = Dead(config.width)
         for part in (self.items, self.users):

@@ -99,6 +99,16 @@ def test_refused_values_become_one_line() -> None:
     assert one_line(caught.value).startswith("width=33 is not a multiple of imt_heads=2")
 
 
+def test_dropout_by_branch_is_a_setting_like_others() -> None:
+    config = load_config(None, None, ["model.item_dropout={id: 0.2}"])
+    assert config.model.item_dropout == {"id": 0.2}
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    for wrong, told in (("1.5", "item_dropout.all=1.5"), ("{id: 1}", "item_dropout.branch.id=1")):
+        with pytest.raises(ValidationError) as caught:
+            load_config(None, None, [f"model.item_dropout={wrong}"])
+        assert one_line(caught.value) == f"model.{told}: Input should be less than 1"
+
+
 def test_a_bug_is_called_one() -> None:
     assert one_line(OSError("disk\nfull")) == "disk full"
     assert one_line(KeyError("x")).startswith("KeyError: 'x' (a bug")

@@ -137,6 +137,19 @@ def test_a_hidden_first_token_is_refused(case: Golden) -> None:
         model.features["text"].gather(torch.tensor([3, 4]), mask)
 
 
+def test_every_dropout_of_a_configuration_is_used() -> None:
+    config = ModelConfig(width=8, dropout=0.3, item_encoder_dropout=0.1, item_dropout={"text": 0.2})
+    model = ODMT(config, [1.0, *[0.2] * 5], 5, torch.randn(6, 2, 4))
+    assert (model.dropout, model.item_encoder_dropout) == (0.3, 0.1)
+    assert model.item_dropout == (0.0, 0.2)
+
+
+@pytest.mark.parametrize("other", [{"name": "id"}, {"backbone": "hstu"}])
+def test_settings_of_another_model_are_refused(other: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="ODMT is model.name=odmt .*zoo.build makes that"):
+        ODMT(ModelConfig(**other), [1.0, *[0.2] * 5], 5)
+
+
 def test_arguments_that_are_missing_are_named() -> None:
     with pytest.raises(ValueError, match="args lacks id_embedding_dim, max_seq_len"):
         ModelConfig.from_official(Namespace(embedding_dim=8))
