@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from odmt_fast.evaluation.metrics import METRICS
 from odmt_fast.evaluation.ranks import Ranks
 from odmt_fast.studies.bootstrap import DRAWS, Difference, paired_bootstrap
 from odmt_fast.training.checkpoint import BEST
@@ -58,7 +59,7 @@ HEADER = ("", "metric", "against", "value", "difference", "95 % interval", "p")
 
 def metrics_at(k: Sequence[int]) -> tuple[str, ...]:
     """HR and NDCG at every cut-off."""
-    return tuple(f"{kind}@{cut}" for kind in ("hr", "ndcg") for cut in k)
+    return tuple(f"{kind}@{cut}" for kind in METRICS for cut in k)
 
 
 def ranks_of(run: Path, part: str = "test") -> Ranks:

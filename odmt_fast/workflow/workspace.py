@@ -28,6 +28,7 @@ from odmt_fast.evaluation import (
 )
 from odmt_fast.evaluation.attention import attention_of_id
 from odmt_fast.evaluation.id_share import id_share
+from odmt_fast.evaluation.metrics import METRICS
 from odmt_fast.evaluation.ranks import Ranks, ranks_file
 from odmt_fast.features.encoder import Modality
 from odmt_fast.features.store import TokenStore
@@ -263,7 +264,7 @@ class Workspace:
         file = weights if weights.is_file() else weights / BEST.name
         with suppress(ValueError):  # none are kept, or of another checkpoint
             kept = Ranks.load(self.config.training.output, "test", file)
-            names = [f"{kind}@{k}" for k in kept.k for kind in ("hr", "ndcg")]
+            names = [f"{kind}@{k}" for k in kept.k for kind in METRICS]
             metrics = {name: float(kept.gains(name).mean()) for name in names}
         sequences = self.data.sequences
         training = self.config.training.model_dump(mode="json", exclude={"output"})
