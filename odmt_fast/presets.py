@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odmt_fast.config import Config, IdInit, ModelConfig, TrainingConfig
+from odmt_fast.config import ByBranch, Config, IdInit, ModelConfig, TrainingConfig
 
 
 def _published(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Config:
@@ -17,9 +17,15 @@ def _published(*, epochs: int, tau: float, alpha: float, id_init: IdInit) -> Con
 
 
 def _measured(
-    *, max_seq_len: int, dropout: float, batch_size: int, epochs: int, patience: int
+    *,
+    max_seq_len: int,
+    dropout: float,
+    item_dropout: ByBranch = 0.0,
+    batch_size: int,
+    epochs: int,
+    patience: int,
 ) -> Config:
-    """A row ``odmt`` of bench.comparison: one layer for the users, no dropout inside IMT."""
+    """A row of bench.comparison: one layer for the users, no dropout inside IMT."""
     return Config(
         model=ModelConfig(
             width=64,
@@ -28,6 +34,7 @@ def _measured(
             user_heads=1,
             dropout=dropout,
             item_encoder_dropout=0.0,
+            item_dropout=item_dropout,
             alpha=0.02,
         ),
         training=TrainingConfig(
@@ -48,8 +55,15 @@ PRESETS: dict[str, Config] = {
     ),
     # Measured by bench.comparison on 3,271 people and 4,807 films (docs/results.md, row odmt).
     "medium": _measured(max_seq_len=200, dropout=0.1, batch_size=64, epochs=150, patience=20),
-    # Measured by bench.comparison on Amazon Beauty, 9 interactions each (row odmt).
-    "sparse": _measured(max_seq_len=50, dropout=0.2, batch_size=128, epochs=100, patience=10),
+    # Measured by bench.comparison on Amazon Beauty, 9 interactions each (row odmt-id-dropout).
+    "sparse": _measured(
+        max_seq_len=50,
+        dropout=0.2,
+        item_dropout={"id": 0.2},
+        batch_size=128,
+        epochs=100,
+        patience=10,
+    ),
     # The defaults: dropout and ramp-up of the official code at width 64.
     "official": Config(),
     # Official run_stream.py, run_arts.py, run_office.py, run_hm.py (first of each list).

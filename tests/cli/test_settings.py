@@ -43,14 +43,17 @@ def test_presets_are_the_settings_that_were_measured() -> None:
     assert config.training.batch_size == small["batch"]
     assert config.training.epochs == small["epochs"]
     assert config.training.learning_rate == small["learning_rate"]
-    for preset, data in (("medium", "movielens"), ("sparse", "beauty")):
+    for preset, data, model in (
+        ("medium", "movielens", "odmt"),
+        ("sparse", "beauty", "odmt-id-dropout"),
+    ):
         study = json.loads((results / "studies" / f"{data}.json").read_text())
-        odmt = next(row["settings"] for row in study["rows"] if row["model"] == "odmt")
+        row = next(row["settings"] for row in study["rows"] if row["model"] == model)
         measured = {
             f"{section}.{name}": value
             for section in ("model", "training")
             for name, value in study["config"][section].items()
-        } | odmt
+        } | row
         config = load_config(None, preset).updated({"training.precision": "bf16"})
         assert config.updated(measured) == config
 
