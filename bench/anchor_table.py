@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.cpu_seconds import COLUMN, cell, machines, processors
 from bench.table import table
 
 NAME = "studies/anchor"
 MARKS = ("<!-- anchor -->", "<!-- /anchor -->")
-COLUMNS = ("hr@10", "ndcg@10")
+METRICS = ("hr@10", "ndcg@10")
 PUBLISHED = {
     "SASRec as first reported": (0.0605, 0.0318),
     "HSTU": (0.0788, 0.0439),
@@ -21,6 +22,7 @@ PUBLISHED = {
 
 def section(results: Mapping[str, Any]) -> str:
     """A line for every kind of candidates, below the published ones."""
+    letters = processors(results["rows"])
     published = [
         [f"published: {name}", *(f"{value:.4f}" for value in values), "", ""]
         for name, values in PUBLISHED.items()
@@ -28,14 +30,13 @@ def section(results: Mapping[str, Any]) -> str:
     ours = [
         [
             row["model"] if row["seed"] == 1 else f"{row['model']}, seed {row['seed']}",
-            *(f"{row['metrics'][column]:.4f}" for column in COLUMNS),
+            *(f"{row['metrics'][column]:.4f}" for column in METRICS),
             f"{row['best_epoch']} of {row['epochs']}",
-            f"{row['epoch_cpu_seconds']:.1f}" if row["epoch_cpu_seconds"] else "",
+            cell([row], letters),
         ]
         for row in results["rows"]
     ]
     model, training = results["config"]["model"], results["config"]["training"]
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     return "\n".join(
         [
             f"{results['users']:,} users, {results['items']:,} items, "
@@ -48,12 +49,12 @@ def section(results: Mapping[str, Any]) -> str:
             f"of the validation's {results['config']['evaluation']['metric'].upper()}.",
             "",
             table(
-                ["run", "HR@10", "NDCG@10", "best epoch", "CPU s per epoch"],
+                ["run", "HR@10", "NDCG@10", "best epoch", COLUMN],
                 [*published, *ours],
             ),
             "",
             "CPU-seconds of the process divided by its epochs, validation included.",
             "",
-            f"<sub>{machine}</sub>",
+            machines(results, letters),
         ]
     )

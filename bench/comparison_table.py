@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from bench.cpu_seconds import COLUMN, cell, machines, processors
 from bench.paired import Estimate
 from bench.places import METRICS
 from bench.table import table
@@ -38,6 +39,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     tests = {(row["model"], row["metric"]): row for row in (compared or {"rows": []})["rows"]}
     against = compared["against"] if compared else ""
     levels = {metric: level_of(models[against], metric) for metric in METRICS} if against else {}
+    letters = processors(found["rows"])
     body = []
     for model, runs in models.items():
         rankings = [name for name in runs[0]["metrics"] if name != "popularity" or model == name]
@@ -50,7 +52,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
                 *(_tested(tests.get((model, m)), levels.get(m)) for m in METRICS),
                 _validated(runs),
                 ", ".join(f"{r['best_epoch']} of {r['epochs']}" for r in runs if r["seed"]),
-                _seconds(runs),
+                cell(runs, letters),
             ]
         )
         body += [
@@ -61,7 +63,6 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     head = ["ranking by", *(metric.upper() for metric in METRICS)]
     head += [f"{metric.upper()} gained (p)" for metric in METRICS]
     seeds = max(len([r for r in runs if r["seed"]]) for runs in models.values())
-    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     told = f"up to {seeds} seeds, mean ± standard error" if seeds > 1 else "one seed"
     told += f"; validation: {found['config']['evaluation']['metric'].upper()} that chose the epoch"
     return "\n".join(
@@ -70,10 +71,10 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
             f"{found['interactions']:,} interactions, split {found['split']}; {told}. "
             f"{settings_line(found['config'])}, but for what a row is about.",
             "",
-            table([*head, "validation", "best epoch", "CPU s per epoch"], body),
+            table([*head, "validation", "best epoch", COLUMN], body),
             "",
             *(_about(compared) if compared else ()),
-            f"<sub>{machine}</sub>",
+            machines(found, letters),
         ]
     )
 
@@ -126,8 +127,3 @@ def _mean(values: Sequence[float]) -> str:
 def _tested(row: Mapping[str, Any] | None, level: float | None) -> str:
     """What is gained, as a share of the baseline's `level`."""
     return f"{row['difference'] / level:+.1%} ({row['p']:.4f})" if row and level else ""
-
-
-def _seconds(runs: Sequence[Mapping[str, Any]]) -> str:
-    seconds = [run["epoch_cpu_seconds"] for run in runs if run.get("epoch_cpu_seconds")]
-    return f"{sum(seconds) / len(seconds):.1f}" if seconds else ""

@@ -35,18 +35,18 @@ def limited_isa() -> str | None:
     return isa
 
 
+def processor() -> str:
+    """Its name and instruction set, which decide times more than all else."""
+    return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def machine() -> dict[str, str | int]:
     """Processor, threads, versions and date, for the head of a results file."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
     limits = " ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ)
     return {
         **_gpu(),
         "date": date.today().isoformat(),
-        "processor": name,
+        "processor": _processor_name(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         **({"limits": limits} if limits else {}),
         "cores": os.cpu_count() or 1,
@@ -55,6 +55,13 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "odmt_fast": __version__,
     }
+
+
+def _processor_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @cache

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
+from bench.machine import processor
 from odmt_fast.cli import main as command
 from odmt_fast.config import Config
 from odmt_fast.evaluation import EvaluationResult
@@ -113,7 +114,7 @@ def trained(config: Config, *, resume: bool) -> tuple[Trained, dict[str, Any]]:
     """A run, and its figures as JSON values: the test metrics of every ranking, and how it went.
 
     A run whose figures are lost goes on from its checkpoint. The CPU-seconds per epoch, validation
-    included, are those of this process.
+    included, are those of this process, on this processor.
 
     Raises:
         KeyboardInterrupt: it was interrupted, with a checkpoint.
@@ -132,4 +133,5 @@ def trained(config: Config, *, resume: bool) -> tuple[Trained, dict[str, Any]]:
         "epochs": went.epochs,
         "best_epoch": went.best_epoch,
         "epoch_cpu_seconds": round(seconds / here, 2) if here else None,
+        "processor": processor(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def test_a_study_trains_what_is_missing(folder: Path, study: Study, tmp_path: Pa
     text = section(both)
     assert "9 users, 11 items, 54 interactions" in text
     assert "| full " in text and "0.0921" in text
+    assert "The last run" not in text
+    both["rows"][1] |= {"processor": "Made Up 9, AVX2", "epoch_cpu_seconds": 9.04}
+    text = section(both)
+    assert f"on a: {both['rows'][0]['processor']}; b: Made Up 9, AVX2. The last run" in text
+    assert re.search(r"\| full .*\| +9\.0 b \|", text)
     other = replace(study, config=study.config.updated({"model.draws": 6}))
     with pytest.raises(ValueError, match="other settings or data; pass --fresh"):
         run_study(other, 1, tmp_path / "work")
