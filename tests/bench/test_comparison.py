@@ -81,7 +81,7 @@ def test_a_table_goes_on_where_it_stopped(folder: Path, study: Study, tmp_path: 
     assert len({len(line) for line in lines if line.startswith("|")}) == 1
     level = sum(against) / len(against)
     assert f"{gap / level:+.1%} ({found['odmt', 'hr@10']['p']:.4f})" in "".join(lines)
-    assert lines[0].startswith("40 users ranked, 80 items") and "2 seeds" in lines[0]
+    assert lines[0].startswith("40 test targets, 80 items") and "2 seeds" in lines[0]
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ·")] == [
         "· id branch",
         "· text branch",
