@@ -39,7 +39,7 @@ def section(results: Mapping[str, Any]) -> str:
     model, training = results["config"]["model"], results["config"]["training"]
     return "\n".join(
         [
-            f"{results['users']:,} users, {results['items']:,} items, "
+            f"{results['targets']:,} test targets, {results['items']:,} items, "
             f"{results['interactions']:,} interactions. Width {model['width']}, "
             f"{model['user_layers']} block, {model['user_heads']} head, dropout "
             f"{model['dropout']}, of items {model['item_dropout']}, {model['max_seq_len']} steps, "

@@ -67,7 +67,7 @@ def section(found: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str
     told += f"; validation: {found['config']['evaluation']['metric'].upper()} that chose the epoch"
     return "\n".join(
         [
-            f"{found['users']:,} test targets, {found['items']:,} items, "
+            f"{found['targets']:,} test targets, {found['items']:,} items, "
             f"{found['interactions']:,} interactions, split {found['split']}; {told}. "
             f"{settings_line(found['config'])}, but for what a row is about.",
             "",

@@ -99,7 +99,7 @@ def settings_of(config: Config, *varied: str) -> dict[str, Any]:
 def sizes_of(workspace: Workspace) -> dict[str, int]:
     """How large a dataset is."""
     return {
-        "users": len(workspace.split.test),
+        "targets": len(workspace.split.test),
         "items": workspace.data.n_items,
         "interactions": len(workspace.data.sequences.items),
     }

@@ -44,7 +44,7 @@ def test_a_study_trains_what_is_missing(folder: Path, study: Study, tmp_path: Pa
     assert both["rows"][:2] == first["rows"]
     assert {row["model"] for row in both["rows"]} == {name for name, _ in study.runs()}
     text = section(both)
-    assert "9 users, 11 items, 54 interactions" in text
+    assert "9 test targets, 11 items, 54 interactions" in text
     assert "| full " in text and "0.0921" in text
     assert "The last run" not in text
     both["rows"][1] |= {"processor": "Made Up 9, AVX2", "epoch_cpu_seconds": 9.04}
